@@ -1,0 +1,112 @@
+//! The operations of the protocol as plain values that borrow the bytes they were read from.
+
+/// What a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientOp<'a> {
+    /// `CONNECT {json}`; read the argument with [`crate::connect::Connect::parse`].
+    Connect(&'a [u8]),
+    /// `PUB` or `HPUB`.
+    Pub(Message<'a>),
+    /// `SUB subject [queue] sid`.
+    Sub(Sub<'a>),
+    /// `UNSUB sid [max]`.
+    Unsub(Unsub<'a>),
+    /// `PING`.
+    Ping,
+    /// `PONG`.
+    Pong,
+    /// `INFO {json}` from a client means nothing to a server.
+    Info(&'a [u8]),
+    /// `+OK` from a client means nothing to a server.
+    Ok,
+    /// `-ERR text`: the peer gives up.
+    Err(&'a [u8]),
+}
+
+/// What a server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerOp<'a> {
+    /// `INFO {json}`; read the argument with [`crate::info::Info::parse`].
+    Info(&'a [u8]),
+    /// `MSG` or `HMSG`, and the sid of the subscription that it is for.
+    Msg {
+        /// The subscriber's own name of the subscription.
+        sid: &'a [u8],
+        /// The message.
+        message: Message<'a>,
+    },
+    /// `PING`.
+    Ping,
+    /// `PONG`.
+    Pong,
+    /// `+OK`.
+    Ok,
+    /// `-ERR 'text'`, without the quotes.
+    Err(&'a [u8]),
+}
+
+/// A message as it stands on the wire: `subject [reply] [header size] size CR LF body`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Where it goes. Not checked: a subject with an empty token reaches nobody.
+    pub subject: &'a [u8],
+    /// Where an answer is wanted.
+    pub reply: Option<&'a [u8]>,
+    /// The header block's length as the peer wrote it; `None` for PUB and MSG.
+    pub header_size: Option<Size<'a>>,
+    /// The length of header block and payload as the peer wrote it.
+    pub size: Size<'a>,
+    /// Header block, payload, CR LF. Exactly `size.value + 2` bytes.
+    pub body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// The header block, from `NATS/1.0` to its empty line; empty if there is none.
+    pub fn header(&self) -> &'a [u8] {
+        self.split().0
+    }
+
+    /// The payload, without the CR LF behind it.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload_crlf().strip_suffix(b"\r\n").unwrap_or_default()
+    }
+
+    /// The payload and the CR LF behind it.
+    pub fn payload_crlf(&self) -> &'a [u8] {
+        self.split().1
+    }
+
+    fn split(&self) -> (&'a [u8], &'a [u8]) {
+        let at = self.header_size.map_or(0, |size| size.value as usize);
+        self.body.split_at_checked(at).unwrap_or((&[], self.body))
+    }
+}
+
+/// A size, as a number and as the digits that stood for it, so that passing a message on needs no formatting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size<'a> {
+    /// Bytes.
+    pub value: u32,
+    /// The peer's digits; leading zeros are kept.
+    pub text: &'a [u8],
+}
+
+/// `SUB subject [queue] sid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sub<'a> {
+    /// What is asked for. Not checked; see [`crate::subject::Filter::new`].
+    pub subject: &'a [u8],
+    /// The queue group.
+    pub queue: Option<&'a [u8]>,
+    /// The subscriber's own name for it.
+    pub sid: &'a [u8],
+}
+
+/// `UNSUB sid [max]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsub<'a> {
+    /// The name given in SUB.
+    pub sid: &'a [u8],
+    /// Deliveries since SUB after which it ends; `None` or `Some(0)`: now.
+    pub max: Option<u32>,
+}
