@@ -26,3 +26,4 @@ pub mod limits;
 pub mod op;
 pub mod parse;
 pub mod subject;
+pub mod time;

@@ -1,0 +1,35 @@
+//! Points in time without a clock: whoever drives the code says what time it is.
+
+use core::ops::Add;
+use core::time::Duration;
+
+/// Microseconds since some fixed moment that the driver chose; only differences mean something. Good for 580,000
+/// years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The moment that is `micros` µs after the driver's start.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// µs since the driver's start.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero if it is yet to come.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates, so that "never" can be written as a very long time.
+    fn add(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
