@@ -1,1 +1,18 @@
-//! Under construction.
+//! Drives midge from outside, through the same doors as everyone else.
+//!
+//! The heart is a corpus of transcripts, `scripts/<topic>/*.nats`: each reads like a capture of a few
+//! connections and is played against several targets. nats-server, pinned, is the reference: what it does is
+//! what a script says, and where midge means to differ the script carries both captures and the reason.
+//!
+//! * [`script`]: the language, text to steps.
+//! * [`run`]: plays a script's steps over connections and judges what comes back.
+//! * [`target`]: what a script can be played on, and the seam between runner and target.
+//! * [`daemon`]: a server process: started in its own directory, watched, and ended whatever happens.
+//! * [`corpus`]: the scripts on disk, played on every target, and the table of differences made from them.
+
+pub mod corpus;
+pub mod daemon;
+mod frame;
+pub mod run;
+pub mod script;
+pub mod target;
