@@ -6,6 +6,11 @@ use crate::op::Size;
 pub trait Sink {
     /// Appends all of `bytes`.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Bytes that still fit. Who asks first never leaves half a frame behind.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }
 
 #[cfg(feature = "alloc")]
@@ -53,6 +58,17 @@ impl Sink for Slice<'_> {
         }
         self.len = end;
     }
+
+    fn room(&self) -> usize {
+        self.buffer.len().saturating_sub(self.len)
+    }
+}
+
+/// Bytes that `write` puts.
+pub fn size_of(write: impl FnOnce(&mut Slice<'_>)) -> usize {
+    let mut count = Slice::new(&mut []);
+    write(&mut count);
+    count.len()
 }
 
 impl core::fmt::Write for Slice<'_> {

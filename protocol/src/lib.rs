@@ -20,6 +20,7 @@ extern crate std;
 pub mod connect;
 pub mod emit;
 pub mod error;
+pub mod header;
 pub mod info;
 pub mod json;
 pub mod limits;
