@@ -34,6 +34,25 @@ impl fmt::Display for Full {
 impl core::error::Error for Full {}
 
 /// Subscriptions by filter; tells whom a subject reaches.
+///
+/// ```
+/// use midge_protocol::subject::Filter;
+/// use midge_router::Router;
+///
+/// let filter = |text: &'static str| Filter::new(text.as_bytes()).unwrap();
+/// let mut router = Router::new();
+/// let all = router.insert(filter("plant.>"), None)?;
+/// let one = router.insert(filter("plant.*.temp"), Some(b"w"))?;
+/// let two = router.insert(filter("plant.7.*"), Some(b"w"))?;
+///
+/// let matches = router.matches(b"plant.7.temp");
+/// assert_eq!(matches.plain(), [all]);
+/// assert_eq!(matches.groups().collect::<Vec<_>>(), [[one, two]], "one name, one group, whatever the filter");
+///
+/// router.remove(all);
+/// assert!(!router.has_interest(b"plant.7"));
+/// # Ok::<(), midge_router::Full>(())
+/// ```
 pub struct Router {
     tree: Tree,
     cache: Cache,

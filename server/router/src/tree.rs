@@ -495,3 +495,59 @@ const HAS_WILD: u32 = HAS_STAR | HAS_REST;
 const FLAGS: u32 = 2;
 /// Most ids in each slab: what is left of 32 bits beside the flags.
 const LIMIT: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(tree: &mut Tree, filter: &str, queue: Option<&[u8]>) -> Result<SubId, Full> {
+        tree.insert(Filter::new(filter.as_bytes()).unwrap(), queue)
+    }
+
+    /// Node ids by path, as in the drawing of the crate's documentation.
+    #[test]
+    fn labels_are_cut_where_filters_branch_off() {
+        let mut tree = Tree::new();
+        let filters = ["plant.*.temp", "plant.7.temp", "plant.7.temp", "plant.7.hum", "plant.>"];
+        let queue = |filter| (filter == "plant.7.hum").then_some(&b"w"[..]);
+        let ids = filters.map(|filter| insert(&mut tree, filter, queue(filter)).unwrap());
+        let label = |node: u32| String::from_utf8(tree.nodes[node].label.to_vec(&tree.texts.cells)).unwrap();
+        assert_eq!([1, 2, 3, 4, 5, 6].map(label), ["*.temp", "plant", "temp", "7", "hum", ">"]);
+        assert_eq!([1, 2, 3, 4, 5, 6].map(|node| tree.nodes[node].parent), [2, ROOT, 4, 2, 4, 2]);
+        assert_eq!(tree.nodes[2].children, 3 << FLAGS | HAS_STAR | HAS_REST);
+        for id in ids {
+            tree.remove(id);
+        }
+        assert_eq!((tree.nodes.len(), tree.groups.len(), tree.nodes[ROOT].children), (1, 0, 0));
+    }
+
+    #[test]
+    fn says_when_it_is_full_and_stays_whole() {
+        let long = "a-name-that-needs-more-than-its-inline-room".repeat(3);
+        for limit in 1..12 {
+            let mut tree = Tree { limit, ..Tree::new() };
+            let ids: Vec<SubId> = (0..limit)
+                .map_while(|i| insert(&mut tree, &format!("{long}.{i}"), Some(long.as_bytes())).ok())
+                .collect();
+            assert!(ids.len() < limit, "two nodes for the second");
+            for slab_len in [tree.nodes.len(), tree.groups.len(), tree.subs.len(), tree.texts.cells.len()] {
+                assert!(slab_len <= limit, "{slab_len} of {limit}");
+            }
+            ids.into_iter().for_each(|id| tree.remove(id));
+            assert_eq!((tree.len(), tree.nodes.len(), tree.texts.cells.len()), (0, 1, 0));
+        }
+    }
+
+    #[test]
+    fn depth_is_not_limited_by_the_stack() {
+        let mut tree = Tree::new();
+        let deep = vec!["a"; 20_000].join(".");
+        let starred = vec!["*"; 20_000].join(".");
+        for filter in [&deep, &starred, &format!("{deep}.b"), &format!("{starred}.b")] {
+            insert(&mut tree, filter, None).unwrap();
+        }
+        let (mut scratch, mut matches) = (Scratch::default(), Matches::default());
+        tree.collect(deep.as_bytes(), &mut scratch, &mut matches);
+        assert_eq!(matches.plain().len(), 2);
+    }
+}
