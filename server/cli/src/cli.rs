@@ -1,0 +1,276 @@
+//! The command line, as clap types. Names and defaults follow natscli, so that hands and scripts need not relearn.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::HeaderName;
+use clap::{Args, Parser, Subcommand};
+
+use crate::template::Template;
+
+/// Publish, watch and answer messages on midged or any NATS server
+#[derive(Parser)]
+#[command(name = "midge", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Publish a message, or many
+    #[command(visible_alias = "publish", after_help = TEMPLATES)]
+    Pub(Publish),
+    /// Show messages as they arrive
+    #[command(visible_alias = "subscribe")]
+    Sub(Subscribe),
+    /// Send a request and show the reply
+    #[command(visible_alias = "req", after_help = TEMPLATES)]
+    Request(Request),
+    /// Answer requests
+    #[command(after_help = REPLY_TEMPLATES)]
+    Reply(Reply),
+    /// Measure the round trip to the server
+    Rtt(Rtt),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// Where the server is and who we are. A flag beats its environment variable, and both beat the context.
+#[derive(Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// Server URL, or several separated by commas [default: nats://127.0.0.1:4222]
+    #[arg(short, long, global = true, env = "NATS_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// User name; without a password it is taken as a token
+    #[arg(long, global = true, env = "NATS_USER", hide_env_values = true, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Password of the user; the variable keeps it out of process lists
+    #[arg(long, global = true, env = "NATS_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+    /// Token to log in with
+    #[arg(long, global = true, env = "NATS_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Credentials file, as nsc makes them
+    #[arg(long, global = true, env = "NATS_CREDS", value_name = "FILE")]
+    pub(crate) creds: Option<PathBuf>,
+    /// File with an nkey seed
+    #[arg(long, global = true, env = "NATS_NKEY", value_name = "FILE")]
+    pub(crate) nkey: Option<PathBuf>,
+    /// Certificate of the authority that signed the server's
+    #[arg(long, global = true, env = "NATS_CA", value_name = "FILE")]
+    pub(crate) tlsca: Option<PathBuf>,
+    /// Our certificate, if the server asks for one
+    #[arg(long, global = true, env = "NATS_CERT", value_name = "FILE")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// The key of our certificate
+    #[arg(long, global = true, env = "NATS_KEY", value_name = "FILE")]
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Take connection settings from a context (~/.config/nats/context/NAME.json)
+    #[arg(long, global = true, env = "NATS_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// How long to wait for the server or for a reply
+    #[arg(long, global = true, env = "NATS_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct Publish {
+    /// Subject to publish to
+    pub(crate) subject: Template,
+    #[command(flatten)]
+    pub(crate) content: Content,
+    /// Subject that receivers should reply to
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) reply: Option<Template>,
+    /// Publish each line of stdin as its own message, as it arrives
+    #[arg(long, conflicts_with_all = ["body", "count"])]
+    pub(crate) lines: bool,
+    /// How often to publish
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) count: NonZeroU64,
+    /// Pause between messages, such as 100ms
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) sleep: Option<Duration>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print neither summary nor progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// What a message carries.
+#[derive(Args)]
+pub(crate) struct Content {
+    /// The body; without it stdin is sent as it is, unless that is a terminal
+    pub(crate) body: Option<String>,
+    /// Add a header; may be given more than once
+    #[arg(short = 'H', long = "header", value_name = "KEY:VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(HeaderName, Template)>,
+    /// Send {{…}} in the body as written
+    #[arg(long)]
+    pub(crate) no_templates: bool,
+}
+
+/// How received messages are shown.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Display {
+    /// Print bodies alone, each followed by a newline
+    #[arg(long, conflicts_with_all = ["json", "headers_only", "timestamp"])]
+    pub(crate) raw: bool,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave bodies out
+    #[arg(long)]
+    pub(crate) headers_only: bool,
+    /// Print the local time of arrival (JSON always has it)
+    #[arg(short, long)]
+    pub(crate) timestamp: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Subscribe {
+    /// Subjects to listen to; `*` stands for one token, a last `>` for one or more
+    #[arg(required = true, value_name = "SUBJECT")]
+    pub(crate) subjects: Vec<String>,
+    /// Join a queue group: each message goes to one member
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) queue: Option<String>,
+    /// End after this many messages
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<NonZeroU64>,
+    /// End after this long without a message; an error (69) if --count was not reached
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) display: Display,
+}
+
+#[derive(Args)]
+pub(crate) struct Request {
+    /// Subject to ask
+    pub(crate) subject: Template,
+    #[command(flatten)]
+    pub(crate) content: Content,
+    /// Replies to wait for; 0 collects until the timeout
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) replies: u64,
+    #[command(flatten)]
+    pub(crate) display: Display,
+}
+
+#[derive(Args)]
+pub(crate) struct Reply {
+    /// Subject to answer on
+    pub(crate) subject: String,
+    /// The answer
+    #[arg(required_unless_present_any = ["echo", "command"])]
+    pub(crate) body: Option<Template>,
+    /// Answer with the request's own body and headers
+    #[arg(long, conflicts_with_all = ["body", "command"])]
+    pub(crate) echo: bool,
+    /// Answer with the output of a shell command, which gets the request on its stdin
+    #[arg(long, value_name = "CMD", conflicts_with = "body")]
+    pub(crate) command: Option<String>,
+    /// Queue group: of all who answer in it, one gets each request
+    #[arg(long, value_name = "GROUP", default_value = "NATS-RPLY-22")]
+    pub(crate) queue: String,
+    /// End after this many requests
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<NonZeroU64>,
+    /// Requests to work on at the same time
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub(crate) concurrency: std::num::NonZeroU16,
+    /// Add a header to each answer; may be given more than once
+    #[arg(short = 'H', long = "header", value_name = "KEY:VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(HeaderName, Template)>,
+    /// Print nothing per request
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Rtt {
+    /// Round trips to make
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(crate) count: std::num::NonZeroU32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads `1s`, `250ms`, `1m30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let signed: jiff::SignedDuration =
+        text.parse().map_err(|_| "expected a number with a unit, such as 500ms, 2s or 1m30s".to_owned())?;
+    signed.try_into().map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+/// Reads `Key:value`; blanks around the value are dropped, as receivers do.
+fn header(text: &str) -> Result<(HeaderName, Template), String> {
+    let (name, value) = text.split_once(':').ok_or("expected KEY:VALUE")?;
+    let name = name.parse().map_err(|_| format!("{name:?} cannot be a header name"))?;
+    if value.contains(['\r', '\n']) {
+        return Err("a header's value cannot hold a line break".to_owned());
+    }
+    Ok((name, value.trim().parse()?))
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 bad arguments, 69 no server, no responder or too late, 78 bad configuration";
+
+const TEMPLATES: &str = "\
+Templates in SUBJECT, BODY and header values:
+  {{Count}}           number of the message, from 1
+  {{Time}}            local time, 3:04PM
+  {{TimeStamp}}       RFC 3339 time
+  {{Unix}}            seconds since 1970
+  {{UnixNano}}        nanoseconds since 1970
+  {{ID}}              a unique identifier
+  {{Random MIN MAX}}  random letters and digits, MIN to MAX of them
+In a subject the dots, blanks and wildcards that a template gives become `_`.";
+
+const REPLY_TEMPLATES: &str = "\
+Templates in BODY and header values: those of `midge pub`, and {{Request}} and {{Subject}} of the request.
+A command finds them in NATS_REQUEST_BODY (if it is text) and NATS_REQUEST_SUBJECT, also as NATS_SUBJECT.
+If it fails, the answer is empty and has the headers Nats-Service-Error and Nats-Service-Error-Code.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_a_sign_they_can_have() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(duration("5").is_err());
+        assert!(duration("-1s").is_err());
+    }
+
+    #[test]
+    fn headers_split_at_the_first_colon() {
+        let (name, _) = header("Trace: a:b").unwrap();
+        assert_eq!(name.to_string(), "Trace");
+        assert!(header("no colon").is_err());
+        assert!(header("bad name:1").is_err());
+        assert!(header("A:x\r\nB:y").is_err());
+    }
+}

@@ -1,0 +1,439 @@
+//! The connection, and the things that a server says on it besides messages.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use async_nats::client::traits::Publisher;
+use async_nats::message::OutboundMessage;
+use async_nats::{
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, PublishErrorKind, ServerAddr, ServerError,
+    SubscribeError, Subscriber,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use midge_protocol::subject::Filter;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::cli::Connection;
+use crate::context::{Context, set, set_path};
+use crate::exit::{Failure, Outcome};
+
+/// An established connection.
+///
+/// It reconnects by itself; [`trouble`](Link::trouble) is for commands that would rather fail and
+/// [`notices`](Link::notices) for those that go on.
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    pub(crate) timeout: Duration,
+    events: mpsc::Receiver<Event>,
+    servers: String,
+    down: bool,
+    last_notice: String,
+    probe_subject: String,
+    probes: u64,
+}
+
+impl Link {
+    /// Connects with the given settings, within their timeout per server.
+    pub(crate) async fn open(connection: &Connection) -> Outcome<Link> {
+        let context = match &connection.context {
+            Some(name) => Context::load(name)?,
+            None => Context::default(),
+        };
+        let servers = connection.server.as_deref().or(set(&context.url)).unwrap_or(DEFAULT_SERVER);
+        let addrs = parse_servers(servers)?;
+        let servers = addrs.iter().map(shown).collect::<Vec<_>>().join(", ");
+
+        let (sender, mut events) = mpsc::channel(EVENTS_MAX);
+        let options = Login::choose(connection, &context, &addrs)
+            .apply(ConnectOptions::new(), &servers)
+            .await?
+            .name("midge")
+            .connection_timeout(connection.timeout)
+            .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
+            .event_callback(move |event| {
+                let sender = sender.clone();
+                // It fails only once the command has ended and nobody listens any more.
+                async move { drop(sender.send(event).await) }
+            });
+        let client = with_tls(options, connection, &context)
+            .connect(addrs.as_slice())
+            .await
+            .map_err(|error| explain(&error, &servers))?;
+        // The first event tells of this very connection.
+        while !matches!(events.recv().await, Some(Event::Connected) | None) {}
+
+        let probe_subject = client.new_inbox();
+        Ok(Link {
+            client,
+            timeout: connection.timeout,
+            events,
+            servers,
+            down: false,
+            last_notice: String::new(),
+            probe_subject,
+            probes: 0,
+        })
+    }
+
+    /// The server that we talk to, or all that we may talk to. Holds no passwords.
+    pub(crate) fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// Queues a message for sending; [`finish`](Link::finish) makes sure of it.
+    ///
+    /// An error that the server sent before takes precedence, and a lost connection is an error.
+    pub(crate) async fn publish(&mut self, message: OutboundMessage) -> Outcome {
+        let size = message.payload.len();
+        let client = self.client.clone();
+        let sent = tokio::select! {
+            biased;
+            failure = self.trouble() => return Err(failure),
+            sent = client.publish_message(message) => sent,
+        };
+        sent.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => Failure::runtime(format_args!(
+                "the server takes messages of up to {} bytes, headers included; this body has {size}",
+                client.max_payload()
+            )),
+            PublishErrorKind::InvalidSubject => Failure::usage("the subject is not valid"),
+            PublishErrorKind::Send => self.lost(),
+        })
+    }
+
+    /// Subscribes, as a member of a queue group if one is given.
+    pub(crate) async fn subscribe(&self, subject: &str, queue: Option<&str>) -> Outcome<Subscriber> {
+        if let Err(error) = Filter::new(subject.as_bytes()) {
+            return Err(Failure::usage(format_args!("cannot subscribe to {subject:?}: {error}")));
+        }
+        let subscribed = match queue {
+            Some(queue) => self.client.queue_subscribe(subject.to_owned(), queue.to_owned()).await,
+            None => self.client.subscribe(subject.to_owned()).await,
+        };
+        subscribed.map_err(|error: SubscribeError| {
+            Failure::usage(format_args!("cannot subscribe to {subject:?}: {error}"))
+        })
+    }
+
+    /// Completes when the server says that something went wrong, or goes away.
+    pub(crate) async fn trouble(&mut self) -> Failure {
+        loop {
+            match self.events.recv().await {
+                Some(Event::ServerError(error)) if !self.is_about_probe(&error) => {
+                    return Failure::runtime(server_text(&error));
+                }
+                Some(Event::Disconnected | Event::Closed) | None => return self.lost(),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Tells the operator on stderr what happens to the connection, and lets it be reestablished.
+    ///
+    /// Completes with a failure when the server refuses what the command is for, such as a subject that we may not hear.
+    pub(crate) async fn notices(&mut self) -> Failure {
+        loop {
+            let notice = match self.events.recv().await {
+                Some(Event::ServerError(error)) if self.is_about_probe(&error) => continue,
+                Some(Event::ServerError(error)) => {
+                    let text = error.to_string().to_lowercase();
+                    if REFUSALS.iter().any(|refusal| text.contains(refusal)) {
+                        return Failure::runtime(server_text(&error));
+                    }
+                    server_text(&error)
+                }
+                Some(Event::Disconnected) => {
+                    self.down = true;
+                    format!("lost the connection to {}, trying again", self.servers)
+                }
+                Some(Event::Connected) => {
+                    self.down = false;
+                    format!("connected to {} again", self.servers)
+                }
+                Some(Event::LameDuckMode) => "the server is about to shut down".to_owned(),
+                Some(Event::SlowConsumer(_)) => "too slow for these messages, some were dropped".to_owned(),
+                // While it is down, each attempt would repeat why the first one failed.
+                Some(Event::ClientError(error)) if !self.down => error.to_string(),
+                Some(Event::ClientError(_) | Event::Draining) => continue,
+                Some(Event::Closed) | None => return self.lost(),
+            };
+            if notice != self.last_notice {
+                eprintln!("midge: {notice}");
+                self.last_notice = notice;
+            }
+        }
+    }
+
+    /// Waits until the server has handled all that was sent so far, and says how long that took.
+    ///
+    /// The client library has no PING of its own, so this sends a message to itself. A server handles what a
+    /// connection sends in order, hence the message coming back, or an error that refuses it, proves the rest.
+    pub(crate) async fn round_trip(&mut self) -> Outcome<Duration> {
+        self.probes += 1;
+        let subject = format!("{}.{}", self.probe_subject, self.probes);
+        let (client, limit) = (self.client.clone(), self.timeout);
+        let started = Instant::now();
+        let answered = async {
+            let mut echo = self.subscribe(&subject, None).await?;
+            client.publish(subject.clone(), Bytes::new()).await.map_err(|_| self.lost())?;
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    event = self.events.recv() => event,
+                    _ = echo.next() => return Ok(started.elapsed()),
+                };
+                match event {
+                    Some(Event::ServerError(error)) if error.to_string().contains(&subject) => {
+                        return Ok(started.elapsed());
+                    }
+                    Some(Event::ServerError(error)) if !self.is_about_probe(&error) => {
+                        return Err(Failure::runtime(server_text(&error)));
+                    }
+                    Some(Event::Disconnected | Event::Closed) | None => return Err(self.lost()),
+                    Some(_) => {}
+                }
+            }
+        };
+        timeout(limit, answered).await.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
+    /// Makes sure that the server has everything and had nothing against it, and closes the connection.
+    pub(crate) async fn finish(mut self) -> Outcome {
+        self.round_trip().await?;
+        self.client.drain().await.map_err(|_| self.lost())?;
+        let limit = self.timeout;
+        // Events come in order: once it is closed, none is left behind.
+        let closed = async {
+            loop {
+                match self.events.recv().await {
+                    Some(Event::ServerError(error)) if !self.is_about_probe(&error) => {
+                        return Err(Failure::runtime(server_text(&error)));
+                    }
+                    Some(Event::Closed) | None => return Ok(()),
+                    Some(_) => {}
+                }
+            }
+        };
+        timeout(limit, closed).await.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
+    fn is_about_probe(&self, error: &ServerError) -> bool {
+        error.to_string().contains(&self.probe_subject)
+    }
+
+    fn lost(&self) -> Failure {
+        Failure::unavailable(format_args!("lost the connection to {}", self.servers))
+    }
+
+    fn too_late(&self) -> Failure {
+        Failure::unavailable(format_args!("{} did not answer within {:?}", self.servers, self.timeout))
+    }
+}
+
+/// How we show who we are. The first that is set counts: flags, context, URL.
+enum Login {
+    None,
+    Token(String),
+    User(String, String),
+    Creds(PathBuf),
+    Nkey(PathBuf),
+}
+
+impl Login {
+    fn choose(flags: &Connection, context: &Context, addrs: &[ServerAddr]) -> Login {
+        let url = addrs.iter().find(|addr| addr.has_user_pass());
+        let decoded = |part: Option<&str>| part.map(percent_decoded);
+        [
+            Login::of(
+                flags.creds.clone(),
+                flags.nkey.clone(),
+                flags.user.clone(),
+                flags.password.clone(),
+                flags.token.clone(),
+            ),
+            Login::of(
+                set_path(&context.creds),
+                set_path(&context.nkey),
+                set(&context.user).map(str::to_owned),
+                set(&context.password).map(str::to_owned),
+                set(&context.token).map(str::to_owned),
+            ),
+            Login::of(
+                None,
+                None,
+                decoded(url.and_then(|url| url.username())),
+                decoded(url.and_then(|url| url.password())),
+                None,
+            ),
+        ]
+        .into_iter()
+        .find(|login| !matches!(login, Login::None))
+        .unwrap_or(Login::None)
+    }
+
+    fn of(
+        creds: Option<PathBuf>,
+        nkey: Option<PathBuf>,
+        user: Option<String>,
+        password: Option<String>,
+        token: Option<String>,
+    ) -> Login {
+        match (creds, nkey, user, password, token) {
+            (Some(path), ..) => Login::Creds(path),
+            (_, Some(path), ..) => Login::Nkey(path),
+            (_, _, Some(user), Some(password), _) => Login::User(user, password),
+            (_, _, _, _, Some(token)) | (_, _, Some(token), None, _) => Login::Token(token),
+            _ => Login::None,
+        }
+    }
+
+    async fn apply(self, options: ConnectOptions, servers: &str) -> Outcome<ConnectOptions> {
+        let unreadable = |path: &Path, error: io::Error| {
+            Failure::config(format_args!("cannot log in to {servers} with {}: {error}", path.display()))
+        };
+        match self {
+            Login::None => Ok(options),
+            Login::Token(token) => Ok(options.token(token)),
+            Login::User(user, password) => Ok(options.user_and_password(user, password)),
+            Login::Creds(path) => {
+                let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+                options.credentials(&text).map_err(|error| unreadable(&path, error))
+            }
+            Login::Nkey(path) => {
+                let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+                let seed = text.lines().map(str::trim).find(|line| line.starts_with("SU"));
+                let missing = || unreadable(&path, io::Error::other("no user seed (SU…) in it"));
+                Ok(options.nkey(seed.ok_or_else(missing)?.to_owned()))
+            }
+        }
+    }
+}
+
+fn with_tls(mut options: ConnectOptions, flags: &Connection, context: &Context) -> ConnectOptions {
+    if let Some(ca) = flags.tlsca.clone().or_else(|| set_path(&context.ca)) {
+        options = options.add_root_certificates(ca).require_tls(true);
+    }
+    let cert = flags.tlscert.clone().or_else(|| set_path(&context.cert));
+    let key = flags.tlskey.clone().or_else(|| set_path(&context.key));
+    if let (Some(cert), Some(key)) = (cert, key) {
+        options = options.add_client_certificate(cert, key);
+    }
+    if context.tls_first {
+        options = options.tls_first();
+    }
+    match set(&context.inbox_prefix) {
+        Some(prefix) => options.custom_inbox_prefix(prefix),
+        None => options,
+    }
+}
+
+fn parse_servers(servers: &str) -> Outcome<Vec<ServerAddr>> {
+    let parse = |server: &str| {
+        let addr: ServerAddr = server
+            .parse()
+            .map_err(|_| Failure::usage("--server: not a URL such as nats://127.0.0.1:4222"))?;
+        match addr.scheme() {
+            "nats" | "tls" if !addr.host().is_empty() => Ok(addr),
+            "nats" | "tls" => Err(Failure::usage("--server: the URL has no host")),
+            other => Err(Failure::usage(format_args!("--server: {other}:// is not supported"))),
+        }
+    };
+    servers.split(',').map(str::trim).map(parse).collect()
+}
+
+/// The address without who logs in to it.
+fn shown(addr: &ServerAddr) -> String {
+    match addr.host() {
+        host if host.contains(':') => format!("{}://[{host}]:{}", addr.scheme(), addr.port()),
+        host => format!("{}://{host}:{}", addr.scheme(), addr.port()),
+    }
+}
+
+/// The user part of a URL as it was meant: a password may hold `%40` for `@`. Bad escapes are kept as they are.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = (*first == b'%')
+            .then(|| std::str::from_utf8(tail.get(..2)?).ok())
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn explain(error: &ConnectError, servers: &str) -> Failure {
+    let source = std::error::Error::source(error);
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation => Failure::runtime(format_args!(
+            "{servers} refused the login: authorization violation (see --user, --creds, --nkey, --context)"
+        )),
+        ConnectErrorKind::Authentication => {
+            Failure::config(format_args!("cannot log in to {servers}: the key cannot sign"))
+        }
+        ConnectErrorKind::TimedOut => {
+            Failure::unavailable(format_args!("cannot connect to {servers}: no answer in time"))
+        }
+        _ => {
+            let refused = source
+                .and_then(|source| source.downcast_ref::<io::Error>())
+                .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            let why = match source {
+                _ if refused => "connection refused (is midged running?)".to_owned(),
+                Some(source) => plain(&source.to_string()),
+                None => error.to_string(),
+            };
+            Failure::unavailable(format_args!("cannot connect to {servers}: {why}"))
+        }
+    }
+}
+
+fn server_text(error: &ServerError) -> String {
+    format!("the server says: {}", plain(&error.to_string()))
+}
+
+/// Without the library's prefix.
+fn plain(text: &str) -> String {
+    text.trim_start_matches("nats: ").to_owned()
+}
+
+/// Errors that leave the connection up and the command without what it came for. After others the server hangs up.
+const REFUSALS: [&str; 2] = ["permissions violation", "maximum subscriptions exceeded"];
+
+const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
+
+/// Events that wait to be looked at. The library drops what does not fit its own queue of 128.
+const EVENTS_MAX: usize = 128;
+
+/// Messages that may wait to be printed; the library drops more, and says so.
+const SUBSCRIPTION_MESSAGES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        let addrs = parse_servers("nats://a:b@10.0.0.1, [::1]:4333,tls://hub.example").unwrap();
+        let shown: Vec<String> = addrs.iter().map(shown).collect();
+        assert_eq!(shown, ["nats://10.0.0.1:4222", "nats://[::1]:4333", "tls://hub.example:4222"]);
+    }
+
+    #[test]
+    fn addresses_that_make_no_sense_are_refused() {
+        for servers in ["", "http://x", "nats://", "a,,b", "nats://h:99999"] {
+            assert!(matches!(parse_servers(servers), Err(Failure::Usage(_))), "{servers}");
+        }
+    }
+
+    #[test]
+    fn escapes_in_a_url_are_resolved() {
+        assert_eq!(percent_decoded("p%40ss%2fw"), "p@ss/w");
+        assert_eq!(percent_decoded("50%-%zz%4"), "50%-%zz%4");
+    }
+}

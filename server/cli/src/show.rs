@@ -1,0 +1,206 @@
+//! How messages look: for people, for programs, or nothing but their bodies.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use clap::builder::styling::{Effects, Style};
+use jiff::{Timestamp, Zoned};
+use serde::Serialize;
+
+use crate::cli::Display;
+
+/// Writes received messages to stdout. Its user calls [`flush`](Show::flush) before waiting for more.
+pub(crate) struct Show {
+    display: Display,
+    out: io::BufWriter<StdoutLock<'static>>,
+    subject_style: Style,
+    head_style: Style,
+    terminal: bool,
+}
+
+impl Show {
+    pub(crate) fn new(display: Display) -> Show {
+        let terminal = io::stdout().is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let style = |effects| if colour { Style::new().effects(effects) } else { Style::new() };
+        Show {
+            display,
+            out: io::BufWriter::new(io::stdout().lock()),
+            subject_style: style(Effects::BOLD),
+            head_style: style(Effects::DIMMED),
+            terminal,
+        }
+    }
+
+    /// Writes the message with that number, from 1, and how long it took to come if it is a reply.
+    pub(crate) fn message(
+        &mut self,
+        number: u64,
+        message: &Message,
+        rtt: Option<Duration>,
+    ) -> io::Result<()> {
+        if self.display.raw {
+            self.out.write_all(&message.payload)?;
+            return self.out.write_all(b"\n");
+        }
+        if self.display.json {
+            let record = Record::new(message, self.display.headers_only, rtt);
+            serde_json::to_writer(&mut self.out, &record)?;
+            return self.out.write_all(b"\n");
+        }
+        self.head(number, message, rtt)?;
+        for (name, value) in sorted(message.headers.as_ref()) {
+            writeln!(self.out, "{}: {}", harmless(name), harmless(value))?;
+        }
+        if !self.display.headers_only && !message.payload.is_empty() {
+            if message.headers.as_ref().is_some_and(|headers| !headers.is_empty()) {
+                writeln!(self.out)?;
+            }
+            self.body(&message.payload)?;
+        }
+        writeln!(self.out)
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// `[#3] sensors.a  5 B  reply to _INBOX.x`
+    fn head(&mut self, number: u64, message: &Message, rtt: Option<Duration>) -> io::Result<()> {
+        let (dim, bold) = (self.head_style, self.subject_style);
+        write!(self.out, "{dim}[#{number}]{dim:#} ")?;
+        if self.display.timestamp {
+            write!(self.out, "{dim}{}{dim:#} ", Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))?;
+        }
+        write!(self.out, "{bold}{}{bold:#}", harmless(&message.subject))?;
+        write!(self.out, "{dim}  {} B", message.payload.len())?;
+        if let Some(reply) = &message.reply {
+            write!(self.out, "  reply to {}", harmless(reply))?;
+        }
+        if let Some(rtt) = rtt {
+            write!(self.out, "  after {}", short(rtt))?;
+        }
+        writeln!(self.out, "{dim:#}")
+    }
+
+    /// The body, which ends with a newline. What could steer a terminal is not sent to one.
+    fn body(&mut self, body: &[u8]) -> io::Result<()> {
+        match std::str::from_utf8(body) {
+            Ok(text) if self.terminal => writeln!(self.out, "{}", harmless(text.trim_end_matches('\n'))),
+            Ok(text) => writeln!(self.out, "{}", text.trim_end_matches('\n')),
+            Err(_) => writeln!(self.out, "{}", hex(body)),
+        }
+    }
+}
+
+/// A message as `--json` prints it. Exactly one of `data` and `data_base64` is there, unless bodies are left out.
+#[derive(Serialize)]
+struct Record<'a> {
+    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<&'a str>,
+    /// A name can come with several values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<&'a str, Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    /// The body, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+    /// Bytes in the body.
+    size: usize,
+    /// When it arrived here, RFC 3339, UTC.
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_us: Option<u128>,
+}
+
+impl<'a> Record<'a> {
+    fn new(message: &'a Message, headers_only: bool, rtt: Option<Duration>) -> Record<'a> {
+        let mut headers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, value) in sorted(message.headers.as_ref()) {
+            headers.entry(name).or_default().push(value);
+        }
+        let text = std::str::from_utf8(&message.payload);
+        Record {
+            subject: &message.subject,
+            reply: message.reply.as_deref(),
+            headers,
+            data: text.ok().filter(|_| !headers_only),
+            data_base64: (text.is_err() && !headers_only).then(|| BASE64_STANDARD.encode(&message.payload)),
+            size: message.payload.len(),
+            time: format!("{:.6}", Timestamp::now()),
+            rtt_us: rtt.map(|rtt| rtt.as_micros()),
+        }
+    }
+}
+
+/// A duration with a precision that people care for: `845µs`, `1.84ms`, `2.1s`.
+pub(crate) fn short(duration: Duration) -> String {
+    match duration.as_micros() {
+        0..1_000 => format!("{}µs", duration.as_micros()),
+        1_000..1_000_000 => format!("{:.2}ms", duration.as_secs_f64() * 1e3),
+        _ => format!("{:.1}s", duration.as_secs_f64()),
+    }
+}
+
+/// All header lines by name; the library keeps them in a hash map.
+fn sorted(headers: Option<&HeaderMap>) -> Vec<(&str, &str)> {
+    let lines = headers.into_iter().flat_map(HeaderMap::iter);
+    let mut lines: Vec<(&str, &str)> = lines
+        .flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())))
+        .collect();
+    lines.sort_by_key(|(name, _)| *name);
+    lines
+}
+
+/// The text with control characters written out, so that a message cannot move the cursor or retitle a window.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' | '\t' => safe.push(char),
+            char if char.is_control() => safe.extend(char.escape_default()),
+            char => safe.push(char),
+        }
+    }
+    safe
+}
+
+/// The first bytes of a body that is no text.
+fn hex(body: &[u8]) -> String {
+    let mut text = "not text:".to_owned();
+    for byte in body.iter().take(HEX_BYTES_MAX) {
+        let _ = write!(text, " {byte:02x}");
+    }
+    if body.len() > HEX_BYTES_MAX {
+        text.push_str(" …");
+    }
+    text
+}
+
+/// One line on a common terminal.
+const HEX_BYTES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(short(Duration::from_micros(845)), "845µs");
+        assert_eq!(short(Duration::from_micros(1840)), "1.84ms");
+        assert_eq!(short(Duration::from_millis(2100)), "2.1s");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_commands_from_a_message() {
+        assert_eq!(harmless("a\x1b[2J\tb\nc"), "a\\u{1b}[2J\tb\nc");
+        assert_eq!(hex(&[0xff; 40]).matches("ff").count(), HEX_BYTES_MAX);
+    }
+}
