@@ -52,15 +52,23 @@ impl fmt::Display for Failure {
 
 /// Plays a script on a target, in as many cuts as it asks for, and returns the number of plays.
 pub fn play(script: &Script, target: &Target) -> Result<usize, Failure> {
-    let sends = play_cut(script, target, Cut::Whole)?;
+    let mut world = target.start(script).map_err(|what| Failure {
+        script: script.name.clone(),
+        line: 0,
+        cut: Cut::Whole,
+        what,
+        log: String::new(),
+    })?;
+    let mut play_cut = |cut| play_cut(script, target, &mut *world, cut);
+    let sends = play_cut(Cut::Whole)?;
     if !script.fragmented {
         return Ok(1);
     }
-    play_cut(script, target, Cut::Bytewise)?;
+    play_cut(Cut::Bytewise)?;
     let mut plays = 2;
     for (send, &length) in sends.iter().enumerate() {
         for byte in 1..length {
-            play_cut(script, target, Cut::At(send, byte))?;
+            play_cut(Cut::At(send, byte))?;
             plays += 1;
         }
     }
@@ -70,7 +78,8 @@ pub fn play(script: &Script, target: &Target) -> Result<usize, Failure> {
 /// Plays a script that only sends, and returns it with everything that came back written below each step.
 pub fn record(name: &str, source: &str, target: &Target) -> Result<String, String> {
     let script = Script::parse(name, source).map_err(|err| err.to_string())?;
-    let mut player = Player::start(&script, target, Cut::Whole)?;
+    let mut world = target.start(&script)?;
+    let mut player = Player::new(&script, target, &mut *world, Cut::Whole);
     let mut recorded = String::new();
     for (index, line) in source.lines().enumerate() {
         recorded += line;
@@ -96,9 +105,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to listen where no fence can be put: in the middle of a line, or while recording.
 const QUIET: Duration = Duration::from_millis(40);
 
-fn play_cut(script: &Script, target: &Target, cut: Cut) -> Result<Vec<usize>, Failure> {
+fn play_cut(
+    script: &Script,
+    target: &Target,
+    world: &mut dyn World,
+    cut: Cut,
+) -> Result<Vec<usize>, Failure> {
     let fail = |line, what, log| Failure { script: script.name.clone(), line, cut, what, log };
-    let mut player = Player::start(script, target, cut).map_err(|what| fail(0, what, String::new()))?;
+    let mut player = Player::new(script, target, world, cut);
     let mut last = 0;
     for step in script.steps_on(target.side()) {
         last = step.line;
@@ -108,12 +122,13 @@ fn play_cut(script: &Script, target: &Target, cut: Cut) -> Result<Vec<usize>, Fa
     Ok(player.sends)
 }
 
-struct Player {
-    world: Box<dyn World>,
+struct Player<'w> {
+    world: &'w mut dyn World,
     clients: HashMap<String, Client>,
     bound: HashMap<String, Vec<u8>>,
-    /// Clients whose script asks for the server's PINGs, and those that ask for the greeting.
+    /// Clients whose script asks for the server's PINGs.
     pinged: Vec<String>,
+    /// Clients whose script asks for the greeting.
     greeted: Vec<String>,
     cut: Cut,
     /// Length of each send so far.
@@ -145,8 +160,8 @@ struct Outgoing {
     pings: usize,
 }
 
-impl Player {
-    fn start(script: &Script, target: &Target, cut: Cut) -> Result<Self, String> {
+impl<'w> Player<'w> {
+    fn new(script: &Script, target: &Target, world: &'w mut dyn World, cut: Cut) -> Self {
         let mut pinged = Vec::new();
         let mut first: HashMap<&String, bool> = HashMap::new();
         for step in script.steps_on(target.side()) {
@@ -165,8 +180,7 @@ impl Player {
             });
         }
         let greeted = first.into_iter().filter(|(_, sees)| *sees).map(|(client, _)| client.clone()).collect();
-        let world = target.start(script)?;
-        Ok(Self {
+        Self {
             world,
             clients: HashMap::new(),
             bound: HashMap::new(),
@@ -174,7 +188,7 @@ impl Player {
             greeted,
             cut,
             sends: Vec::new(),
-        })
+        }
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -556,7 +570,7 @@ impl Outgoing {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).to_ascii_uppercase();
                 let mut words = line.split_ascii_whitespace();
                 match words.next() {
-                    Some("PING") => self.pings += 1,
+                    Some(verb) if verb.starts_with("PING") => self.pings += 1,
                     Some("PUB" | "HPUB") => {
                         let size: usize = words.last().and_then(|size| size.parse().ok()).unwrap_or(0);
                         self.payload = size.saturating_add(2);

@@ -4,7 +4,8 @@
 //! # The first comment is the title: what is shown here, and why it matters.
 //! config { max_payload: 1024 }                  the server's configuration, in as many lines as it takes
 //! flags: --auth secret                          or its command line
-//! fragmented                                    play again cut at every byte
+//! fragmented                                    play again cut at every byte (on the same server: new
+//!                                               connections, but no queue groups, please)
 //! only: sim                                     where to play it (reference, ours, sim); default: everywhere
 //!
 //! a> SUB work.> q 1                             client a sends this line and CRLF; it connects at first use
