@@ -1,1 +1,57 @@
-//! Under construction.
+//! nats-server's configuration language and keys, as typed options.
+//!
+//! ```text
+//! bytes ──parse──▶ Map (a tree that knows where it was written) ──check──▶ errors, warnings, unserved keys
+//!                   └──────────────────────────────────────────▶ Options ◀── command line
+//! ```
+//!
+//! All findings are collected, each with its `file:line:column`. Which keys midge serves is said in one table,
+//! [`keys`]. Nothing here acts on the options; only [`OsFiles`] touches the disk.
+//!
+//! The language and the keys are nats-server 2.15.1's: reference 3.7 and 3.8, checked against the real binary.
+
+mod account;
+mod args;
+mod auth;
+mod block;
+mod check;
+mod digest;
+mod jetstream;
+pub mod keys;
+mod leafnodes;
+mod lex;
+mod load;
+mod loader;
+mod mqtt;
+mod options;
+mod parse;
+mod report;
+mod text;
+mod tls;
+mod validate;
+mod value;
+mod websocket;
+
+pub use account::{
+    Account, AccountJetStream, AccountLimits, Crossing, Destination, Export, Import, Mapping, Response,
+};
+pub use args::{HELP, Invocation, LogFormat, Run, SignalCommand, parse_args};
+pub use auth::{
+    AuthCallout, Authorization, CONNECTION_TYPES, Identity, Permissions, Responses, Subjects, User,
+};
+pub use check::Unserved;
+pub use digest::config_digest;
+pub use jetstream::{JetStream, Sync};
+pub use leafnodes::{LeafAuthorization, LeafNodes, LeafUser, Remote};
+pub use load::{Loaded, load_file, load_text, unserved};
+pub use loader::{FILE_BYTES_MAX, Loader, MemoryFiles, OsFiles};
+pub use mqtt::Mqtt;
+pub use options::{
+    GLOBAL_ACCOUNT, Keepalive, LAME_DUCK_MIN, LameDuck, Limits, Listen, Log, Monitor, Options,
+    PAYLOAD_BYTES_ADVISED, SYSTEM_ACCOUNT, Secret, Trust,
+};
+pub use parse::{DEPTH_MAX, INCLUDES_MAX, REPEATED_BYTES_MAX, World, parse, parse_file};
+pub use report::{Problem, Report};
+pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
+pub use value::{Data, Entry, Map, Position, Value};
+pub use websocket::{SimpleAuthorization, WebSocket};

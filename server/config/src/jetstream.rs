@@ -1,0 +1,96 @@
+//! Streams.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::block::Block;
+use crate::check::switch;
+use crate::options::Secret;
+use crate::report::Report;
+use crate::value::Data;
+
+/// The `jetstream` block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JetStream {
+    /// There are streams. Default false; a block without `enabled` enables them.
+    pub enabled: bool,
+    /// Where streams are kept.
+    pub store_dir: Option<PathBuf>,
+    /// Bytes in memory. Default: what the daemon finds fit.
+    pub memory_bytes_max: Option<u64>,
+    /// Bytes on disk. Default: what the daemon finds fit.
+    pub file_bytes_max: Option<u64>,
+    /// The name by which this server's streams are told from those of a hub: one subject token.
+    pub domain: Option<String>,
+    /// Requests with unknown JSON fields are refused. Default true.
+    pub strict: bool,
+    /// When written messages are made safe on disk. Default: the daemon's; nats-server's is every 2 min.
+    pub sync: Option<Sync>,
+    /// What streams are encrypted with.
+    pub encryption_key: Option<Secret>,
+}
+
+/// When written messages are made safe on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Before they are acknowledged.
+    Always,
+    /// At this interval.
+    Every(Duration),
+}
+
+impl JetStream {
+    pub(crate) fn read(root: Block<'_>, report: &mut Report) -> Self {
+        let mut this = Self { store_dir: root.path("store_dir"), ..Self::default() };
+        match root.get("jetstream").map(|value| &value.data) {
+            Some(Data::Bool(enabled)) => this.enabled = *enabled,
+            Some(Data::Text(text)) => this.enabled = switch(text).unwrap_or_default(),
+            _ => {
+                if let Some(block) = root.block("jetstream") {
+                    this.read_block(block, report);
+                }
+            }
+        }
+        this
+    }
+
+    fn read_block(&mut self, block: Block<'_>, report: &mut Report) {
+        self.enabled = block.bool("enabled").unwrap_or(true);
+        if let Some(value) = block.get("store_dir") {
+            if self.store_dir.is_some() {
+                report.error(&value.at, "Duplicate 'store_dir' configuration");
+            }
+            self.store_dir = block.path("store_dir");
+        }
+        let bytes = |name| block.size(name).and_then(|size| u64::try_from(size).ok());
+        self.memory_bytes_max = bytes("max_memory_store");
+        self.file_bytes_max = bytes("max_file_store");
+        self.domain = block.word("domain");
+        self.strict = block.bool("strict").unwrap_or(true);
+        self.sync = match block.text("sync_interval") {
+            Some(text) if text.eq_ignore_ascii_case("always") => Some(Sync::Always),
+            _ => block.duration("sync_interval").map(Sync::Every),
+        };
+        self.encryption_key = block.secret("encryption_key");
+        if let (Some(domain), Some(value)) = (&self.domain, block.get("domain"))
+            && domain.contains(['.', '*', '>', ' ', '\t', '\r', '\n', '\x0c'])
+        {
+            report.error(&value.at, "invalid domain name: may not contain ., *, > or white space");
+        }
+    }
+}
+
+impl Default for JetStream {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            store_dir: None,
+            memory_bytes_max: None,
+            file_bytes_max: None,
+            domain: None,
+            strict: true,
+            sync: None,
+            encryption_key: None,
+        }
+    }
+}

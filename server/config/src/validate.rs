@@ -1,0 +1,180 @@
+//! What no single key can tell: do the settings fit together?
+//!
+//! nats-server asks most of this only when it starts, so its `-t` accepts what is refused here.
+
+use std::collections::HashSet;
+
+use midge_protocol::subject::Filter;
+
+use crate::account::{Account, Import};
+use crate::options::{GLOBAL_ACCOUNT, LAME_DUCK_MIN, Options, PAYLOAD_BYTES_ADVISED, SYSTEM_ACCOUNT};
+use crate::report::{Problem, Report};
+
+/// Checks finished options, the command line's included.
+pub(crate) fn validate(options: &Options, report: &mut Report) {
+    limits(options, report);
+    users(options, report);
+    accounts(options, report);
+    listeners(options, report);
+}
+
+fn limits(options: &Options, report: &mut Report) {
+    let (limits, duck) = (&options.limits, &options.lame_duck);
+    if u64::from(limits.payload_bytes_max) > limits.pending_bytes_max {
+        general(
+            report,
+            format!(
+                "max_payload ({}) cannot be higher than max_pending ({})",
+                limits.payload_bytes_max, limits.pending_bytes_max
+            ),
+        );
+    }
+    if limits.payload_bytes_max > PAYLOAD_BYTES_ADVISED {
+        let text = "Maximum payloads over 8 MiB are generally discouraged and could lead to poor performance";
+        report.warnings.push(Problem::general(text));
+    }
+    if duck.duration < LAME_DUCK_MIN {
+        general(report, format!("invalid lame_duck_duration of {:?}, minimum is 30 seconds", duck.duration));
+    }
+    if duck.grace >= duck.duration {
+        general(
+            report,
+            format!(
+                "lame duck grace period ({:?}) should be strictly lower than lame duck duration ({:?})",
+                duck.grace, duck.duration
+            ),
+        );
+    }
+    if options.server_name.as_ref().is_some_and(|name| name.contains(' ')) {
+        general(report, "server name cannot contain spaces");
+    }
+}
+
+fn users(options: &Options, report: &mut Report) {
+    let mut names = HashSet::new();
+    for (_, user) in options.users() {
+        if !names.insert(user.identity.name()) {
+            report.error(&user.at, format!("Duplicate user {:?} detected", user.identity.name()));
+        }
+    }
+    let authorization = &options.authorization;
+    if options.accounts.iter().any(|account| !account.users.is_empty()) {
+        if authorization.user.is_some() {
+            general(report, "Can not have a single user/pass and accounts");
+        }
+        if authorization.token.is_some() {
+            general(report, "Can not have a token and accounts");
+        }
+    }
+    if let Some(callout) = &authorization.auth_callout {
+        let known = |name: &String| name == GLOBAL_ACCOUNT || has_account(options, name);
+        for name in callout.allowed_accounts.iter().filter(|name| !known(name)) {
+            general(
+                report,
+                format!("auth_callout allowed account {name:?} not found in configured accounts"),
+            );
+        }
+    }
+    let websocket = options.websocket.as_ref().and_then(|websocket| websocket.no_auth_user.as_ref());
+    let mqtt = options.mqtt.as_ref().and_then(|mqtt| mqtt.no_auth_user.as_ref());
+    for name in [options.no_auth_user.as_ref(), websocket, mqtt].into_iter().flatten() {
+        if !options.trust.operators.is_empty() {
+            general(report, "no_auth_user not compatible with Trusted Operator");
+        } else if !names.contains(name.as_str()) {
+            general(
+                report,
+                format!(
+                    "no_auth_user: {name:?} not present as user or nkey in authorization block or account configuration"
+                ),
+            );
+        }
+    }
+}
+
+fn accounts(options: &Options, report: &mut Report) {
+    if let Some(name) = &options.system_account
+        && options.trust.operators.is_empty()
+        && name != SYSTEM_ACCOUNT
+        && !has_account(options, name)
+    {
+        general(report, format!("system_account {name:?} is not defined"));
+    }
+    for account in &options.accounts {
+        for export in &account.exports {
+            for name in export.accounts.iter().flatten().filter(|name| !has_account(options, name)) {
+                report.error(
+                    &export.at,
+                    format!("{name:?} account not defined for export of {:?}", export.subject),
+                );
+            }
+        }
+        for import in &account.imports {
+            match options.accounts.iter().find(|other| other.name == import.account) {
+                None => {
+                    report.error(&import.at, format!("{:?} account not defined for import", import.account))
+                }
+                Some(exporter) if !exports(exporter, import, &account.name) => {
+                    report.error(
+                        &import.at,
+                        format!(
+                            "account {:?} does not export {:?} to {:?}",
+                            import.account, import.subject, account.name
+                        ),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// True if `exporter` offers what `import` asks for to the account of this name.
+fn exports(exporter: &Account, import: &Import, name: &str) -> bool {
+    let Ok(wanted) = Filter::new(import.subject.as_bytes()) else { return true };
+    exporter.exports.iter().any(|export| {
+        export.crossing == import.crossing
+            && export.accounts.as_ref().is_none_or(|accounts| accounts.iter().any(|account| account == name))
+            && Filter::new(export.subject.as_bytes()).is_ok_and(|offered| wanted.is_subset_of(offered))
+    })
+}
+
+fn listeners(options: &Options, report: &mut Report) {
+    if let Some(leafnodes) = options.leafnodes.as_ref().filter(|_| options.trust.operators.is_empty()) {
+        let authorization = leafnodes.authorization.iter();
+        let authorized = authorization
+            .flat_map(|auth| auth.account.iter().chain(auth.users.iter().flat_map(|user| &user.account)));
+        let remotes = leafnodes.remotes.iter().map(|remote| &remote.account);
+        let mut names: Vec<_> =
+            authorized.chain(remotes).filter(|name| !has_account(options, name)).collect();
+        names.dedup();
+        for name in names {
+            general(report, format!("cannot find local account {name:?} specified in leafnodes"));
+        }
+    }
+    let listed = options.users().next().is_some();
+    if let Some(websocket) = options.websocket.as_ref().filter(|websocket| websocket.listen.is_some()) {
+        if websocket.tls.is_none() && !websocket.no_tls {
+            general(report, "websocket requires TLS configuration");
+        }
+        if listed && (websocket.authorization.user.is_some() || websocket.authorization.token.is_some()) {
+            general(report, "websocket authentication not compatible with presence of users/nkeys");
+        }
+    }
+    if let Some(mqtt) = options.mqtt.as_ref().filter(|mqtt| mqtt.listen.is_some())
+        && listed
+        && (mqtt.authorization.user.is_some() || mqtt.authorization.token.is_some())
+    {
+        general(report, "mqtt authentication not compatible with presence of users/nkeys");
+    }
+}
+
+/// True if there is an account of this name, the two that nobody needs to define included.
+fn has_account(options: &Options, name: &str) -> bool {
+    name == GLOBAL_ACCOUNT
+        || (name == SYSTEM_ACCOUNT && options.system_account.is_none() && !options.no_system_account)
+        || options.accounts.iter().any(|account| account.name == name)
+}
+
+fn general(report: &mut Report, text: impl Into<String>) {
+    report.errors.push(Problem::general(text));
+}
