@@ -292,6 +292,10 @@ impl<'w> Player<'w> {
                 self.fence_others(name)?;
                 self.client(name)?.expect_nothing()
             }
+            Expected::Refused => match self.world.connect() {
+                Ok(_) => Err("expected to be refused, got a connection".into()),
+                Err(_) => Ok(()),
+            },
             Expected::Eventually(last) => loop {
                 let client = self.client(name)?;
                 let frame = client.next(patience, matches!(**last, Expected::Info(_)));
@@ -604,6 +608,7 @@ impl Expected {
             Self::Eof => "EOF".into(),
             Self::Eventually(last) => format!("… {}", last.show()),
             Self::Nothing => "nothing".into(),
+            Self::Refused => "refused".into(),
         }
     }
 }

@@ -18,6 +18,7 @@
 //! a< MSG work.x 1 ${reply} 2 | hi               a name binds one word here; later it stands for that word
 //! a< INFO {"max_payload":1024,"ldm":null}       an INFO with these members, `null` = absent, "*" = any
 //! a< ... EOF                                    whatever comes first, then the end of the stream
+//! a< refused                                    the server does not let it connect
 //! a< nothing                                    everything sent so far is processed, nothing came of it
 //! a<* MSG x 1 0 |                               adjacent `<*` lines of one client: all of them, in any order
 //! one-of a,b x40< MSG work.x 1 2 | hi           exactly forty in all, and each client has some
@@ -134,6 +135,8 @@ pub enum Expected {
     Eventually(Box<Expected>),
     /// No frame at all before the answer to a PING.
     Nothing,
+    /// No connection.
+    Refused,
 }
 
 /// The signals a server reacts to.
@@ -499,6 +502,7 @@ fn expected(text: &str) -> Result<Expected, String> {
     Ok(match text {
         "EOF" => Expected::Eof,
         "nothing" => Expected::Nothing,
+        "refused" => Expected::Refused,
         _ => match text.strip_prefix("INFO ") {
             Some(json) => Expected::Info(serde_json::from_str(json).map_err(|err| err.to_string())?),
             None => Expected::Frame(Text::frame(text)?),
