@@ -58,7 +58,7 @@ impl Link {
                 // It fails only once the command has ended and nobody listens any more.
                 async move { drop(sender.send(event).await) }
             });
-        let client = with_tls(options, connection, &context)
+        let client = with_tls(options, connection, &context)?
             .connect(addrs.as_slice())
             .await
             .map_err(|error| explain(&error, &servers))?;
@@ -312,22 +312,30 @@ impl Login {
     }
 }
 
-fn with_tls(mut options: ConnectOptions, flags: &Connection, context: &Context) -> ConnectOptions {
-    if let Some(ca) = flags.tlsca.clone().or_else(|| set_path(&context.ca)) {
+fn with_tls(mut options: ConnectOptions, flags: &Connection, context: &Context) -> Outcome<ConnectOptions> {
+    let file = |flag: &Option<PathBuf>, field: &str| {
+        let Some(path) = flag.clone().or_else(|| set_path(field)) else { return Ok(None) };
+        // The library reads it only later, and then does not say which file it was.
+        match fs::File::open(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(error) => Err(Failure::config(format_args!("cannot read {}: {error}", path.display()))),
+        }
+    };
+    if let Some(ca) = file(&flags.tlsca, &context.ca)? {
         options = options.add_root_certificates(ca).require_tls(true);
     }
-    let cert = flags.tlscert.clone().or_else(|| set_path(&context.cert));
-    let key = flags.tlskey.clone().or_else(|| set_path(&context.key));
-    if let (Some(cert), Some(key)) = (cert, key) {
-        options = options.add_client_certificate(cert, key);
-    }
+    options = match (file(&flags.tlscert, &context.cert)?, file(&flags.tlskey, &context.key)?) {
+        (Some(cert), Some(key)) => options.add_client_certificate(cert, key),
+        (None, None) => options,
+        _ => return Err(Failure::usage("a certificate needs its key: give --tlscert and --tlskey")),
+    };
     if context.tls_first {
         options = options.tls_first();
     }
-    match set(&context.inbox_prefix) {
+    Ok(match set(&context.inbox_prefix) {
         Some(prefix) => options.custom_inbox_prefix(prefix),
         None => options,
-    }
+    })
 }
 
 fn parse_servers(servers: &str) -> Outcome<Vec<ServerAddr>> {

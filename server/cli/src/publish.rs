@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
 
@@ -153,6 +153,10 @@ struct Summary {
 }
 
 fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:32} {human_pos}/{human_len}  {per_sec}  {eta} left")
+    ProgressStyle::with_template("{bar:32} {human_pos}/{human_len}  {rate}/s  {eta} left")
         .expect("the template is a constant and well-formed")
+        .with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            // A line without its rate is still a line.
+            let _ = write!(text, "{}", HumanCount(state.per_sec() as u64));
+        })
 }
