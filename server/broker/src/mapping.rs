@@ -567,11 +567,14 @@ mod tests {
         }
     }
 
+    /// Source, destination, and subjects with what they become.
+    type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
     /// What nats-server 2.15.1 makes of these.
     #[test]
     fn transforms() {
         #[rustfmt::skip]
-        let cases: &[(&str, &str, &[(&str, &str)])] = &[
+        let cases: &[Case] = &[
             ("l1.*.*", "x.$2.$1", &[("l1.a.b", "x.b.a"), ("l1.*.b", "x.b.*"), ("l1.a.>", "l1.a.>"), ("l1.>.a", "l1.>.a")]),
             ("l2.*.*", "x.{{wildcard(2)}}.{{ Wildcard ( 1 ) }}", &[("l2.a.b", "x.b.a")]),
             ("p1.*.*", "x.{{partition(10)}}", &[("p1.a.b", "x.7"), ("p1.c.d", "x.1"), ("p1.foo.bar", "x.9")]),
