@@ -89,7 +89,7 @@ fn fanout() -> String {
 fn inbox() -> String {
     let mut router = Router::new();
     hundred_thousand(&mut router);
-    let filters: Vec<String> = (0..1_000).map(|i| format!("_INBOX.{:022}.*", i * 7_919_777)).collect();
+    let filters: Vec<String> = (0..1_000u64).map(|i| format!("_INBOX.{:022}.*", i * 7_919_777)).collect();
     per_op(1_000_000, |i| {
         let id = insert(&mut router, &filters[i % 1_000]);
         router.remove(id)
@@ -103,7 +103,8 @@ fn churn(first: &str) -> String {
     let mut router = Router::new();
     hundred_thousand(&mut router);
     let subjects: Vec<String> = (0..1_000).map(|i| format!("dev.{}.temp", i * 97)).collect();
-    let filters: Vec<String> = (0..CHANGES / 2).map(|i| format!("{first}.{:022}.*", i * 7_919_777)).collect();
+    let filters: Vec<String> =
+        (0..CHANGES as u64 / 2).map(|i| format!("{first}.{:022}.*", i * 7_919_777)).collect();
     let mut second = |changes: bool| {
         let start = Instant::now();
         for (i, filter) in filters.iter().enumerate() {
