@@ -1,5 +1,6 @@
 //! Operations to bytes. A message's head and its body are written apart, so that a body can be shared.
 
+use crate::connect::Connect;
 use crate::op::Size;
 
 /// Where bytes go.
@@ -146,19 +147,30 @@ pub fn unsub(out: &mut impl Sink, sid: &[u8], max: Option<u32>) {
     out.put(CRLF);
 }
 
+/// `CONNECT {json}`, whole.
+pub fn connect(out: &mut impl Sink, connect: &Connect<'_>) {
+    out.put(b"CONNECT ");
+    // Writing into a sink can't fail.
+    let _ = connect.write(&mut Text(out));
+    out.put(CRLF);
+}
+
 /// `-ERR 'text'`, whole.
 pub fn err(out: &mut impl Sink, text: impl core::fmt::Display) {
-    struct Text<'s, S>(&'s mut S);
-    impl<S: Sink> core::fmt::Write for Text<'_, S> {
-        fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            self.0.put(text.as_bytes());
-            Ok(())
-        }
-    }
     out.put(b"-ERR '");
     // Writing into a sink can't fail; a Display that fails has said what it could.
     let _ = core::fmt::write(&mut Text(out), format_args!("{text}"));
     out.put(b"'\r\n");
+}
+
+/// A sink as a place for text.
+struct Text<'s, S>(&'s mut S);
+
+impl<S: Sink> core::fmt::Write for Text<'_, S> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.put(text.as_bytes());
+        Ok(())
+    }
 }
 
 fn optional(out: &mut impl Sink, argument: Option<&[u8]>) {

@@ -82,6 +82,21 @@ impl<'a> Message<'a> {
     }
 }
 
+/// The control line of MSG or HMSG, for a reader that can't hold the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The subscriber's own name of the subscription.
+    pub sid: &'a [u8],
+    /// Where the message goes.
+    pub subject: &'a [u8],
+    /// Where an answer is wanted.
+    pub reply: Option<&'a [u8]>,
+    /// The header block's length; `None` for MSG.
+    pub header_size: Option<Size<'a>>,
+    /// The length of header block and payload. CR LF follows them.
+    pub size: Size<'a>,
+}
+
 /// A size, as a number and as the digits that stood for it, so that passing a message on needs no formatting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size<'a> {

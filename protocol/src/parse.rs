@@ -18,7 +18,7 @@
 
 use crate::error::Rule;
 use crate::limits::{Limits, MAX_SIZE_DIGITS};
-use crate::op::{ClientOp, Message, ServerOp, Size, Sub, Unsub};
+use crate::op::{ClientOp, Head, Message, ServerOp, Size, Sub, Unsub};
 
 /// What became of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,17 @@ pub fn server_op<'a>(input: &'a [u8], limits: &Limits) -> Step<ServerOp<'a>> {
         }),
         _ => Step::Bad(Rule::UnknownOperation),
     }
+}
+
+/// Reads the control line of MSG or HMSG and leaves the body, for a reader that can't hold it. Only for input of which
+/// [`server_op`] said that it needs more.
+pub fn server_head<'a>(input: &'a [u8], limits: &Limits) -> Step<Head<'a>> {
+    let (name, with_header) = if input.first().is_some_and(|b| b | 0x20 == b'h') {
+        (&b"hmsg"[..], true)
+    } else {
+        (&b"msg"[..], false)
+    };
+    line(input, name, Gap::Needed, limits, |arg| message_head(arg, with_header))
 }
 
 /// Whether white space must stand between a verb and its argument.
@@ -250,31 +261,24 @@ fn header_publish<'a>(input: &'a [u8], rest: &'a [u8], limits: &Limits) -> Step<
 }
 
 fn message<'a>(input: &'a [u8], rest: &'a [u8], limits: &Limits, with_header: bool) -> Step<ServerOp<'a>> {
-    with_body(input, rest, limits, |arg| {
-        let (args, mut count) = split::<5>(arg, is_blank)?;
-        let mut next_back = || {
-            count = count.checked_sub(1)?;
-            args.get(count).copied()
-        };
-        let total = size(next_back()?)?;
-        let header_size = if with_header { Some(size(next_back()?)?) } else { None };
-        let (subject, sid, reply) = match (args, count) {
-            ([subject, sid, ..], 2) => (subject, sid, None),
-            ([subject, sid, reply, ..], 3) => (subject, sid, Some(reply)),
-            _ => return None,
-        };
-        Some(Head { sid, subject, reply, header_size, size: total })
-    })
-    .map_op(|sid, message| ServerOp::Msg { sid, message })
+    with_body(input, rest, limits, |arg| message_head(arg, with_header))
+        .map_op(|sid, message| ServerOp::Msg { sid, message })
 }
 
-/// A message's control line.
-struct Head<'a> {
-    sid: &'a [u8],
-    subject: &'a [u8],
-    reply: Option<&'a [u8]>,
-    header_size: Option<Size<'a>>,
-    size: Size<'a>,
+fn message_head(arg: &[u8], with_header: bool) -> Option<Head<'_>> {
+    let (args, mut count) = split::<5>(arg, is_blank)?;
+    let mut next_back = || {
+        count = count.checked_sub(1)?;
+        args.get(count).copied()
+    };
+    let total = size(next_back()?)?;
+    let header_size = if with_header { Some(size(next_back()?)?) } else { None };
+    let (subject, sid, reply) = match (args, count) {
+        ([subject, sid, ..], 2) => (subject, sid, None),
+        ([subject, sid, reply, ..], 3) => (subject, sid, Some(reply)),
+        _ => return None,
+    };
+    Some(Head { sid, subject, reply, header_size, size: total })
 }
 
 /// Reads a control line that announces a body, and the body.

@@ -55,6 +55,11 @@ impl<'a> Subject<'a> {
         if filter.is_literal() { Ok(Self(bytes)) } else { Err(SubjectError::Wildcard) }
     }
 
+    /// Takes bytes that this crate made and knows to be a subject.
+    pub(crate) fn trusted(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes that were checked.
     pub fn as_bytes(self) -> &'a [u8] {
         self.0
@@ -90,6 +95,11 @@ impl<'a> Filter<'a> {
             rest_seen = token == REST;
         }
         Ok(Self(bytes))
+    }
+
+    /// Takes bytes that this crate made and knows to be a filter.
+    pub(crate) fn trusted(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     /// The bytes that were checked.
@@ -191,6 +201,11 @@ impl<'a> Iterator for Tokens<'a> {
             }
         }
     }
+}
+
+/// True if `bytes` can be an argument on the wire: not empty, no white space. All that a queue group's name must be.
+pub fn is_word(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && !bytes.iter().any(|b| is_space(*b))
 }
 
 /// The characters that no subject, queue name or sid can hold, because they separate arguments on the wire.

@@ -23,6 +23,11 @@ impl Instant {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+
+    /// The moment that is `after` later; the end of time if that is too far.
+    pub fn saturating_add(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)))
+    }
 }
 
 impl Add<Duration> for Instant {
@@ -30,6 +35,20 @@ impl Add<Duration> for Instant {
 
     /// Saturates, so that "never" can be written as a very long time.
     fn add(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)))
+        self.saturating_add(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates() {
+        let start = Instant::from_micros(5_000);
+        assert_eq!((start + Duration::from_millis(2)).as_micros(), 7_000);
+        assert_eq!(start.since(Instant::from_micros(2_000)), Duration::from_millis(3));
+        assert_eq!(Instant::default().since(start), Duration::ZERO);
+        assert_eq!(start + Duration::MAX, Instant::from_micros(u64::MAX));
     }
 }

@@ -1,0 +1,191 @@
+//! Requests: one subscription for all answers, one token for each.
+
+use super::{Error, Session, Sid};
+use crate::emit::Sink;
+use crate::subject::{Filter, Subject};
+use crate::time::Instant;
+
+/// Where answers go: `_INBOX.` and 26 characters that nobody else has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inbox {
+    /// `_INBOX.<id>.*`
+    filter: [u8; INBOX_LEN + 2],
+}
+
+const PREFIX: &[u8] = b"_INBOX.";
+const ID_LEN: usize = 26;
+const INBOX_LEN: usize = 7 + ID_LEN;
+const TOKEN_LEN: usize = 7;
+
+impl Inbox {
+    /// An inbox named by 128 random bits. Whoever can guess them can forge answers, where permissions let him.
+    pub fn new(random: [u8; 16]) -> Self {
+        let bits = u128::from_le_bytes(random);
+        let id = (0..ID_LEN as u32).map(|at| letter((bits >> (at.wrapping_mul(5) & 127)) as u8));
+        let mut filter = [0; INBOX_LEN + 2];
+        let bytes = PREFIX.iter().copied().chain(id).chain(*b".*");
+        filter.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        Self { filter }
+    }
+
+    /// What to subscribe to: `_INBOX.<id>.*`.
+    pub fn filter(&self) -> Filter<'_> {
+        Filter::trusted(&self.filter)
+    }
+
+    /// The subject of the answer to request `token`.
+    pub fn reply(&self, token: Token) -> Reply {
+        let mut subject = [0; INBOX_LEN + 1 + TOKEN_LEN];
+        let token = (0..TOKEN_LEN as u32).map(|at| letter((token.0 >> (at.wrapping_mul(5) & 31)) as u8));
+        let bytes = self.prefix().iter().copied().chain(token);
+        subject.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        Reply { subject }
+    }
+
+    /// The request that an answer on `subject` is for; `None` if it is none of this inbox.
+    pub fn token(&self, subject: &[u8]) -> Option<Token> {
+        let text = subject.strip_prefix(self.prefix())?;
+        if text.len() != TOKEN_LEN {
+            return None;
+        }
+        let token = text.iter().rev().try_fold(0u32, |token, byte| {
+            let digit = ALPHABET.iter().position(|letter| letter == byte)? as u32;
+            // Seven letters hold 35 bits; three of the last one's five are always clear.
+            if token >> 27 == 0 { Some(token << 5 | digit) } else { None }
+        })?;
+        Some(Token(token))
+    }
+
+    /// `_INBOX.<id>.`
+    fn prefix(&self) -> &[u8] {
+        self.filter.strip_suffix(b"*").unwrap_or_default()
+    }
+}
+
+/// One request among those of an [`Inbox`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(u32);
+
+/// A subject that an answer goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    subject: [u8; INBOX_LEN + 1 + TOKEN_LEN],
+}
+
+impl Reply {
+    /// For [`Publish::reply`](super::Publish).
+    pub fn subject(&self) -> Subject<'_> {
+        Subject::trusted(&self.subject)
+    }
+}
+
+/// Up to `N` requests that wait for their one answer each.
+///
+/// Subscribe once on each connection; then, for each request, [`Requests::begin`] and publish with its reply subject;
+/// hand the messages for [`Sid::INBOX`] to [`Requests::handle_answer`]. Requests outlive a connection: they end with
+/// an answer or at their deadline.
+#[derive(Clone, Debug)]
+pub struct Requests<const N: usize> {
+    inbox: Inbox,
+    last: u32,
+    waiting: [Option<Waiting>; N],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    token: Token,
+    deadline: Instant,
+}
+
+impl<const N: usize> Requests<N> {
+    /// No requests yet, with an inbox of 128 random bits.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self { inbox: Inbox::new(random), last: 0, waiting: [None; N] }
+    }
+
+    /// Subscribes to the answers, under [`Sid::INBOX`].
+    pub fn subscribe(&self, session: &Session, out: &mut impl Sink) -> Result<(), Error> {
+        session.subscribe(Sid::INBOX, self.inbox.filter(), None, out)
+    }
+
+    /// Begins to wait. [`Error::Full`] if `N` requests wait already.
+    pub fn begin(&mut self, deadline: Instant) -> Result<(Token, Reply), Error> {
+        let place = self.waiting.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
+        self.last = self.last.wrapping_add(1);
+        let token = Token(self.last);
+        *place = Some(Waiting { token, deadline });
+        Ok((token, self.inbox.reply(token)))
+    }
+
+    /// The request that an answer on `subject` ends; `None` if nobody waits for it any more.
+    pub fn handle_answer(&mut self, subject: &[u8]) -> Option<Token> {
+        let token = self.inbox.token(subject)?;
+        self.cancel(token).then_some(token)
+    }
+
+    /// Ends a request without an answer. False if it had ended.
+    pub fn cancel(&mut self, token: Token) -> bool {
+        self.take(|waiting| waiting.token == token).is_some()
+    }
+
+    /// When the next request has waited for too long.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.waiting.iter().flatten().map(|waiting| waiting.deadline).min()
+    }
+
+    /// Ends a request whose deadline has passed. Call it until it gives `None`.
+    pub fn next_expired(&mut self, now: Instant) -> Option<Token> {
+        self.take(|waiting| waiting.deadline <= now)
+    }
+
+    fn take(&mut self, which: impl Fn(&Waiting) -> bool) -> Option<Token> {
+        let place = self.waiting.iter_mut().find(|place| place.as_ref().is_some_and(&which))?;
+        place.take().map(|waiting| waiting.token)
+    }
+}
+
+/// Five bits as a letter: shifts only, no division, for the smallest processors.
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+fn letter(bits: u8) -> u8 {
+    ALPHABET.get(usize::from(bits & 31)).copied().unwrap_or(b'a')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn a_token_survives_its_subject() {
+        let inbox = Inbox::new(*b"0123456789abcdef");
+        assert!(Filter::new(inbox.filter().as_bytes()).is_ok());
+        for token in [0, 1, 31, 32, 1 << 27, u32::MAX] {
+            let reply = inbox.reply(Token(token));
+            assert!(Subject::new(reply.subject().as_bytes()).is_ok());
+            assert!(inbox.filter().matches(reply.subject().as_bytes()));
+            assert_eq!(inbox.token(reply.subject().as_bytes()), Some(Token(token)));
+        }
+        let other = Inbox::new(*b"0123456789abcdeF").reply(Token(7));
+        assert_eq!(inbox.token(other.subject().as_bytes()), None);
+        let mut forged = inbox.reply(Token(7)).subject;
+        forged[INBOX_LEN + TOKEN_LEN] = b'7';
+        assert_eq!(inbox.token(&forged), None, "more than 32 bits");
+    }
+
+    #[test]
+    fn requests_end_once() {
+        let at = |ms| Instant::default().saturating_add(Duration::from_millis(ms));
+        let mut requests = Requests::<2>::new([7; 16]);
+        let (a, reply) = requests.begin(at(20)).unwrap();
+        let (b, _) = requests.begin(at(10)).unwrap();
+        assert_eq!(requests.begin(at(5)), Err(Error::Full));
+        assert_eq!(requests.deadline(), Some(at(10)));
+        assert_eq!(requests.next_expired(at(9)), None);
+        assert_eq!(requests.next_expired(at(10)), Some(b));
+        assert_eq!(requests.next_expired(at(10)), None);
+        assert_eq!(requests.handle_answer(reply.subject().as_bytes()), Some(a));
+        assert_eq!(requests.handle_answer(reply.subject().as_bytes()), None);
+        assert_eq!(requests.deadline(), None);
+    }
+}

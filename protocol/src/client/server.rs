@@ -1,0 +1,65 @@
+//! What a client has to know of its server.
+
+/// What INFO said that a client acts on. A member that was absent is false, or no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Largest message that the server takes, header block and payload together, in bytes.
+    pub max_payload: u32,
+    /// The server takes headers.
+    pub headers: bool,
+    /// CONNECT must carry credentials.
+    pub auth_required: bool,
+    /// TLS must come before CONNECT.
+    pub tls_required: bool,
+    /// TLS may come before CONNECT.
+    pub tls_available: bool,
+    /// The server is about to leave.
+    pub lame_duck: bool,
+    /// To be signed by a client with an nkey.
+    pub nonce: Nonce,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            max_payload: u32::MAX,
+            headers: false,
+            auth_required: false,
+            tls_required: false,
+            tls_available: false,
+            lame_duck: false,
+            nonce: Nonce::default(),
+        }
+    }
+}
+
+/// The bytes that a server asks a client to sign; at most [`Nonce::MAX`], none if there were more. nats-server sends 15.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nonce {
+    bytes: [u8; Self::MAX],
+    /// [`TOO_LONG`] if they didn't fit.
+    len: u8,
+}
+
+const TOO_LONG: u8 = 33;
+
+impl Nonce {
+    /// Bytes that are kept.
+    pub const MAX: usize = 32;
+
+    /// The bytes as they stood in INFO.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    pub(super) fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
+            *place = byte;
+        }
+        self.len = self.len.saturating_add(1).min(TOO_LONG);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+}

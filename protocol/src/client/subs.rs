@@ -1,0 +1,238 @@
+//! The subscriptions that outlive a connection.
+
+use super::{Error, Session, Sid};
+use crate::emit::Sink;
+use crate::limits::MAX_CONTROL_LINE;
+use crate::subject::{Filter, is_word};
+
+/// A table of up to `N` subscriptions, which asks for them again on each new connection.
+///
+/// `S` is how the caller keeps a subject: `&'static str`, a fixed-capacity string, a `Vec<u8>`. The table writes
+/// nothing by itself: [`Subs::poll_transmit`] writes what is due.
+///
+/// Sids are not used twice, so that a late message for an ended subscription finds nobody.
+#[derive(Clone, Debug)]
+pub struct Subs<S, const N: usize> {
+    entries: [Option<Entry<S>>; N],
+    last_sid: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Entry<S> {
+    sid: Sid,
+    subject: S,
+    queue: Option<S>,
+    /// Deliveries after which it ends, counted on this connection as the server does; `None`: no end.
+    max: Option<u32>,
+    delivered: u32,
+    due: Due,
+}
+
+/// What is to be written for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// SUB, then UNSUB if there is a maximum.
+    Sub,
+    /// UNSUB with the maximum.
+    Max,
+    /// UNSUB, then the entry goes.
+    End,
+}
+
+impl<S: AsRef<[u8]>, const N: usize> Default for Subs<S, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self { entries: [const { None }; N], last_sid: Sid::INBOX.0 }
+    }
+
+    /// Adds a subscription.
+    pub fn subscribe(&mut self, subject: S, queue: Option<S>) -> Result<Sid, Error> {
+        Filter::new(subject.as_ref())?;
+        let queue_size = match &queue {
+            Some(queue) if !is_word(queue.as_ref()) => return Err(Error::Queue),
+            Some(queue) => queue.as_ref().len(),
+            None => 0,
+        };
+        // Verb, sid, spaces and line end take less than the 32 bytes.
+        let line = subject.as_ref().len().saturating_add(queue_size).saturating_add(32);
+        if line > MAX_CONTROL_LINE as usize {
+            return Err(Error::ControlLine);
+        }
+        let place = self.entries.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
+        self.last_sid = self.last_sid.checked_add(1).unwrap_or(1);
+        let sid = Sid(self.last_sid);
+        *place = Some(Entry { sid, subject, queue, max: None, delivered: 0, due: Due::Sub });
+        Ok(sid)
+    }
+
+    /// Ends a subscription: now, or after `max` deliveries counted from its start. An unknown sid is no error: it may
+    /// just have ended.
+    pub fn unsubscribe(&mut self, sid: Sid, max: Option<u32>) {
+        let Some(place) = self.place(sid) else { return };
+        let Some(entry) = place else { return };
+        match max {
+            Some(max) if max > entry.delivered => {
+                entry.max = Some(max);
+                if entry.due == Due::Nothing {
+                    entry.due = Due::Max;
+                }
+            }
+            // The server never heard of it.
+            _ if entry.due == Due::Sub => *place = None,
+            _ => entry.due = Due::End,
+        }
+    }
+
+    /// Counts a message for `sid`. False if that subscription has ended: the message is to be dropped.
+    pub fn handle_message(&mut self, sid: Sid) -> bool {
+        let Some(place) = self.place(sid) else { return false };
+        let Some(entry) = place else { return false };
+        if entry.due == Due::End {
+            return false;
+        }
+        entry.delivered = entry.delivered.saturating_add(1);
+        if entry.max.is_some_and(|max| entry.delivered >= max) {
+            // The server has ended it by itself, unless it was never told.
+            if entry.due == Due::Nothing {
+                *place = None;
+            } else {
+                entry.due = Due::End;
+            }
+        }
+        true
+    }
+
+    /// The connection is gone: all that is still wanted is due again.
+    pub fn handle_disconnect(&mut self) {
+        for place in &mut self.entries {
+            let Some(entry) = place else { continue };
+            if entry.due == Due::End {
+                *place = None;
+                continue;
+            }
+            // The next server counts from zero.
+            entry.max = entry.max.map(|max| max.saturating_sub(entry.delivered));
+            entry.delivered = 0;
+            entry.due = Due::Sub;
+        }
+    }
+
+    /// Writes what is due; stops when something doesn't fit, and goes on from there when called again.
+    pub fn poll_transmit(&mut self, session: &Session, out: &mut impl Sink) -> Result<(), Error> {
+        for place in &mut self.entries {
+            let Some(entry) = place else { continue };
+            if entry.due == Due::Sub {
+                let filter = Filter::new(entry.subject.as_ref())?;
+                session.subscribe(entry.sid, filter, entry.queue.as_ref().map(S::as_ref), out)?;
+                entry.due = if entry.max.is_some() { Due::Max } else { Due::Nothing };
+            }
+            if entry.due == Due::Max {
+                session.unsubscribe(entry.sid, entry.max, out)?;
+                entry.due = Due::Nothing;
+            }
+            if entry.due == Due::End {
+                session.unsubscribe(entry.sid, None, out)?;
+                *place = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// The subscriptions, with their subjects.
+    pub fn iter(&self) -> impl Iterator<Item = (Sid, &S)> {
+        self.entries.iter().flatten().filter(|e| e.due != Due::End).map(|entry| (entry.sid, &entry.subject))
+    }
+
+    /// The subject of `sid`.
+    pub fn subject(&self, sid: Sid) -> Option<&S> {
+        self.iter().find(|(known, _)| *known == sid).map(|(_, subject)| subject)
+    }
+
+    fn place(&mut self, sid: Sid) -> Option<&mut Option<Entry<S>>> {
+        self.entries.iter_mut().find(|place| place.as_ref().is_some_and(|entry| entry.sid == sid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CONNECT, Config};
+    use super::*;
+    use crate::emit::Slice;
+    use crate::time::Instant;
+    use std::string::String;
+
+    /// A session that may speak.
+    fn session() -> Session {
+        let mut session = Session::new(Config::new(512), Instant::default());
+        session.next(Instant::default(), b"INFO {\"headers\":true}\r\n");
+        session.connect(Instant::default(), &CONNECT, &mut Slice::new(&mut [0; 512])).unwrap();
+        session
+    }
+
+    /// What is due, written into so many bytes.
+    fn due<const N: usize>(subs: &mut Subs<&str, N>, room: usize) -> String {
+        let mut buffer = [0; 256];
+        let mut out = Slice::new(&mut buffer[..room]);
+        let _ = subs.poll_transmit(&session(), &mut out);
+        String::from_utf8(out.written().unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_new_connection_is_asked_again() {
+        let mut subs = Subs::<_, 3>::new();
+        let (a, b) = (subs.subscribe("a.*", None).unwrap(), subs.subscribe("b", Some("q")).unwrap());
+        assert_eq!(due(&mut subs, 256), "SUB a.* 1\r\nSUB b q 2\r\n");
+        assert_eq!(due(&mut subs, 256), "");
+        subs.unsubscribe(b, Some(3));
+        assert_eq!(due(&mut subs, 256), "UNSUB 2 3\r\n");
+        assert!(subs.handle_message(a) && subs.handle_message(b));
+        subs.handle_disconnect();
+        assert_eq!(due(&mut subs, 256), "SUB a.* 1\r\nSUB b q 2\r\nUNSUB 2 2\r\n");
+        assert!(subs.handle_message(b) && subs.handle_message(b));
+        assert!(!subs.handle_message(b), "the maximum is reached");
+        assert_eq!(subs.iter().collect::<std::vec::Vec<_>>(), [(a, &"a.*")]);
+    }
+
+    #[test]
+    fn what_does_not_fit_follows_later() {
+        let mut subs = Subs::<_, 3>::new();
+        let a = subs.subscribe("a", None).unwrap();
+        subs.unsubscribe(a, Some(9));
+        subs.subscribe("b", None).unwrap();
+        assert_eq!(due(&mut subs, 15), "SUB a 1\r\n");
+        assert_eq!(due(&mut subs, 15), "UNSUB 1 9\r\n");
+        assert_eq!(due(&mut subs, 8), "");
+        assert_eq!(due(&mut subs, 9), "SUB b 2\r\n");
+    }
+
+    #[test]
+    fn ending() {
+        let mut subs = Subs::<_, 1>::new();
+        let a = subs.subscribe("a", None).unwrap();
+        assert_eq!(subs.subscribe("b", None), Err(Error::Full));
+        subs.unsubscribe(a, None);
+        assert_eq!(due(&mut subs, 256), "", "the server never heard of it");
+        let b = subs.subscribe("b", None).unwrap();
+        due(&mut subs, 256);
+        subs.unsubscribe(b, None);
+        assert!(!subs.handle_message(b));
+        assert_eq!(due(&mut subs, 256), "UNSUB 2\r\n");
+        assert!(subs.subscribe("c", None).is_ok());
+    }
+
+    #[test]
+    fn nothing_can_be_smuggled_in() {
+        let mut subs = Subs::<_, 1>::new();
+        assert!(matches!(subs.subscribe("a\r\nPING", None), Err(Error::Subject(_))));
+        assert_eq!(subs.subscribe("a", Some("q r")), Err(Error::Queue));
+        let long = "a".repeat(4096);
+        assert_eq!(subs.subscribe(&long, None), Err(Error::ControlLine));
+    }
+}

@@ -1,0 +1,366 @@
+//! The client session against a server that is a string: each conversation is read whole, cut at every place, and
+//! through buffers far too small for it. What the caller sees must be the same.
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+use core::time::Duration;
+use midge_protocol::client::{
+    CONNECT, Config, Error, Event, Publish, Requests, ServerError, Session, Sid, Silence, Step,
+};
+use midge_protocol::emit::Slice;
+use midge_protocol::error::Rule;
+use midge_protocol::header::{Block, Field};
+use midge_protocol::limits::Limits;
+use midge_protocol::op::ClientOp;
+use midge_protocol::parse;
+use midge_protocol::subject::{Filter, Subject};
+use midge_protocol::time::Instant;
+
+const INFO: &str = r#"INFO {"server_id":"N","version":"2.15.1","headers":true,"max_payload":1000} "#;
+
+/// A client with a buffer of so many bytes, and what it saw and wrote.
+struct Client {
+    session: Session,
+    buffer_size: usize,
+    buffer: Vec<u8>,
+    seen: Vec<String>,
+    /// The oversized message whose pieces are coming in.
+    pieces: Option<(Sid, Vec<u8>)>,
+    sent: Vec<u8>,
+}
+
+impl Client {
+    fn new(buffer_size: usize) -> Self {
+        let session = Session::new(Config::new(buffer_size), Instant::default());
+        let (buffer, seen, sent) = (Vec::new(), Vec::new(), Vec::new());
+        Self { session, buffer_size, buffer, seen, pieces: None, sent }
+    }
+
+    /// A client that has shaken hands.
+    fn ready(buffer_size: usize) -> Self {
+        let mut client = Self::new(buffer_size);
+        client.receive(format!("{INFO}\r\nPONG\r\n").as_bytes());
+        assert!(client.session.is_ready());
+        (client.seen, client.sent) = (Vec::new(), Vec::new());
+        client
+    }
+
+    fn write(&mut self, verb: impl FnOnce(&mut Session, &mut Slice<'_>)) {
+        let mut buffer = [0; 8192];
+        let mut out = Slice::new(&mut buffer);
+        verb(&mut self.session, &mut out);
+        self.sent.extend_from_slice(out.written().unwrap());
+    }
+
+    /// Takes what arrives, never more than the buffer holds.
+    fn receive(&mut self, mut wire: &[u8]) {
+        while !wire.is_empty() {
+            let take = wire.len().min(self.buffer_size - self.buffer.len());
+            assert!(take > 0, "the buffer is full and the session asks for more");
+            self.buffer.extend_from_slice(&wire[..take]);
+            wire = &wire[take..];
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        loop {
+            let input = self.buffer.clone();
+            let used = match self.session.next(Instant::default(), &input) {
+                Step::Need { used, need } => {
+                    assert!(need > input.len() - used, "asks for no more than it has");
+                    assert!(need <= self.buffer_size, "asks for more than fits");
+                    self.buffer.drain(..used);
+                    return;
+                }
+                Step::Event(event, used) => {
+                    self.note(&event);
+                    used
+                }
+                Step::Bad(rule) => {
+                    self.seen.push(format!("{rule:?}"));
+                    self.buffer.clear();
+                    return;
+                }
+            };
+            self.buffer.drain(..used);
+        }
+    }
+
+    fn note(&mut self, event: &Event<'_>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let line = match event {
+            Event::Greeting { .. } => {
+                self.write(|session, out| session.connect(Instant::default(), &CONNECT, out).unwrap());
+                format!("greeting {}", self.session.server().max_payload)
+            }
+            Event::Info { .. } => format!("info {}", self.session.server().max_payload),
+            Event::Message { sid, message } | Event::NoResponders { sid, message } => {
+                let kind = if matches!(event, Event::Message { .. }) { "message" } else { "nobody" };
+                let body = &message.body[..message.body.len() - 2];
+                format!("{kind} {} {}", sid.0, text(body))
+            }
+            Event::Oversized(message) => {
+                assert!(self.pieces.is_none());
+                self.pieces = Some((message.sid, Vec::new()));
+                return;
+            }
+            Event::Piece { data, left } => {
+                let (sid, body) = self.pieces.as_mut().unwrap();
+                body.extend_from_slice(data);
+                if *left > 0 {
+                    return;
+                }
+                let line = format!("message {} {}", sid.0, text(body));
+                self.pieces = None;
+                line
+            }
+            Event::Error(error) => format!("error {}", text(&error.text()[..20.min(error.text().len())])),
+            Event::LameDuck { .. } => "lame duck".into(),
+            other => format!("{other:?}"),
+        };
+        self.seen.push(line);
+    }
+}
+
+#[test]
+fn neither_cuts_nor_buffers_make_a_difference() {
+    let long_info = INFO.replace("\"N\"", &format!("{:?}", "N".repeat(500)));
+    let forged = "MSG forged 1 2\r\nno\r\n".repeat(20);
+    let subject = "s.".repeat(60) + "s";
+    let wire = format!(
+        "{INFO}\r\nPONG\r\nMSG a 1 2\r\nhi\r\nPING\r\n{long_info}\r\nMSG a.b 2 r {}\r\n{forged}\r\n+OK\r\n\
+        HMSG a 7 r 17 19\r\nNATS/1.0\r\nA:b\r\n\r\nhi\r\nHMSG i 0 16 16\r\nNATS/1.0 503\r\n\r\n\r\nMSG {subject} 9 r 100\r\n{}\r\n\
+        -ERR 'Permissions Violation for Publish to \"{subject}\"'\r\nMSG a 1 0\r\n\r\nPING\r\n\
+        INFO {{\"ldm\":true}}\r\n-ERR 'Stale Connection'\r\nMSG after the end",
+        forged.len(),
+        "x".repeat(100)
+    );
+    let mut whole = Client::new(4096);
+    whole.receive(wire.as_bytes());
+    assert_eq!(
+        whole.seen,
+        [
+            "greeting 1000",
+            "Connected",
+            "message 1 hi",
+            "info 1000",
+            &format!("message 2 {forged}"),
+            "message 7 NATS/1.0\r\nA:b\r\n\r\nhi",
+            "nobody 0 NATS/1.0 503\r\n\r\n",
+            &format!("message 9 {}", "x".repeat(100)),
+            "error Permissions Violatio",
+            "message 1 ",
+            "lame duck",
+            "error Stale Connection"
+        ]
+    );
+    for buffer_size in [64, 65, 100, 300, 4096] {
+        for piece in 1..=wire.len() {
+            let mut cut = Client::new(buffer_size);
+            wire.as_bytes().chunks(piece).for_each(|piece| cut.receive(piece));
+            assert_eq!(cut.seen, whole.seen, "buffer of {buffer_size}, pieces of {piece}");
+            assert!(cut.session.is_closed());
+        }
+    }
+}
+
+#[test]
+fn broken_rules_end_it() {
+    let ready = format!("{INFO}\r\nPONG\r\n");
+    for (wire, rule) in [
+        ("MSG a 1 2\r\nhi\r\n".into(), Rule::UnknownOperation),
+        ("INFO x\r\n".into(), Rule::Arguments),
+        ("HTTP/1.1 400 Bad Request\r\n".into(), Rule::UnknownOperation),
+        (format!("{ready}MSG a one 2\r\nhi\r\n"), Rule::Arguments),
+        (format!("{ready}MSG a 1 2\r\nhi!\r\n"), Rule::UnknownOperation),
+        (format!("{ready}MSG a 1 200\r\n{}", "x".repeat(300)), Rule::UnknownOperation),
+        (format!("{ready}MSG {} 1 x\r\n", "a".repeat(100)), Rule::Arguments),
+        (format!("{ready}MSG {} 1\r\n", "a".repeat(100)), Rule::Arguments),
+        (format!("{ready}HMSG a 1 r 3 99999999999\r\n"), Rule::Arguments),
+        (format!("INFO {{{}}}}}\r\n", " ".repeat(300)), Rule::Arguments),
+        (format!("+OK{}\r\n", " ".repeat(300)), Rule::UnknownOperation),
+    ] {
+        let mut client = Client::new(64);
+        client.receive(wire.as_bytes());
+        assert_eq!(client.seen.last(), Some(&format!("{rule:?}")), "{wire}");
+        assert!(client.session.is_closed());
+    }
+}
+
+#[test]
+fn what_is_written_a_server_can_read() {
+    let mut client = Client::new(512);
+    client.receive(format!("{INFO}\r\nPING\r\n").as_bytes());
+    let fields = [Field::new("Nats-Msg-Id", "7")];
+    let header = Block::new(&fields).unwrap();
+    client.write(|session, out| {
+        session.poll_transmit(out);
+        session.subscribe(Sid(1), Filter::new(b"a.>").unwrap(), Some(b"q"), out).unwrap();
+        session.unsubscribe(Sid(1), Some(3), out).unwrap();
+        let subject = Subject::new(b"a.b").unwrap();
+        session.publish(&Publish::new(subject, b"hi"), out).unwrap();
+        let full = Publish { reply: Some(subject), header: Some(&header), ..Publish::new(subject, b"ho") };
+        session.publish(&full, out).unwrap();
+        session.flush(out).unwrap();
+    });
+    let (mut rest, mut seen) = (&client.sent[..], Vec::new());
+    while !rest.is_empty() {
+        let parse::Step::Op(op, used) = parse::client_op(rest, &Limits::default()) else {
+            panic!("{rest:?}")
+        };
+        seen.push(match op {
+            ClientOp::Connect(json) => String::from_utf8(json.to_vec()).unwrap(),
+            ClientOp::Pub(message) => format!(
+                "PUB {:?} {:?} {:?}",
+                str::from_utf8(message.subject),
+                message.reply.map(str::from_utf8),
+                str::from_utf8(&message.body[..message.size.value as usize])
+            ),
+            other => format!("{other:?}"),
+        });
+        rest = &rest[used..];
+    }
+    let connect = concat!(
+        r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1,"lang":"rust","version":""#,
+        env!("CARGO_PKG_VERSION"),
+        "\"}"
+    );
+    assert_eq!(seen[..3], [connect, "Ping", "Pong"]);
+    assert_eq!(
+        seen[5..7],
+        [
+            r#"PUB Ok("a.b") None Ok("hi")"#,
+            r#"PUB Ok("a.b") Some(Ok("a.b")) Ok("NATS/1.0\r\nNats-Msg-Id: 7\r\n\r\nho")"#
+        ]
+    );
+    assert_eq!((seen.len(), &seen[7][..]), (8, "Ping"));
+}
+
+#[test]
+fn verbs_refuse_what_a_server_would() {
+    let client = Client::new(512);
+    let subject = Subject::new(b"a").unwrap();
+    let mut buffer = [0; 64];
+    let mut out = Slice::new(&mut buffer);
+    let hi = Publish::new(subject, b"hi");
+    assert_eq!(client.session.publish(&hi, &mut out), Err(Error::Phase));
+
+    let client = Client::ready(512);
+    let large = [0; 1001];
+    let long = "a".repeat(4096);
+    for (message, error) in [
+        (Publish::new(subject, &large), Error::Payload { max: 1000 }),
+        (Publish::new(Subject::new(long.as_bytes()).unwrap(), b""), Error::ControlLine),
+        (Publish::new(subject, &large[..900]), Error::Room { needed: 913 }),
+    ] {
+        assert_eq!(client.session.publish(&message, &mut out), Err(error));
+    }
+    let filter = Filter::new(b"a").unwrap();
+    assert_eq!(client.session.subscribe(Sid(1), filter, Some(b"q\r\n"), &mut out), Err(Error::Queue));
+    assert!(out.is_empty(), "nothing was written");
+
+    let mut old = Client::new(512);
+    old.receive(b"INFO {}\r\n");
+    assert!(String::from_utf8_lossy(&old.sent).contains(r#""headers":false,"no_responders":false"#));
+    let block = Block::new(&[]).unwrap();
+    let with_header = Publish { header: Some(&block), ..hi };
+    assert_eq!(old.session.publish(&with_header, &mut out), Err(Error::Headers));
+}
+
+#[test]
+fn flushes_end_in_their_order() {
+    let mut client = Client::ready(512);
+    let mut flushes = Vec::new();
+    client.write(|session, out| flushes.extend([session.flush(out).unwrap(), session.flush(out).unwrap()]));
+    let done = |client: &Client| flushes.iter().map(|f| client.session.is_flushed(*f)).collect::<Vec<_>>();
+    assert_eq!(done(&client), [false, false]);
+    client.receive(b"PONG\r\n");
+    assert_eq!(done(&client), [true, false]);
+    client.receive(b"PONG\r\nPONG\r\n");
+    assert_eq!(done(&client), [true, true]);
+    assert_eq!(client.seen, ["Pong", "Pong"], "a PONG that nobody asked for is nothing");
+}
+
+#[test]
+fn silence_is_noticed() {
+    let at = |ms| Instant::default() + Duration::from_millis(ms);
+    let config = Config {
+        ping_interval: Duration::from_millis(100),
+        connect_timeout: Duration::from_millis(50),
+        ..Config::new(512)
+    };
+    let mut buffer = [0; 512];
+
+    let mut session = Session::new(config, at(0));
+    assert_eq!((session.deadline(), session.tick(at(49))), (Some(at(50)), Ok(())));
+    assert_eq!(session.tick(at(50)), Err(Silence::Greeting));
+    assert!(session.is_closed() && session.deadline().is_none());
+
+    let mut session = Session::new(config, at(0));
+    session.next(at(10), format!("{INFO}\r\n").as_bytes());
+    assert_eq!(session.deadline(), None, "it is our turn");
+    session.connect(at(20), &CONNECT, &mut Slice::new(&mut buffer)).unwrap();
+    assert_eq!(session.clone().tick(at(70)), Err(Silence::Connecting));
+
+    session.next(at(30), b"PONG\r\n");
+    assert_eq!(session.deadline(), Some(at(130)));
+    session.next(at(40), b"MSG a 1 0\r\n\r\n");
+    assert_eq!(session.deadline(), Some(at(140)), "whatever arrives is a sign of life");
+    let mut pings = |session: &mut Session| {
+        let mut out = Slice::new(&mut buffer);
+        session.poll_transmit(&mut out);
+        out.len()
+    };
+    for asked in [140, 240] {
+        assert_eq!(session.tick(at(asked)), Ok(()));
+        assert_eq!((pings(&mut session), pings(&mut session)), (6, 0), "one PING each time");
+    }
+    let mut heard = session.clone();
+    heard.next(at(250), b"PONG\r\n");
+    assert_eq!((heard.deadline(), heard.tick(at(340))), (Some(at(350)), Ok(())));
+    assert_eq!(session.tick(at(340)), Err(Silence::Stale));
+}
+
+#[test]
+fn requests_find_their_answers() {
+    let mut client = Client::ready(512);
+    let mut requests = Requests::<4>::new([1; 16]);
+    let (token, reply) = requests.begin(Instant::from_micros(1)).unwrap();
+    client.write(|session, out| {
+        requests.subscribe(session, out).unwrap();
+        let ask = Publish::new(Subject::new(b"ask").unwrap(), b"");
+        session.publish(&Publish { reply: Some(reply.subject()), ..ask }, out).unwrap();
+    });
+    let inbox = str::from_utf8(reply.subject().as_bytes()).unwrap();
+    let answer = format!("MSG {inbox} 0 2\r\nhi\r\n");
+    let Step::Event(Event::Message { sid: Sid::INBOX, message }, _) =
+        client.session.next(Instant::default(), answer.as_bytes())
+    else {
+        panic!()
+    };
+    assert_eq!(requests.handle_answer(message.subject), Some(token));
+}
+
+#[test]
+fn complaints_have_weight() {
+    for (text, fatal) in [
+        ("Permissions Violation for Publish to \"a\"", false),
+        ("Invalid Subject", false),
+        ("maximum subscriptions exceeded", false),
+        ("Authorization Violation", true),
+        ("User Authentication Expired", true),
+        ("Maximum Payload Violation", true),
+        ("maximum connections exceeded", true),
+        ("something new", true),
+    ] {
+        let mut client = Client::ready(512);
+        let wire = format!("-ERR '{text}'\r\n");
+        let Step::Event(Event::Error(error), _) = client.session.next(Instant::default(), wire.as_bytes())
+        else {
+            panic!()
+        };
+        assert_eq!((error.text(), error.is_fatal()), (text.as_bytes(), fatal));
+        assert_eq!(client.session.is_closed(), fatal, "{text}");
+        assert_eq!(matches!(error, ServerError::Authorization(_)), text.contains("Auth"));
+    }
+}
