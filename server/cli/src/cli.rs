@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Reply(Reply),
     /// Measure the round trip to the server
     Rtt(Rtt),
+    /// Check a midged configuration file without starting anything
+    CheckConfig(CheckConfig),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -208,6 +210,13 @@ pub(crate) struct Rtt {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckConfig {
+    /// The file to check, and with it those that it includes
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
 }
 
 /// Reads `1s`, `250ms`, `1m30s`.

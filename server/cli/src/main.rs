@@ -4,6 +4,7 @@
 //! ([`connect`], with [`context`] files), what is sent ([`draft`], [`template`]), how received messages look
 //! ([`show`]), and how a command ends ([`signals`], [`exit`]).
 
+mod check_config;
 mod cli;
 mod connect;
 mod context;
@@ -41,6 +42,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Request(args) => online(request::run(args, connection)),
         Command::Reply(args) => online(reply::run(args, connection)),
         Command::Rtt(args) => online(rtt::run(args, connection)),
+        Command::CheckConfig(args) => check_config::run(args),
         Command::Completions { shell } => {
             // Into memory first: the generator panics if its writer fails.
             let mut script = Vec::new();

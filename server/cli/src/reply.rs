@@ -27,11 +27,9 @@ pub(crate) async fn run(args: &Reply, connection: &Connection) -> Outcome {
     let mut signals = Signals::catch()?;
     let mut link = Link::open(connection).await?;
     let mut requests = link.subscribe(&args.subject, Some(&args.queue)).await?;
-    // Whoever waits for the notice below may ask right after it.
+    // Whoever waits for the notice may ask right after it.
     link.round_trip().await?;
-    if !args.quiet {
-        eprintln!("Answering on {} in queue group {} (Ctrl-C ends)", args.subject, args.queue);
-    }
+    eprintln!("Answering on {} in queue group {} (Ctrl-C ends)", args.subject, args.queue);
 
     let responder = Responder { args, client: link.client.clone(), timeout: link.timeout };
     let concurrency = usize::from(args.concurrency.get());

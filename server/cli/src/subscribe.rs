@@ -17,11 +17,9 @@ pub(crate) async fn run(args: &Subscribe, connection: &Connection) -> Outcome {
     for subject in &args.subjects {
         subscriptions.push(link.subscribe(subject, args.queue.as_deref()).await?);
     }
-    // Whoever waits for the notice below may publish right after it.
+    // Whoever waits for the notice may publish right after it.
     link.round_trip().await?;
-    if !args.display.raw && !args.display.json {
-        eprintln!("Listening on {} (Ctrl-C ends)", args.subjects.join(", "));
-    }
+    eprintln!("Listening on {} (Ctrl-C ends)", args.subjects.join(", "));
 
     let mut show = Show::new(args.display);
     let mut messages = select_all(subscriptions).ready_chunks(CHUNK_MESSAGES_MAX);

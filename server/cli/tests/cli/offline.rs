@@ -1,6 +1,6 @@
 //! The commands that need no server.
 
-use crate::support::Midge;
+use crate::support::{Midge, TempFile};
 
 #[test]
 fn the_version_is_told_both_ways() {
@@ -24,4 +24,32 @@ fn help_shows_no_settings_of_the_user() {
     let help =
         Midge::new(&["--help"]).env("NATS_URL", "nats://u:secret@h").env("NATS_TOKEN", "secret").run().ok();
     assert!(help.contains("NATS_URL") && !help.contains("secret"), "{help}");
+}
+
+#[test]
+fn a_good_configuration_is_fine_and_what_has_no_effect_is_told() {
+    let file = TempFile::new("midge.conf", "port: 4222\ngateway { name: x }\nmax_payload: $LIMIT\n");
+    let check = Midge::new(&["check-config", "-c", file.path()]).env("LIMIT", "1000").run();
+    assert!(check.stderr.starts_with(&format!("{}:2:1: warning: ", file.path())), "{check:?}");
+    assert_eq!(check.ok(), format!("{} is fine, 1 warning\n", file.path()));
+}
+
+#[test]
+fn every_error_of_a_configuration_is_told_with_its_place_and_no_secret() {
+    let config = "prot: 4222\nport: 99999\nauthorization { user: a, password: hunter2, timeut: 1 }\n";
+    let file = TempFile::new("midge.conf", config);
+    let said = Midge::new(&["check-config", "-c", file.path()]).run().failed(78);
+    for place in ["1:1", "2:1", "3:45"] {
+        assert!(said.contains(&format!("{}:{place}: error: ", file.path())), "{place}: {said}");
+    }
+    assert!(said.ends_with(" has 3 errors, no warnings\n") && !said.contains("hunter2"), "{said}");
+}
+
+/// The daemon would not start: whoever checks before a restart has to know.
+#[test]
+fn a_configuration_that_midge_will_not_run_with_is_an_error() {
+    let file = TempFile::new("midge.conf", "operator: /etc/nats/operator.jwt\n");
+    let said = Midge::new(&["check-config", "-c", file.path()]).run().failed(78);
+    assert!(said.contains(":1:1: error: midge does not have operator"), "{said}");
+    Midge::new(&["check-config", "-c", "/nonexistent/midge.conf"]).run().failed(78);
 }
