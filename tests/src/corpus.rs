@@ -100,8 +100,8 @@ pub fn play(scripts: &[Script], target: &Target) -> Report {
 pub fn differences(scripts: &[Script]) -> String {
     let mut text = String::from(
         "# Where midge differs from nats-server\n\n\
-         Generated from the marks in `tests/scripts` by `cargo run -p midge-tests --bin transcript -- compat`;\n\
-         a test keeps it so. Whatever a script shows without a mark is the same on both.\n\n\
+         Generated from the marks in `tests/scripts` by `cargo run -p midge-tests --bin transcript -- compat`; a test\n\
+         keeps it so. What a script shows without a mark is the same on both.\n\n\
          | What | nats-server 2.15.1 | midge | Why | Script |\n|---|---|---|---|---|\n",
     );
     for script in scripts {
