@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use midge_protocol::subject::Filter;
+use midge_protocol::subject::{Filter, Subject};
 
 use crate::auth::{Permissions, User};
 use crate::block::{Block, block_of};
@@ -10,7 +10,8 @@ use crate::check::{percent, switch};
 use crate::keys::Key;
 use crate::options::GLOBAL_ACCOUNT;
 use crate::report::Report;
-use crate::value::{Data, Position, Value};
+use crate::transform::check_destination;
+use crate::value::{Data, Position, Value, Written};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +37,7 @@ pub struct Account {
     /// How many of such messages are reported, in percent. Default 100.
     pub trace_percent: u8,
     /// Where the account was written.
-    pub at: Position,
+    pub at: Written,
 }
 
 impl Account {
@@ -71,7 +72,7 @@ impl Account {
                 name if !seen.insert(name.to_owned()) => format!("Duplicate Account Entry: {name}"),
                 _ => return true,
             };
-            report.error(&account.at, problem);
+            report.error(&account.at.0, problem);
             false
         });
         accounts
@@ -89,31 +90,33 @@ impl Account {
             jetstream: None,
             trace_destination: None,
             trace_percent: 100,
-            at: at.clone(),
+            at: Written(at.clone()),
         }
     }
 
     fn read(name: &str, block: Block<'_>, at: &Position, report: &mut Report) -> Self {
         let default_permissions = Permissions::read(block, "default_permissions");
         let trace = block.block("msg_trace");
+        let trace_destination = block.word("msg_trace").or(trace.and_then(|trace| trace.word("dest")));
+        if let (Some(destination), Some(value)) = (&trace_destination, block.get("msg_trace"))
+            && Subject::new(destination.as_bytes()).is_err()
+        {
+            report.error(&value.at, format!("Trace destination {destination:?} is not valid"));
+        }
         let sampling = trace.and_then(|trace| percent(&trace.get("sampling")?.data));
         Self {
             nkey: block.word("nkey"),
             users: User::read_all(block, default_permissions.as_ref(), report),
             limits: block.block("limits").map(AccountLimits::read).unwrap_or_default(),
             mappings: Mapping::read_all(block, report),
-            imports: block
-                .blocks("imports")
-                .into_iter()
-                .filter_map(|block| Import::read(block, report))
-                .collect(),
+            imports: Import::read_all(block, report),
             exports: block
                 .blocks("exports")
                 .into_iter()
                 .filter_map(|block| Export::read(block, report))
                 .collect(),
             jetstream: AccountJetStream::read(block),
-            trace_destination: block.word("msg_trace").or(trace.and_then(|trace| trace.word("dest"))),
+            trace_destination,
             trace_percent: sampling.unwrap_or(100),
             ..Self::named(name, at)
         }
@@ -197,7 +200,7 @@ pub struct Mapping {
     /// Where to: at least one. The weights for one cluster do not exceed 100 together.
     pub destinations: Vec<Destination>,
     /// Where the mapping was written.
-    pub at: Position,
+    pub at: Written,
 }
 
 /// One destination of a mapping.
@@ -233,13 +236,19 @@ impl Mapping {
             _ => Destination::read(value, keys, report).into_iter().collect(),
         };
         for (i, destination) in destinations.iter().enumerate() {
+            if let Err(text) = check_destination(source, &destination.subject) {
+                report.error(at, text);
+            }
+            if destinations.iter().take(i).any(|other| other.subject == destination.subject) {
+                report.error(at, format!("duplicate mapping destination {:?}", destination.subject));
+            }
             let same = destinations.iter().take(i + 1).filter(|other| other.cluster == destination.cluster);
             if same.map(|other| u32::from(other.weight)).sum::<u32>() > 100 {
                 report.error(at, format!("the weights of the mapping for {source:?} exceed 100%"));
                 break;
             }
         }
-        Some(Self { source: source.to_owned(), destinations, at: at.clone() })
+        Some(Self { source: source.to_owned(), destinations, at: Written(at.clone()) })
     }
 }
 
@@ -289,7 +298,7 @@ pub struct Export {
     /// Message traces may cross. Default false.
     pub allow_trace: bool,
     /// Where the export was written.
-    pub at: Position,
+    pub at: Written,
 }
 
 /// What answers a request.
@@ -326,6 +335,12 @@ impl Export {
         if Filter::new(subject.as_bytes()).is_err() {
             report.error(at, format!("subject {subject:?} is not a valid subject"));
         }
+        if let Some(value) = block.get("latency") {
+            let to = block.word("latency").or_else(|| block.block("latency")?.word("subject"));
+            if to.is_none_or(|to| Subject::new(to.as_bytes()).is_err()) {
+                report.error(&value.at, "latency is reported to a subject without wildcards");
+            }
+        }
         Some(Self {
             crossing,
             subject,
@@ -338,7 +353,7 @@ impl Export {
             response_threshold: block.nonzero_duration("response_threshold"),
             account_token: block.nonzero("account_token_position"),
             allow_trace: block.bool("allow_trace").unwrap_or_default(),
-            at: at.clone(),
+            at: Written(at.clone()),
         })
     }
 }
@@ -361,10 +376,30 @@ pub struct Import {
     /// Message traces may cross. Default false.
     pub allow_trace: bool,
     /// Where the import was written.
-    pub at: Position,
+    pub at: Written,
 }
 
 impl Import {
+    fn read_all(account: Block<'_>, report: &mut Report) -> Vec<Self> {
+        let blocks = account.blocks("imports").into_iter();
+        let mut imports: Vec<_> = blocks.filter_map(|block| Self::read(block, report)).collect();
+        // Requests on one subject can not go to one account twice.
+        let mut seen = std::collections::HashSet::new();
+        imports.retain(|import| {
+            let here = import.to.clone().unwrap_or_else(|| import.subject.clone());
+            let new = import.crossing == Crossing::Stream || seen.insert((import.account.clone(), here));
+            if !new {
+                let text = format!(
+                    "Duplicate service import subject {:?} of account {:?}",
+                    import.subject, import.account
+                );
+                report.error(&import.at.0, text);
+            }
+            new
+        });
+        imports
+    }
+
     fn read(block: Block<'_>, report: &mut Report) -> Option<Self> {
         let at = block.at()?;
         let (crossing, source) = match (block.block("stream"), block.block("service")) {
@@ -383,6 +418,9 @@ impl Import {
         if crossing == Crossing::Stream && to.is_some() && prefix.is_some() {
             report.error(at, "Stream import can not have a 'prefix' and a 'to' property");
         }
+        if prefix.as_ref().is_some_and(|prefix| Subject::new(prefix.as_bytes()).is_err()) {
+            report.error(at, "the prefix of a stream import is a subject without wildcards");
+        }
         if crossing == Crossing::Service && block.has("allow_trace") {
             report.error(at, "Detected allow_trace directive on a non-stream");
         }
@@ -397,7 +435,7 @@ impl Import {
             prefix,
             share: block.bool("share").unwrap_or_default(),
             allow_trace: block.bool("allow_trace").unwrap_or_default(),
-            at: at.clone(),
+            at: Written(at.clone()),
         })
     }
 }

@@ -360,7 +360,9 @@ impl Flag {
             }
             Self::Syslog => {
                 options.log.syslog = on;
-                unserved(options, "syslog");
+                if on {
+                    unserved(options, "syslog");
+                }
             }
             Self::RemoteSyslog => {
                 options.log.remote_syslog = text();
@@ -368,7 +370,9 @@ impl Flag {
             }
             Self::JetStream => {
                 options.jetstream.enabled = on;
-                unserved(options, "jetstream");
+                if on {
+                    unserved(options, "jetstream");
+                }
             }
             Self::StoreDir => options.jetstream.store_dir = path(),
             Self::Unserved(key) => unserved(options, key),

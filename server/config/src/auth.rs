@@ -6,7 +6,7 @@ use crate::block::Block;
 use crate::options::Secret;
 use crate::report::Report;
 use crate::text;
-use crate::value::{Data, Position};
+use crate::value::{Data, Written};
 
 /// The `authorization` block. If users are listed, here or in an account, they count and a single user or token
 /// from the command line does not; else the single user; else the token. Nothing of all that: anyone may connect.
@@ -68,7 +68,7 @@ pub struct User {
     /// The user connects only through a trusted proxy. Default false.
     pub proxy_required: bool,
     /// Where the user was written.
-    pub at: Position,
+    pub at: Written,
 }
 
 /// How a user proves who they are.
@@ -134,7 +134,7 @@ impl User {
             permissions: Permissions::read(block, "permissions").or_else(|| default.cloned()),
             connection_types,
             proxy_required: block.bool("proxy_required").unwrap_or_default(),
-            at: at.clone(),
+            at: Written(at.clone()),
         })
     }
 }

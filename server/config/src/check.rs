@@ -86,6 +86,12 @@ impl Check<'_> {
             }
             (Kind::Duration, Data::Text(text)) => self.parsed(name, value, text::duration(text)),
             (Kind::Span, Data::Text(text)) => self.parsed(name, value, text::nanos(text)),
+            (Kind::Wait, Data::Text(text)) => self.parsed(name, value, text::duration(text)),
+            (Kind::Name, Data::Text(text)) => {
+                if text.contains(' ') {
+                    self.wrong(value, format!("field {name:?} takes a name without spaces"));
+                }
+            }
             (Kind::SyncInterval, Data::Text(text)) if text.eq_ignore_ascii_case("always") => {}
             (Kind::SyncInterval, _) => self.value(name, Kind::Duration, value),
             (Kind::Seconds(warn), Data::Int(_) | Data::Float(_) | Data::Text(_)) => {
@@ -105,6 +111,7 @@ impl Check<'_> {
             (Kind::Listen, Data::Int(_)) => self.value(name, Kind::Int(-1, u16::MAX.into()), value),
             (Kind::Listen, Data::Text(text)) => self.parsed(name, value, text::host_port(text)),
             (Kind::Texts | Kind::List, Data::List(list)) => self.each(name, Kind::Text, list),
+            (Kind::Spans, Data::List(list)) => self.each(name, Kind::Span, list),
             (Kind::TextMap, Data::Map(map)) => {
                 map.iter().for_each(|(k, v)| self.value(k, Kind::Text, &v.value))
             }
@@ -273,13 +280,14 @@ fn wanted(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "a boolean",
         Kind::Int(..) => "an integer",
-        Kind::Text | Kind::Word(_) => "a string",
-        Kind::Duration | Kind::Span | Kind::SyncInterval => "a duration such as \"2s\"",
+        Kind::Text | Kind::Name | Kind::Word(_) => "a string",
+        Kind::Duration | Kind::Span | Kind::Wait | Kind::SyncInterval => "a duration such as \"2s\"",
         Kind::Seconds(_) => "seconds or a duration such as \"2s\"",
         Kind::Size => "a size",
         Kind::Listen => "a port or \"host:port\"",
         Kind::Texts => "a string or a list of strings",
         Kind::List => "a list of strings",
+        Kind::Spans => "a list of durations",
         Kind::Nkey(_) => "a public nkey",
         Kind::Percent(_) => "a percentage",
         Kind::Blocks(_) => "a list of maps",

@@ -16,6 +16,13 @@ pub fn config_digest(map: &Map) -> String {
     hash.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
+/// A value as JSON.
+pub(crate) fn to_json(data: &Data) -> String {
+    let mut json = String::new();
+    write(&mut json, data);
+    json
+}
+
 fn write(json: &mut String, data: &Data) {
     match data {
         Data::Bool(value) => json.push_str(if *value { "true" } else { "false" }),

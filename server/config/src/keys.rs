@@ -47,10 +47,14 @@ pub enum Kind {
     Int(i64, i64),
     /// A string.
     Text,
+    /// A string without spaces.
+    Name,
     /// A duration in Go's syntax; an integer means seconds and earns a warning.
     Duration,
     /// A duration in Go's syntax.
     Span,
+    /// A duration in Go's syntax, not negative.
+    Wait,
     /// Seconds as a number, or a duration in Go's syntax. The flag: more than a minute earns a warning.
     Seconds(bool),
     /// Bytes as an integer, or as a string such as `"10G"` with a power of 1024.
@@ -92,6 +96,8 @@ pub enum Kind {
     Subjects(bool),
     /// A map from subjects to destinations, each a subject, a map with these keys, or a list of such maps.
     Mappings(&'static [Key]),
+    /// A list of durations in Go's syntax.
+    Spans,
     /// `handshake_first`: a boolean, a word or a duration.
     HandshakeFirst,
     /// `sync_interval`: a duration, or `always`.
@@ -133,7 +139,7 @@ pub static ROOT: &[Key] = &[
     key("listen", Listen, Served),
     key("client_advertise", Text, Served),
     key("port", PORT, Served),
-    key("server_name", Text, Served),
+    key("server_name", Name, Served),
     key("host net", Text, Served),
     key("debug", Bool, Served),
     key("trace", Bool, Served),
@@ -157,8 +163,8 @@ pub static ROOT: &[Key] = &[
     key("store_dir storedir", Text, Served),
     key("jetstream", Switch(JETSTREAM), Ignored),
     key("log_file logfile", Text, Served),
-    key("logfile_size_limit log_size_limit", Int(0, i64::MAX), Served),
-    key("logfile_max_num log_max_num", Int(0, i64::MAX), Served),
+    key("logfile_size_limit log_size_limit", ANY_INT, Served),
+    key("logfile_max_num log_max_num", ANY_INT, Served),
     key("syslog", Bool, Ignored),
     key("remote_syslog", Text, Ignored),
     key("pid_file pidfile", Text, Served),
@@ -180,8 +186,8 @@ pub static ROOT: &[Key] = &[
     key("allow_non_tls", Bool, Served),
     key("write_deadline", Duration, Served),
     key("write_timeout", WRITE_TIMEOUT, Ignored),
-    key("lame_duck_duration", Span, Served),
-    key("lame_duck_grace_period", Span, Served),
+    key("lame_duck_duration", Wait, Served),
+    key("lame_duck_grace_period", Wait, Served),
     key("operator operators roots root root_operators root_operator", Texts, Refused),
     key("resolver account_resolver accounts_resolver", TextOr(RESOLVER), Refused),
     key("resolver_tls", Block(TLS), Refused),
@@ -277,7 +283,7 @@ static EXPORT: &[Key] = &[
     key("stream", Text, Served),
     key("service", Text, Served),
     key("response_type response", Word(&["single", "singleton", "stream", "chunk", "chunked"]), Served),
-    key("response_threshold threshold response_max_time response_time", Span, Served),
+    key("response_threshold threshold response_max_time response_time", Wait, Served),
     key("accounts", List, Served),
     key("latency", TextOr(LATENCY), Ignored),
     key("account_token_position", COUNT, Served),
@@ -422,11 +428,11 @@ static JETSTREAM_TPM: &[Key] = &[
 ];
 
 static CLUSTER: &[Key] = &[
-    key("name", Text, Served),
+    key("name", Name, Served),
     key("listen", Listen, Served),
     key("port", PORT, Served),
     key("host net", Text, Served),
-    key("authorization", Block(AUTHORIZATION), Served),
+    key("authorization", Block(ROUTE_AUTHORIZATION), Served),
     key("routes", List, Served),
     key("tls", Block(TLS), Served),
     key("cluster_advertise advertise", Text, Served),
@@ -443,15 +449,24 @@ static CLUSTER: &[Key] = &[
     key("write_timeout", WRITE_TIMEOUT, Served),
 ];
 
+/// Servers among themselves have a single user.
+static ROUTE_AUTHORIZATION: &[Key] = &[
+    key("user username", Text, Served),
+    key("password pass", Text, Served),
+    key("timeout", Seconds(true), Served),
+    key("permissions default_permission default_permissions", Block(PERMISSIONS), Served),
+    key("proxy_required", Bool, Served),
+];
+
 static COMPRESSION: &[Key] =
-    &[key("mode", Text, Served), key("rtt_thresholds thresholds rtts rtt", List, Served)];
+    &[key("mode", Text, Served), key("rtt_thresholds thresholds rtts rtt", Spans, Served)];
 
 static GATEWAY: &[Key] = &[
-    key("name", Text, Served),
+    key("name", Name, Served),
     key("listen", Listen, Served),
     key("port", PORT, Served),
     key("host net", Text, Served),
-    key("authorization", Block(AUTHORIZATION), Served),
+    key("authorization", Block(ROUTE_AUTHORIZATION), Served),
     key("tls", Block(TLS), Served),
     key("advertise", Text, Served),
     key("connect_retries", ANY_INT, Served),

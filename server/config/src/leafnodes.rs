@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::block::Block;
 use crate::options::{GLOBAL_ACCOUNT, Listen, Secret};
 use crate::report::Report;
+use crate::text::is_user_seed;
 use crate::tls::Tls;
 
 /// The `leafnodes` block.
@@ -90,12 +91,17 @@ pub struct Remote {
 
 impl LeafNodes {
     pub(crate) fn read(block: Block<'_>, report: &mut Report) -> Self {
+        if let (Some(version), Some(value)) = (block.text("min_version"), block.get("min_version"))
+            && !is_version_since_2_8(&version)
+        {
+            report.error(&value.at, format!("the minimum version is \"2.8.0\" or later, got {version:?}"));
+        }
         Self {
             listen: Listen::read_optional(block),
             advertise: block.word("advertise"),
             no_advertise: block.bool("no_advertise").unwrap_or_default(),
             authorization: block.block("authorization").map(|block| LeafAuthorization::read(block, report)),
-            remotes: block.blocks("remotes").into_iter().map(|block| Remote::read(block, report)).collect(),
+            remotes: Remote::read_all(block, report),
             reconnect: block.nonzero_duration("reconnect").unwrap_or(Duration::from_secs(1)),
             dial_timeout: block.nonzero_duration("dial_timeout").unwrap_or(Duration::from_secs(1)),
             write_deadline: block.nonzero_duration("write_deadline"),
@@ -150,6 +156,22 @@ impl LeafUser {
 }
 
 impl Remote {
+    fn read_all(block: Block<'_>, report: &mut Report) -> Vec<Self> {
+        let mut remotes: Vec<Self> = Vec::new();
+        for inner in block.blocks("remotes") {
+            let remote = Self::read(inner, report);
+            let same = |other: &Self| {
+                (&other.urls, &other.account, &other.credentials, &other.nkey_seed)
+                    == (&remote.urls, &remote.account, &remote.credentials, &remote.nkey_seed)
+            };
+            match inner.at() {
+                Some(at) if remotes.iter().any(same) => report.error(at, "duplicate remote leafnode"),
+                _ => remotes.push(remote),
+            }
+        }
+        remotes
+    }
+
     fn read(block: Block<'_>, report: &mut Report) -> Self {
         if let Some(at) = block.at()
             && block.has("credentials")
@@ -157,12 +179,18 @@ impl Remote {
         {
             report.error(at, "Remote leafnode can not have both creds and nkey defined");
         }
+        let nkey_seed = block.secret("nkey");
+        if let (Some(seed), Some(value)) = (&nkey_seed, block.get("nkey"))
+            && !is_user_seed(seed.expose())
+        {
+            report.error(&value.at, "Remote leafnode nkey is not a valid seed");
+        }
         Self {
             urls: block.texts("urls").into_iter().map(|url| Secret::from(url.trim().to_owned())).collect(),
             no_randomize: block.bool("no_randomize").unwrap_or_default(),
             account: block.word("account").unwrap_or_else(|| GLOBAL_ACCOUNT.to_owned()),
             credentials: block.path("credentials"),
-            nkey_seed: block.secret("nkey"),
+            nkey_seed,
             tls: block.block("tls").map(|block| Tls::read(block, report)),
             hub: block.bool("hub").unwrap_or_default(),
             deny_imports: block.texts("deny_imports"),
@@ -175,4 +203,11 @@ impl Remote {
             ignore_discovered_servers: block.bool("ignore_discovered_servers").unwrap_or_default(),
         }
     }
+}
+
+/// A version of nats-server that leaf nodes can ask for.
+fn is_version_since_2_8(version: &str) -> bool {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Option<Vec<u32>> = core.split('.').map(|number| number.parse().ok()).collect();
+    matches!(numbers.as_deref(), Some([major, minor, _]) if (*major, *minor) >= (2, 8))
 }

@@ -15,6 +15,7 @@ mod args;
 mod auth;
 mod block;
 mod check;
+mod diff;
 mod digest;
 mod jetstream;
 pub mod keys;
@@ -28,6 +29,7 @@ mod parse;
 mod report;
 mod text;
 mod tls;
+mod transform;
 mod validate;
 mod value;
 mod websocket;
@@ -40,6 +42,7 @@ pub use auth::{
     AuthCallout, Authorization, CONNECTION_TYPES, Identity, Permissions, Responses, Subjects, User,
 };
 pub use check::Unserved;
+pub use diff::{Change, Verdict, diff};
 pub use digest::config_digest;
 pub use jetstream::{JetStream, Sync};
 pub use leafnodes::{LeafAuthorization, LeafNodes, LeafUser, Remote};
@@ -53,5 +56,5 @@ pub use options::{
 pub use parse::{DEPTH_MAX, INCLUDES_MAX, REPEATED_BYTES_MAX, World, parse, parse_file};
 pub use report::{Problem, Report};
 pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
-pub use value::{Data, Entry, Map, Position, Value};
+pub use value::{Data, Entry, Map, Position, Value, Written};
 pub use websocket::{SimpleAuthorization, WebSocket};

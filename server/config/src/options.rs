@@ -9,12 +9,12 @@ use crate::account::{Account, Mapping};
 use crate::auth::{Authorization, User};
 use crate::block::Block;
 use crate::check::Unserved;
+use crate::digest::to_json;
 use crate::jetstream::JetStream;
 use crate::leafnodes::LeafNodes;
 use crate::mqtt::Mqtt;
 use crate::report::Report;
 use crate::tls::Tls;
-use crate::value::Value;
 use crate::websocket::WebSocket;
 
 /// The account of everyone who has no other.
@@ -402,14 +402,14 @@ impl Default for LameDuck {
 }
 
 /// Trust in identities that operators signed. Kept as it was written.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Operator JWTs or the paths of files with them.
     pub operators: Vec<String>,
     /// Public operator nkeys.
     pub trusted_keys: Vec<String>,
-    /// How account JWTs are found.
-    pub resolver: Option<Value>,
+    /// How account JWTs are found, as JSON.
+    pub resolver: Option<String>,
     /// Account JWTs by account nkey.
     pub resolver_preload: BTreeMap<String, String>,
     /// Accounts that must be found without the resolver.
@@ -423,7 +423,7 @@ impl Trust {
         Self {
             operators: root.texts("operator"),
             trusted_keys: root.texts("trusted_keys"),
-            resolver: root.get("resolver").cloned(),
+            resolver: root.get("resolver").map(|value| to_json(&value.data)),
             resolver_preload: root.text_map("resolver_preload"),
             resolver_pinned_accounts: root.texts("resolver_pinned_accounts"),
             default_sentinel: root.word("default_sentinel"),

@@ -91,15 +91,26 @@ pub(crate) fn is_public_nkey(text: &str, letter: char) -> bool {
         Some(first) if letter == '*' => "ACNOUX".contains(first),
         first => first == Some(letter),
     };
-    if !typed || text.len() != 56 {
-        return false;
+    // The type's letter fixes five bits of the first byte; its other three are zero.
+    typed && nkey(text).is_some_and(|key| key.len() == 33 && key.first().is_some_and(|first| first & 7 == 0))
+}
+
+/// True if `text` is the private nkey of a user: `SU…`, two bytes for the types before 32 bytes of seed.
+pub(crate) fn is_user_seed(text: &str) -> bool {
+    text.starts_with("SU") && nkey(text).is_some_and(|key| key.len() == 34)
+}
+
+/// The bytes of an nkey without their sum, if that is right.
+fn nkey(text: &str) -> Option<Vec<u8>> {
+    if text.len() > 64 {
+        return None;
     }
-    let (mut bits, mut held, mut bytes) = (0u32, 0, Vec::with_capacity(35));
+    let (mut bits, mut held, mut bytes) = (0u32, 0, Vec::with_capacity(36));
     for byte in text.bytes() {
         let value = match byte {
             b'A'..=b'Z' => byte - b'A',
             b'2'..=b'7' => byte - b'2' + 26,
-            _ => return false,
+            _ => return None,
         };
         bits = bits << 5 | u32::from(value);
         held += 5;
@@ -109,13 +120,12 @@ pub(crate) fn is_public_nkey(text: &str, letter: char) -> bool {
             bits &= (1 << held) - 1;
         }
     }
-    let Some((key, sum)) = bytes.split_last_chunk::<2>() else { return false };
+    let (key, sum) = bytes.split_last_chunk::<2>()?;
     let crc = key.iter().fold(0u16, |crc, byte| {
         (0..8)
             .fold(crc ^ u16::from(*byte) << 8, |crc, _| crc << 1 ^ if crc & 0x8000 != 0 { 0x1021 } else { 0 })
     });
-    // The type's letter fixes five bits; the other three of the first byte are zero.
-    u16::from_le_bytes(*sum) == crc && key.first().is_some_and(|first| first & 7 == 0)
+    (u16::from_le_bytes(*sum) == crc).then(|| key.to_vec())
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl Tls {
                 );
             }
         }
+        if let Some(value) = block.get("verify_cert_and_check_known_urls")
+            && value.data == Data::Bool(true)
+        {
+            report.error(&value.at, "verify_cert_and_check_known_urls not supported in this context");
+        }
         for pair in block.blocks("certs") {
             match (certificate(pair), pair.at()) {
                 (None, Some(at)) => report.error(at, "both 'cert_file' and 'key_file' are required"),

@@ -54,7 +54,7 @@ fn users(options: &Options, report: &mut Report) {
     let mut names = HashSet::new();
     for (_, user) in options.users() {
         if !names.insert(user.identity.name()) {
-            report.error(&user.at, format!("Duplicate user {:?} detected", user.identity.name()));
+            report.error(&user.at.0, format!("Duplicate user {:?} detected", user.identity.name()));
         }
     }
     let authorization = &options.authorization;
@@ -103,7 +103,7 @@ fn accounts(options: &Options, report: &mut Report) {
         for export in &account.exports {
             for name in export.accounts.iter().flatten().filter(|name| !has_account(options, name)) {
                 report.error(
-                    &export.at,
+                    &export.at.0,
                     format!("{name:?} account not defined for export of {:?}", export.subject),
                 );
             }
@@ -111,11 +111,11 @@ fn accounts(options: &Options, report: &mut Report) {
         for import in &account.imports {
             match options.accounts.iter().find(|other| other.name == import.account) {
                 None => {
-                    report.error(&import.at, format!("{:?} account not defined for import", import.account))
+                    report.error(&import.at.0, format!("{:?} account not defined for import", import.account))
                 }
                 Some(exporter) if !exports(exporter, import, &account.name) => {
                     report.error(
-                        &import.at,
+                        &import.at.0,
                         format!(
                             "account {:?} does not export {:?} to {:?}",
                             import.account, import.subject, account.name

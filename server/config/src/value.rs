@@ -21,6 +21,18 @@ impl fmt::Display for Position {
     }
 }
 
+/// Where a setting was written. Any two are equal: to move a line changes no setting.
+#[derive(Clone, Debug)]
+pub struct Written(pub Position);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
 /// A value and where it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
