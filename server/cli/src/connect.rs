@@ -1,6 +1,6 @@
 //! The connection, and the things that a server says on it besides messages.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -10,8 +10,6 @@ use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, PublishErrorKind, ServerAddr, ServerError,
     SubscribeError, Subscriber,
 };
-use bytes::Bytes;
-use futures_util::StreamExt;
 use midge_protocol::subject::Filter;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -19,6 +17,7 @@ use tokio::time::timeout;
 use crate::cli::Connection;
 use crate::context::{Context, set, set_path};
 use crate::exit::{Failure, Outcome};
+use crate::login::Login;
 
 /// An established connection.
 ///
@@ -28,11 +27,13 @@ pub(crate) struct Link {
     pub(crate) client: Client,
     pub(crate) timeout: Duration,
     events: mpsc::Receiver<Event>,
+    /// For people, without passwords.
     servers: String,
+    /// True between the notices that the connection was lost and that it is back.
     down: bool,
     last_notice: String,
-    probe_subject: String,
-    probes: u64,
+    /// A subject that only a mistake would subscribe to.
+    probe: String,
 }
 
 impl Link {
@@ -48,8 +49,7 @@ impl Link {
 
         let (sender, mut events) = mpsc::channel(EVENTS_MAX);
         let options = Login::choose(connection, &context, &addrs)
-            .apply(ConnectOptions::new(), &servers)
-            .await?
+            .apply(ConnectOptions::new(), &servers)?
             .name("midge")
             .connection_timeout(connection.timeout)
             .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
@@ -65,7 +65,7 @@ impl Link {
         // The first event tells of this very connection.
         while !matches!(events.recv().await, Some(Event::Connected) | None) {}
 
-        let probe_subject = client.new_inbox();
+        let probe = format!("{}.>.probe", client.new_inbox());
         Ok(Link {
             client,
             timeout: connection.timeout,
@@ -73,8 +73,7 @@ impl Link {
             servers,
             down: false,
             last_notice: String::new(),
-            probe_subject,
-            probes: 0,
+            probe,
         })
     }
 
@@ -83,7 +82,7 @@ impl Link {
         &self.servers
     }
 
-    /// Queues a message for sending; [`finish`](Link::finish) makes sure of it.
+    /// Queues a message for sending; [`round_trip`](Link::round_trip) makes sure of it.
     ///
     /// An error that the server sent before takes precedence, and a lost connection is an error.
     pub(crate) async fn publish(&mut self, message: OutboundMessage) -> Outcome {
@@ -122,9 +121,7 @@ impl Link {
     pub(crate) async fn trouble(&mut self) -> Failure {
         loop {
             match self.events.recv().await {
-                Some(Event::ServerError(error)) if !self.is_about_probe(&error) => {
-                    return Failure::runtime(server_text(&error));
-                }
+                Some(Event::ServerError(error)) => return Failure::runtime(server_text(&error)),
                 Some(Event::Disconnected | Event::Closed) | None => return self.lost(),
                 Some(_) => {}
             }
@@ -133,11 +130,11 @@ impl Link {
 
     /// Tells the operator on stderr what happens to the connection, and lets it be reestablished.
     ///
-    /// Completes with a failure when the server refuses what the command is for, such as a subject that we may not hear.
+    /// Completes with a failure when the server refuses what the command is for, such as a subject that we may
+    /// not hear.
     pub(crate) async fn notices(&mut self) -> Failure {
         loop {
             let notice = match self.events.recv().await {
-                Some(Event::ServerError(error)) if self.is_about_probe(&error) => continue,
                 Some(Event::ServerError(error)) => {
                     let text = error.to_string().to_lowercase();
                     if REFUSALS.iter().any(|refusal| text.contains(refusal)) {
@@ -169,146 +166,41 @@ impl Link {
 
     /// Waits until the server has handled all that was sent so far, and says how long that took.
     ///
-    /// The client library has no PING of its own, so this sends a message to itself. A server handles what a
-    /// connection sends in order, hence the message coming back, or an error that refuses it, proves the rest.
+    /// Errors that came before are reported. The client library tells nobody of a PONG, so this subscribes to a
+    /// subject that cannot be: a server answers in order, with an error that leaves the connection as it was.
+    /// Unlike a message to ourselves, nobody who listens to `>` gets to see it.
     pub(crate) async fn round_trip(&mut self) -> Outcome<Duration> {
-        self.probes += 1;
-        let subject = format!("{}.{}", self.probe_subject, self.probes);
+        if self.down {
+            return Err(self.lost());
+        }
         let (client, limit) = (self.client.clone(), self.timeout);
         let started = Instant::now();
         let answered = async {
-            let mut echo = self.subscribe(&subject, None).await?;
-            client.publish(subject.clone(), Bytes::new()).await.map_err(|_| self.lost())?;
+            let _refused = client.subscribe(self.probe.clone()).await.map_err(|_| self.lost())?;
             loop {
-                let event = tokio::select! {
-                    biased;
-                    event = self.events.recv() => event,
-                    _ = echo.next() => return Ok(started.elapsed()),
-                };
-                match event {
-                    Some(Event::ServerError(error)) if error.to_string().contains(&subject) => {
+                match self.events.recv().await {
+                    Some(Event::ServerError(error)) if self.answers_probe(&error) => {
                         return Ok(started.elapsed());
                     }
-                    Some(Event::ServerError(error)) if !self.is_about_probe(&error) => {
-                        return Err(Failure::runtime(server_text(&error)));
-                    }
+                    Some(Event::ServerError(error)) => return Err(Failure::runtime(server_text(&error))),
                     Some(Event::Disconnected | Event::Closed) | None => return Err(self.lost()),
                     Some(_) => {}
                 }
             }
         };
-        timeout(limit, answered).await.unwrap_or_else(|_| Err(self.too_late()))
+        timeout(limit, answered).await.unwrap_or_else(|_| {
+            Err(Failure::unavailable(format_args!("{} did not answer within {limit:?}", self.servers)))
+        })
     }
 
-    /// Makes sure that the server has everything and had nothing against it, and closes the connection.
-    pub(crate) async fn finish(mut self) -> Outcome {
-        self.round_trip().await?;
-        self.client.drain().await.map_err(|_| self.lost())?;
-        let limit = self.timeout;
-        // Events come in order: once it is closed, none is left behind.
-        let closed = async {
-            loop {
-                match self.events.recv().await {
-                    Some(Event::ServerError(error)) if !self.is_about_probe(&error) => {
-                        return Err(Failure::runtime(server_text(&error)));
-                    }
-                    Some(Event::Closed) | None => return Ok(()),
-                    Some(_) => {}
-                }
-            }
-        };
-        timeout(limit, closed).await.unwrap_or_else(|_| Err(self.too_late()))
-    }
-
-    fn is_about_probe(&self, error: &ServerError) -> bool {
-        error.to_string().contains(&self.probe_subject)
+    /// No other subject of ours is invalid, they are checked before; nor may one subscribe to everything.
+    fn answers_probe(&self, error: &ServerError) -> bool {
+        let text = error.to_string();
+        text.contains(&self.probe) || text.to_lowercase().contains("invalid subject")
     }
 
     fn lost(&self) -> Failure {
         Failure::unavailable(format_args!("lost the connection to {}", self.servers))
-    }
-
-    fn too_late(&self) -> Failure {
-        Failure::unavailable(format_args!("{} did not answer within {:?}", self.servers, self.timeout))
-    }
-}
-
-/// How we show who we are. The first that is set counts: flags, context, URL.
-enum Login {
-    None,
-    Token(String),
-    User(String, String),
-    Creds(PathBuf),
-    Nkey(PathBuf),
-}
-
-impl Login {
-    fn choose(flags: &Connection, context: &Context, addrs: &[ServerAddr]) -> Login {
-        let url = addrs.iter().find(|addr| addr.has_user_pass());
-        let decoded = |part: Option<&str>| part.map(percent_decoded);
-        [
-            Login::of(
-                flags.creds.clone(),
-                flags.nkey.clone(),
-                flags.user.clone(),
-                flags.password.clone(),
-                flags.token.clone(),
-            ),
-            Login::of(
-                set_path(&context.creds),
-                set_path(&context.nkey),
-                set(&context.user).map(str::to_owned),
-                set(&context.password).map(str::to_owned),
-                set(&context.token).map(str::to_owned),
-            ),
-            Login::of(
-                None,
-                None,
-                decoded(url.and_then(|url| url.username())),
-                decoded(url.and_then(|url| url.password())),
-                None,
-            ),
-        ]
-        .into_iter()
-        .find(|login| !matches!(login, Login::None))
-        .unwrap_or(Login::None)
-    }
-
-    fn of(
-        creds: Option<PathBuf>,
-        nkey: Option<PathBuf>,
-        user: Option<String>,
-        password: Option<String>,
-        token: Option<String>,
-    ) -> Login {
-        match (creds, nkey, user, password, token) {
-            (Some(path), ..) => Login::Creds(path),
-            (_, Some(path), ..) => Login::Nkey(path),
-            (_, _, Some(user), Some(password), _) => Login::User(user, password),
-            (_, _, _, _, Some(token)) | (_, _, Some(token), None, _) => Login::Token(token),
-            _ => Login::None,
-        }
-    }
-
-    async fn apply(self, options: ConnectOptions, servers: &str) -> Outcome<ConnectOptions> {
-        let unreadable = |path: &Path, error: io::Error| {
-            Failure::config(format_args!("cannot log in to {servers} with {}: {error}", path.display()))
-        };
-        match self {
-            Login::None => Ok(options),
-            Login::Token(token) => Ok(options.token(token)),
-            Login::User(user, password) => Ok(options.user_and_password(user, password)),
-            Login::Creds(path) => {
-                let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
-                options.credentials(&text).map_err(|error| unreadable(&path, error))
-            }
-            Login::Nkey(path) => {
-                let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
-                let seed = text.lines().map(str::trim).find(|line| line.starts_with("SU"));
-                let missing = || unreadable(&path, io::Error::other("no user seed (SU…) in it"));
-                Ok(options.nkey(seed.ok_or_else(missing)?.to_owned()))
-            }
-        }
     }
 }
 
@@ -358,21 +250,6 @@ fn shown(addr: &ServerAddr) -> String {
         host if host.contains(':') => format!("{}://[{host}]:{}", addr.scheme(), addr.port()),
         host => format!("{}://{host}:{}", addr.scheme(), addr.port()),
     }
-}
-
-/// The user part of a URL as it was meant: a password may hold `%40` for `@`. Bad escapes are kept as they are.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = (*first == b'%')
-            .then(|| std::str::from_utf8(tail.get(..2)?).ok())
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn explain(error: &ConnectError, servers: &str) -> Failure {
@@ -437,11 +314,5 @@ mod tests {
         for servers in ["", "http://x", "nats://", "a,,b", "nats://h:99999"] {
             assert!(matches!(parse_servers(servers), Err(Failure::Usage(_))), "{servers}");
         }
-    }
-
-    #[test]
-    fn escapes_in_a_url_are_resolved() {
-        assert_eq!(percent_decoded("p%40ss%2fw"), "p@ss/w");
-        assert_eq!(percent_decoded("50%-%zz%4"), "50%-%zz%4");
     }
 }

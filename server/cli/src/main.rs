@@ -1,7 +1,7 @@
 //! `midge`, the operator's command line tool.
 //!
 //! [`cli`] has the arguments; each command is a module of its name with a `run`. They share the connection
-//! ([`connect`], with [`context`] files), what is sent ([`draft`], [`template`]), how received messages look
+//! ([`connect`], [`login`], [`context`]), what is sent ([`draft`], [`template`]), how received messages look
 //! ([`show`]), and how a command ends ([`signals`], [`exit`]).
 
 mod check_config;
@@ -10,6 +10,7 @@ mod connect;
 mod context;
 mod draft;
 mod exit;
+mod login;
 mod publish;
 mod reply;
 mod request;
@@ -53,7 +54,7 @@ fn run(cli: Cli) -> Outcome {
     }
 }
 
-/// Drives a command that talks to a server. One thread: events are seen in the order in which they came.
+/// Drives a command that talks to a server. One thread does it.
 fn online(command: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &Publish, connection: &Connection) -> Outcome {
         true => lines(args, &mut link, &mut tally).await?,
         false => repeat(args, &mut link, &mut tally).await?,
     }
-    link.finish().await?;
+    link.round_trip().await?;
     if !args.quiet {
         tally.print(started.elapsed(), args)?;
     }

@@ -59,7 +59,8 @@ pub(crate) async fn run(args: &Reply, connection: &Connection) -> Outcome {
             }
         }
     }
-    link.finish().await
+    // The answers have to be there before we are gone.
+    link.round_trip().await.map(drop)
 }
 
 /// What answering one request takes.

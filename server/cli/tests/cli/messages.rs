@@ -36,6 +36,18 @@ fn json_has_every_part_of_a_message() {
     sub.end().ok();
 }
 
+/// Whoever looks for what goes on shall not see the tool itself.
+#[test]
+fn nothing_but_what_was_published_is_seen() {
+    let server = Server::start();
+    let sub = server.midge(&["sub", ">"]).start_listening();
+    server.midge(&["rtt"]).run().ok();
+    server.midge(&["pub", "a", "once", "-q"]).run().ok();
+    assert_eq!(sub.stdout.next(), "[#1] a  4 B\n");
+    sub.signal("INT");
+    assert_eq!(sub.end().ok(), "once\n\n");
+}
+
 #[test]
 fn headers_only_leaves_the_body_out() {
     let server = Server::start();

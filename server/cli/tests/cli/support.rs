@@ -91,7 +91,7 @@ fn server_binary() -> PathBuf {
     match [&ours, &reference].into_iter().find(|path| path.exists()) {
         Some(path) => path.clone(),
         None => panic!(
-            "these tests need a server: build midged with `cargo build -p midge-server`, \
+            "these tests need a server: build midged with `cargo build -p midged`, \
              or set MIDGE_TEST_SERVER to the path of a nats-server (looked for {} and {})",
             ours.display(),
             reference.display()
