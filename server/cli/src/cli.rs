@@ -1,4 +1,4 @@
-//! The command line, as clap types. Names and defaults follow natscli, so that hands and scripts need not relearn.
+//! The command line, as clap types. Names and defaults follow natscli: hands and scripts need not relearn.
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -81,7 +81,8 @@ pub(crate) struct Connection {
     #[arg(long, global = true, env = "NATS_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
     /// How long to wait for the server or for a reply
-    #[arg(long, global = true, env = "NATS_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    #[arg(long, global = true, env = "NATS_TIMEOUT", value_name = "DURATION")]
+    #[arg(default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
 

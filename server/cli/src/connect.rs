@@ -287,7 +287,7 @@ fn plain(text: &str) -> String {
     text.trim_start_matches("nats: ").to_owned()
 }
 
-/// Errors that leave the connection up and the command without what it came for. After others the server hangs up.
+/// Errors that leave the connection up, and the command without what it came for.
 const REFUSALS: [&str; 2] = ["permissions violation", "maximum subscriptions exceeded"];
 
 const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
