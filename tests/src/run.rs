@@ -249,6 +249,7 @@ impl<'w> Player<'w> {
 
     fn client(&mut self, name: &str) -> Result<&mut Client, String> {
         if !self.clients.contains_key(name) {
+            self.fence_all()?;
             let wire = self.world.connect()?;
             let mut client = Client::new(wire, self.pinged.iter().any(|it| it == name));
             if !self.greeted.iter().any(|it| it == name) {
@@ -292,10 +293,13 @@ impl<'w> Player<'w> {
                 self.fence_others(name)?;
                 self.client(name)?.expect_nothing()
             }
-            Expected::Refused => match self.world.connect() {
-                Ok(_) => Err("expected to be refused, got a connection".into()),
-                Err(_) => Ok(()),
-            },
+            Expected::Refused => {
+                self.fence_all()?;
+                match self.world.connect() {
+                    Ok(_) => Err("expected to be refused, got a connection".into()),
+                    Err(_) => Ok(()),
+                }
+            }
             Expected::Eventually(last) => loop {
                 let client = self.client(name)?;
                 let frame = client.next(patience, matches!(**last, Expected::Info(_)));
