@@ -1,2 +1,43 @@
-//! Under construction.
-fn main() {}
+//! midged, the daemon: a NATS server for the edge.
+//!
+//! Arguments become options ([`midge_config`]), options become a running [`daemon`], its end becomes an exit code.
+
+mod clock;
+mod daemon;
+mod exit;
+mod hub;
+mod log;
+mod monitor;
+mod net;
+mod ports;
+mod setup;
+mod signals;
+
+use std::process::ExitCode;
+
+use midge_config::{HELP, Invocation, parse_args};
+
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    // Arguments that are not UTF-8 can't be meant; paths among them are shown with U+FFFD when they aren't found.
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    let exit = match parse_args(args) {
+        Ok(Invocation::Run(run)) => daemon::run(run),
+        Ok(Invocation::TestConfig(run)) => daemon::check(&run),
+        Ok(Invocation::Signal { command, target }) => signals::send(command, target.as_deref()),
+        Ok(Invocation::Help) => {
+            print!("{HELP}");
+            Exit::Ok
+        }
+        Ok(Invocation::Version) => {
+            println!("midged: v{} (nats-server: v{})", setup::VERSION, setup::NATS_VERSION);
+            Exit::Ok
+        }
+        Err(error) => {
+            eprintln!("midged: {error}\nTry 'midged --help'.");
+            Exit::Usage
+        }
+    };
+    exit.into()
+}

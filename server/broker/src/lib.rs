@@ -1,1 +1,47 @@
-//! Under construction.
+//! The shared core of the daemon: who is connected, who wants what, and what each connection is still owed.
+//!
+//! ```text
+//!   bytes in ──> Session ──> Broker ──> Router (per account)
+//!   (one per         │          │
+//!    connection)     │          └──> Stage of every subscriber ──> Outbox ──> bytes out
+//!                    └── -ERR, +OK, INFO, PONG ──┘
+//! ```
+//!
+//! No I/O, no clock, no locks but the [`Outbox`]'s own: a driver brings bytes and the time, and takes bytes away. The
+//! daemon does so with sockets, the tests with vectors and a counter.
+//!
+//! A driver's turn, once per read: lock the broker, [`Session::receive`], [`Broker::flush`], unlock, then write the
+//! outboxes that flush named. Timers are [`Broker::deadline`] and [`Broker::tick`].
+//!
+//! **Invariants.** A [`Session`] is the only code that answers a client. A delivery is an append to a bounded buffer,
+//! so a broker call never waits. What a closing connection subscribed to is gone when the call that closed it
+//! returns.
+
+mod account;
+mod auth;
+mod broker;
+mod closed;
+mod conn;
+mod identity;
+mod mapping;
+mod notice;
+mod outbox;
+mod publish;
+mod session;
+mod settings;
+mod sid;
+mod subs;
+
+pub use account::{Account, AccountId, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
+pub use auth::{Credentials, Directory, Identity, Secret, User, Verdict};
+pub use broker::{Broker, Now, Stats};
+pub use closed::{CloseReason, ClosedConn};
+pub use conn::{Conn, ConnId, Counters, Peer, Port};
+pub use identity::server_id;
+pub use mapping::{Destination, Mapping, MappingError, Outcome};
+pub use midge_protocol::time::Instant;
+pub use notice::{Level, Notice};
+pub use outbox::{Attention, Batch, Chunk, Outbox};
+pub use session::{Next, Received, Session, Verify};
+pub use settings::{AccountSettings, ServerInfo, Settings};
+pub use subs::Sub;

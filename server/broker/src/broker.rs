@@ -1,0 +1,605 @@
+//! All shared state of the daemon, behind one lock that its driver holds.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use midge_protocol::emit::{self, Sink};
+use midge_protocol::error;
+use midge_protocol::info::Info;
+use midge_protocol::json::Texts;
+use midge_protocol::time::Instant;
+use smol_str::SmolStr;
+
+use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
+use crate::auth::Identity;
+use crate::closed::{CloseReason, ClosedConn};
+use crate::conn::{Conn, ConnId, Counters, Peer, Port};
+use crate::notice::{Level, Notice};
+use crate::outbox::Stage;
+use crate::settings::{AccountSettings, Settings};
+use crate::subs::SubList;
+
+/// The time, twice: for measuring and for showing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// For timers; never goes back.
+    pub mono: Instant,
+    /// Since the Unix epoch; may jump.
+    pub wall: Duration,
+}
+
+/// Figures of the whole daemon.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Messages and bytes.
+    pub counters: Counters,
+    /// Connections since the start.
+    pub total_connections: u64,
+    /// Connections that were closed because they read too slowly.
+    pub slow_consumers: u64,
+    /// Connections that were closed because they didn't answer pings.
+    pub stale_connections: u64,
+    /// Times that a publisher was slowed down.
+    pub stalls: u64,
+}
+
+/// The shared core. `P` is the driver's handle on a connection.
+pub struct Broker<P> {
+    pub(crate) settings: Settings,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) conns: Vec<Option<Box<Conn<P>>>>,
+    free: Vec<u32>,
+    pub(crate) open: u32,
+    next_cid: u64,
+    /// Connections with output or an end that the driver doesn't know of yet.
+    pub(crate) dirty: Vec<ConnId>,
+    /// The earliest deadline of each connection; stale entries are skipped.
+    timers: BinaryHeap<Reverse<(Instant, u32, u64)>>,
+    closed: VecDeque<ClosedConn>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) stats: Stats,
+    pub(crate) random: Random,
+    lame_duck: bool,
+}
+
+/// The time that a client's first ping waits at most, however long `ping_interval` is.
+const FIRST_PING: Duration = Duration::from_secs(2);
+/// A round trip is measured again after this time.
+const RTT_AGE: Duration = Duration::from_secs(3600);
+/// Bytes that remembering one ended connection costs, about.
+const CLOSED_BYTES: usize = size_of::<ClosedConn>() + 32;
+/// Ended connections are remembered up to this many bytes, whatever `max_closed` says.
+const CLOSED_BYTES_MAX: usize = 1024 * 1024;
+
+impl<P: Port> Broker<P> {
+    /// An empty broker. `seed` decides which member of a queue group gets a message.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let mut broker = Self {
+            settings: Settings::default(),
+            accounts: vec![Account::new(SmolStr::new_static(GLOBAL_ACCOUNT))],
+            conns: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            next_cid: 1,
+            dirty: Vec::new(),
+            timers: BinaryHeap::new(),
+            closed: VecDeque::new(),
+            notices: Vec::new(),
+            stats: Stats::default(),
+            random: Random(seed | 1),
+            lame_duck: false,
+        };
+        broker.install(settings);
+        broker
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn install(&mut self, settings: Settings) {
+        for AccountSettings { name, mappings, .. } in &settings.accounts {
+            let at = self.account_or_new(name);
+            self.accounts[usize::from(at.0)].mappings.clone_from(mappings);
+        }
+        self.settings = settings;
+    }
+
+    /// Takes new settings: connections whose user is gone are closed, the others are told what changed.
+    pub fn reconfigure(&mut self, settings: Settings, now: Now) {
+        for account in &mut self.accounts {
+            account.mappings.clear();
+        }
+        let old = self.settings.clone();
+        self.install(settings);
+        let ids: Vec<_> = self.ids().collect();
+        for id in &ids {
+            let Some(conn) = self.conn(*id) else { continue };
+            if conn.connected && !self.settings.directory.still_admits(&old.directory, &conn.user) {
+                self.fail(*id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now);
+            }
+        }
+        if let Some(max) = self.settings.max_connections {
+            let mut newest: Vec<_> = ids.iter().filter_map(|id| Some((self.conn(*id)?.cid, *id))).collect();
+            newest.sort_unstable_by_key(|(cid, _)| Reverse(*cid));
+            let excess = newest.len().saturating_sub(max as usize);
+            for (_, id) in newest.into_iter().take(excess) {
+                self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
+            }
+        }
+        if old.max_payload != self.settings.max_payload
+            || old.info.connect_urls != self.settings.info.connect_urls
+        {
+            self.broadcast_info();
+        }
+    }
+
+    /// Lets a connection in, or, over `max_connections`, tells it why not. INFO is staged.
+    pub fn attach(&mut self, port: P, peer: Peer, now: Now) -> ConnId {
+        let cid = self.next_cid;
+        self.next_cid += 1;
+        self.stats.total_connections += 1;
+        let account = self.account_or_new(&self.settings.directory.default_account.clone());
+        let must_connect = self.settings.directory.is_required();
+        let conn = Box::new(Conn {
+            port,
+            cid,
+            peer,
+            account,
+            stage: Stage::default(),
+            queued: 0,
+            dirty: false,
+            closing: None,
+            subs: SubList::default(),
+            counters: Counters::default(),
+            stalls: 0,
+            echo: true,
+            headers: false,
+            no_responders: false,
+            async_info: false,
+            greeted: false,
+            connected: false,
+            name: SmolStr::default(),
+            lang: SmolStr::default(),
+            version: SmolStr::default(),
+            user: SmolStr::default(),
+            start: now.mono,
+            start_wall: now.wall,
+            last: now.mono,
+            last_in: now.mono,
+            rtt: None,
+            ping_sent: None,
+            pings_out: 0,
+            ping_at: now.mono + self.settings.ping_interval,
+            auth_by: must_connect.then(|| now.mono + self.settings.auth_timeout),
+        });
+        let deadline = conn.deadline();
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.conns.push(None);
+                u32::try_from(self.conns.len() - 1)
+                    .expect("connections have file descriptors, which are 32 bits")
+            }
+        };
+        self.conns[slot as usize] = Some(conn);
+        self.accounts[usize::from(account.0)].connections += 1;
+        self.open += 1;
+        let id = ConnId(slot);
+        self.timers.push(Reverse((deadline, slot, cid)));
+        self.stage_info(id, false);
+        if self.settings.debug {
+            self.note(id, Level::Debug, "Client connection created");
+        }
+        if self.settings.max_connections.is_some_and(|max| self.open > max) {
+            self.note(id, Level::Error, error::MAX_CONNECTIONS);
+            self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
+        }
+        id
+    }
+
+    /// Ends a connection's story; `reason` counts if nobody closed it before. The id may be used again.
+    pub fn detach(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+        self.close(id, reason, now);
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        let account = &mut self.accounts[usize::from(conn.account.0)];
+        account.connections = account.connections.saturating_sub(1);
+        conn.port.outbox().close(conn.closing.is_none_or(CloseReason::flushes));
+        self.open -= 1;
+        self.free.push(id.0);
+        self.dirty.retain(|dirty| *dirty != id);
+        while self.conns.last().is_some_and(Option::is_none) {
+            self.conns.pop();
+            let gone = u32::try_from(self.conns.len()).expect("slots are numbered in 32 bits");
+            if self.free.last() == Some(&gone) {
+                self.free.pop();
+            } else {
+                self.free.retain(|slot| *slot != gone);
+            }
+        }
+        if self.conns.capacity() > 64 && self.conns.len() < self.conns.capacity() / 4 {
+            self.conns.shrink_to(self.conns.len() * 2);
+            self.free.shrink_to(self.free.len() * 2);
+        }
+    }
+
+    /// Closes a connection: it gets no more messages, its subscriptions are gone, its driver is told by the next
+    /// flush. Does nothing to one that is closing already.
+    pub fn close(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        if conn.closing.is_some() {
+            return;
+        }
+        conn.closing = Some(reason);
+        if !reason.flushes() {
+            conn.stage.clear();
+        }
+        self.bury(id, now);
+    }
+
+    /// What closing takes besides the mark.
+    pub(crate) fn bury(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(reason) = conn.closing else { return };
+        match reason {
+            CloseReason::StaleConnection => self.stats.stale_connections += 1,
+            CloseReason::SlowConsumerPending | CloseReason::SlowConsumerDeadline => {
+                self.stats.slow_consumers += 1;
+                self.accounts[usize::from(conn.account.0)].slow_consumers += 1;
+            }
+            _ => {}
+        }
+        let subs = conn.subs.len;
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(id);
+        }
+        self.drop_subscriptions(id);
+        if self.settings.debug {
+            self.note(id, Level::Debug, format_args!("Client connection closed: {}", reason.as_str()));
+        }
+        self.remember(id, reason, subs, now);
+    }
+
+    fn remember(&mut self, id: ConnId, reason: CloseReason, subs: u32, now: Now) {
+        let max = self.settings.max_closed.min(CLOSED_BYTES_MAX / CLOSED_BYTES);
+        while self.closed.len() >= max.max(1) {
+            self.closed.pop_front();
+        }
+        let Some(conn) = self.conn(id).filter(|_| max > 0) else { return };
+        let closed = ClosedConn {
+            cid: conn.cid,
+            peer: conn.peer.clone(),
+            start: conn.start_wall,
+            last: now.wall.saturating_sub(now.mono.since(conn.last)),
+            stop: now.wall,
+            reason,
+            rtt: conn.rtt,
+            counters: conn.counters,
+            subs,
+            name: conn.name.clone(),
+            lang: conn.lang.clone(),
+            version: conn.version.clone(),
+            user: conn.user.clone(),
+            account: self.accounts[usize::from(conn.account.0)].name.clone(),
+        };
+        self.closed.push_back(closed);
+    }
+
+    /// Says -ERR with `text`, then closes.
+    pub(crate) fn fail(&mut self, id: ConnId, text: &str, reason: CloseReason, now: Now) {
+        self.stage_err(id, text);
+        self.close(id, reason, now);
+    }
+
+    /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, or that must be
+    /// closed. True if one of them is so full that its publishers should wait; then that one is the last.
+    pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P)) -> Option<P> {
+        let mut stalled = None;
+        let (max, nearly) = (self.settings.max_pending, self.settings.stall_pending());
+        // Closing a slow consumer marks it dirty again, so the list may grow while it is walked.
+        let mut at = 0;
+        while let Some(id) = self.dirty.get(at).copied() {
+            at += 1;
+            let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+                continue;
+            };
+            conn.dirty = false;
+            if !conn.stage.is_empty() {
+                conn.queued = conn.port.outbox().push(&mut conn.stage);
+                if conn.queued > nearly {
+                    conn.stalls += 1;
+                    self.stats.stalls += 1;
+                    stalled = Some(conn.port.clone());
+                }
+                if conn.queued as u64 > max && conn.closing.is_none() {
+                    self.slow(id, now);
+                    continue;
+                }
+            }
+            if let Some(reason) = conn.closing {
+                conn.port.outbox().close(reason.flushes());
+            }
+            ready(&conn.port);
+        }
+        self.dirty.clear();
+        stalled
+    }
+
+    fn slow(&mut self, id: ConnId, now: Now) {
+        let max = self.settings.max_pending;
+        self.note(id, Level::Info, format_args!("Slow Consumer Detected: MaxPending of {max} Exceeded"));
+        self.close(id, CloseReason::SlowConsumerPending, now);
+    }
+
+    /// A driver's write took longer than `deadline`, with `pending` bytes still to go.
+    pub fn too_slow(&mut self, id: ConnId, deadline: Duration, pending: usize, now: Now) {
+        let text = format_args!(
+            "Slow Consumer Detected: WriteDeadline of {deadline:?} exceeded with {pending} total bytes."
+        );
+        self.note(id, Level::Info, text);
+        self.close(id, CloseReason::SlowConsumerDeadline, now);
+    }
+
+    /// When [`Broker::tick`] has something to do next.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Does what is due: pings, stale connections, missing CONNECTs.
+    pub fn tick(&mut self, now: Now) {
+        while let Some(Reverse((at, slot, cid))) = self.timers.peek().copied() {
+            if at > now.mono {
+                break;
+            }
+            self.timers.pop();
+            let id = ConnId(slot);
+            let Some(conn) = self.conn(id).filter(|conn| conn.cid == cid && conn.closing.is_none()) else {
+                continue;
+            };
+            if conn.auth_by.is_some_and(|by| by <= now.mono) {
+                self.fail(id, error::AUTHENTICATION_TIMEOUT, CloseReason::AuthenticationTimeout, now);
+            } else if conn.ping_at <= now.mono {
+                self.keep_alive(id, now);
+            }
+            if let Some(conn) = self.conn(id).filter(|conn| conn.closing.is_none()) {
+                self.timers.push(Reverse((conn.deadline(), slot, cid)));
+            }
+        }
+        if self.timers.capacity() > 256 && self.timers.len() < self.timers.capacity() / 8 {
+            self.timers.shrink_to(self.timers.len() * 2);
+        }
+    }
+
+    fn keep_alive(&mut self, id: ConnId, now: Now) {
+        let (interval, most) = (self.settings.ping_interval, self.settings.ping_max);
+        let Some(conn) = self.conn_mut(id) else { return };
+        let measured = conn.rtt.is_some() && conn.ping_sent.is_some_and(|at| now.mono.since(at) < RTT_AGE);
+        conn.ping_at = now.mono + interval;
+        if measured && now.mono.since(conn.last_in) < interval {
+            return;
+        }
+        if conn.pings_out >= most {
+            return self.fail(id, error::STALE_CONNECTION, CloseReason::StaleConnection, now);
+        }
+        conn.pings_out += 1;
+        conn.ping_sent = Some(now.mono);
+        self.stage(id, |out| out.put(emit::PING));
+    }
+
+    /// The peer answered a ping.
+    pub(crate) fn pong(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        conn.pings_out = 0;
+        if let Some(sent) = conn.ping_sent {
+            conn.rtt = Some(now.mono.since(sent).max(Duration::from_nanos(1)));
+        }
+    }
+
+    /// CONNECT came: no more waiting for it, and the first ping comes soon, to measure the round trip.
+    pub(crate) fn connected(&mut self, id: ConnId, now: Now) {
+        let first = self.settings.ping_interval.min(FIRST_PING);
+        let spread = u32::try_from((first / 5).as_micros()).unwrap_or(u32::MAX);
+        let extra = Duration::from_micros(u64::from(self.random.below(spread.max(1))));
+        let Some(conn) = self.conn_mut(id) else { return };
+        conn.auth_by = None;
+        conn.connected = true;
+        conn.rtt = Some(now.mono.since(conn.start).max(Duration::from_nanos(1)));
+        conn.ping_at = now.mono + first + extra;
+        let entry = (conn.ping_at, id.0, conn.cid);
+        self.timers.push(Reverse(entry));
+    }
+
+    /// Puts a connection into the account of its identity.
+    pub(crate) fn admit(&mut self, id: ConnId, identity: &Identity) {
+        let account = self.account_or_new(&identity.account);
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        conn.user = identity.user.clone();
+        let old = std::mem::replace(&mut conn.account, account);
+        self.accounts[usize::from(old.0)].connections -= 1;
+        self.accounts[usize::from(account.0)].connections += 1;
+    }
+
+    /// Tells everybody to go elsewhere and notes that INFO says so from now on.
+    pub fn enter_lame_duck(&mut self) {
+        self.lame_duck = true;
+        self.broadcast_info();
+    }
+
+    /// Closes every connection, for the end of the daemon.
+    pub fn close_all(&mut self, now: Now) {
+        for id in self.ids().collect::<Vec<_>>() {
+            self.close(id, CloseReason::ServerShutdown, now);
+        }
+    }
+
+    /// Closes one connection, any. False if there is none left.
+    pub fn close_one(&mut self, now: Now) -> bool {
+        let Some((id, _)) = self.connections().next() else { return false };
+        self.close(id, CloseReason::ServerShutdown, now);
+        self.connections().next().is_some()
+    }
+
+    fn broadcast_info(&mut self) {
+        for id in self.ids().collect::<Vec<_>>() {
+            if self.conn(id).is_some_and(|conn| conn.async_info && conn.greeted && conn.closing.is_none()) {
+                self.stage_info(id, false);
+            }
+        }
+    }
+
+    /// Stages INFO; with `connect_info`, what CONNECT led to is part of it.
+    pub(crate) fn stage_info(&mut self, id: ConnId, connect_info: bool) {
+        let Some(conn) = self.conn(id) else { return };
+        let (server, settings) = (&self.settings.info, &self.settings);
+        let account = &self.accounts[usize::from(conn.account.0)];
+        let urls: Vec<&str> = server.connect_urls.iter().map(String::as_str).collect();
+        let directory = &settings.directory;
+        let info = Info {
+            server_id: server.id.as_str().into(),
+            server_name: server.name.as_str().into(),
+            version: server.version.as_str().into(),
+            midge: server.midge.as_str().into(),
+            git_commit: server.git_commit.as_str().into(),
+            go: server.go.as_str().into(),
+            host: server.host.as_str().into(),
+            port: i64::from(server.port),
+            headers: settings.headers,
+            auth_required: directory.is_required() && directory.no_auth_user.is_none(),
+            max_payload: i64::from(settings.max_payload),
+            jetstream: server.jetstream,
+            client_id: conn.cid,
+            client_ip: conn.peer.host.as_str().into(),
+            connect_urls: (!urls.is_empty() && !self.lame_duck).then_some(Texts::Plain(&urls)),
+            ldm: self.lame_duck,
+            connect_info,
+            remote_account: if connect_info { account.name.as_str().into() } else { "".into() },
+            acc_is_sys: connect_info && account.name == settings.system_account,
+            api_lvl: 5,
+            ..Info::default()
+        };
+        let mut line = String::with_capacity(512);
+        line.push_str("INFO ");
+        info.write(&mut line).expect("writing to a String can't fail");
+        line.push_str(" \r\n");
+        self.stage(id, |out| out.put(line.as_bytes()));
+    }
+
+    pub(crate) fn stage_err(&mut self, id: ConnId, text: impl std::fmt::Display) {
+        if self.settings.trace {
+            self.note(id, Level::Trace, format_args!("->> [-ERR {text}]"));
+        }
+        self.stage(id, |out| emit::err(out, text));
+    }
+
+    /// Lets `write` append to a connection's output.
+    pub(crate) fn stage(&mut self, id: ConnId, write: impl FnOnce(&mut Stage)) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        if conn.closing.is_some() {
+            return;
+        }
+        write(&mut conn.stage);
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    pub(crate) fn note(&mut self, id: ConnId, level: Level, text: impl std::fmt::Display) {
+        let Some(conn) = self.conn(id) else { return };
+        let notice = Notice::new(level, format_args!("{} - {text}", conn.label()));
+        self.notices.push(notice);
+    }
+
+    /// What happened since the last call that the operator should hear of. To be asked after every turn.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// A connection.
+    pub fn conn(&self, id: ConnId) -> Option<&Conn<P>> {
+        self.conns.get(id.0 as usize)?.as_deref()
+    }
+
+    pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn<P>> {
+        self.conns.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = ConnId> {
+        let slots = 0..u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
+        slots.filter(|slot| self.conns[*slot as usize].is_some()).map(ConnId)
+    }
+
+    /// All connections that are not closing.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnId, &Conn<P>)> {
+        self.ids().filter_map(|id| Some((id, self.conn(id).filter(|conn| conn.is_open())?)))
+    }
+
+    /// Ended connections, oldest first.
+    pub fn closed(&self) -> impl ExactSizeIterator<Item = &ClosedConn> {
+        self.closed.iter()
+    }
+
+    /// Connections now.
+    pub fn open(&self) -> u32 {
+        self.open
+    }
+
+    /// Figures of the whole daemon.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// All accounts.
+    pub fn accounts(&self) -> &[Account] {
+        &self.accounts
+    }
+
+    /// All accounts, for asking whom a subject would reach.
+    pub fn accounts_mut(&mut self) -> &mut [Account] {
+        &mut self.accounts
+    }
+
+    /// The account of `id`.
+    pub fn account(&self, id: AccountId) -> &Account {
+        &self.accounts[usize::from(id.0)]
+    }
+
+    /// A connection's subscriptions, newest first.
+    pub fn subscriptions_of(&self, id: ConnId) -> impl Iterator<Item = &crate::subs::Sub> {
+        self.conn(id)
+            .into_iter()
+            .flat_map(|conn| self.accounts[usize::from(conn.account.0)].subs.of(&conn.subs))
+    }
+
+    fn account_or_new(&mut self, name: &SmolStr) -> AccountId {
+        let name = if name.is_empty() { SmolStr::new_static(GLOBAL_ACCOUNT) } else { name.clone() };
+        let at = match self.accounts.iter().position(|account| account.name == name) {
+            Some(at) => at,
+            None => {
+                self.accounts.push(Account::new(name));
+                self.accounts.len() - 1
+            }
+        };
+        AccountId(u16::try_from(at).expect("the configuration reader bounds the number of accounts"))
+    }
+}
+
+/// Which queue member gets a message; not for secrets. Xorshift64*, seeded by the driver.
+pub(crate) struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    /// Less than `bound`; 0 for a bound of 0.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        (u64::from(self.next()) * u64::from(bound) >> 32) as u32
+    }
+}

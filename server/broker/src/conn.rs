@@ -1,0 +1,218 @@
+//! The broker's half of a connection.
+
+use std::fmt;
+use std::time::Duration;
+
+use midge_protocol::time::Instant;
+use smol_str::SmolStr;
+
+use crate::account::AccountId;
+use crate::closed::CloseReason;
+use crate::outbox::{Outbox, Stage};
+use crate::subs::SubList;
+
+/// A connection's place in the broker. Used again after [`crate::Broker::detach`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(pub(crate) u32);
+
+/// A driver's handle on a connection, given back by [`crate::Broker::flush`] when there is something to write.
+pub trait Port: Clone {
+    /// Where the connection's output goes.
+    fn outbox(&self) -> &Outbox;
+}
+
+impl Port for std::sync::Arc<Outbox> {
+    fn outbox(&self) -> &Outbox {
+        self
+    }
+}
+
+/// The other end's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// IP address, or the kind of transport where there is none.
+    pub host: SmolStr,
+    /// Port; 0 where there is none.
+    pub port: u16,
+}
+
+impl fmt::Display for Peer {
+    /// `host:port`, as it stands in log lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Messages and their bytes (header and payload), seen from the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages received.
+    pub in_msgs: u64,
+    /// Bytes received.
+    pub in_bytes: u64,
+    /// Messages sent.
+    pub out_msgs: u64,
+    /// Bytes sent.
+    pub out_bytes: u64,
+}
+
+/// What the broker knows of a connection.
+pub struct Conn<P> {
+    pub(crate) port: P,
+    pub(crate) cid: u64,
+    pub(crate) peer: Peer,
+    pub(crate) account: AccountId,
+    pub(crate) stage: Stage,
+    /// Bytes that the outbox held after the last flush; it may hold fewer now.
+    pub(crate) queued: usize,
+    pub(crate) dirty: bool,
+    pub(crate) closing: Option<CloseReason>,
+    pub(crate) subs: SubList,
+    pub(crate) counters: Counters,
+    pub(crate) stalls: u64,
+
+    /// Messages go to their own publisher too.
+    pub(crate) echo: bool,
+    /// Headers were agreed on.
+    pub(crate) headers: bool,
+    /// Wants a 503 when nobody got a request.
+    pub(crate) no_responders: bool,
+    /// CONNECT said that INFO may come at any time.
+    pub(crate) async_info: bool,
+    /// The first PING was answered, so that INFO may come now.
+    pub(crate) greeted: bool,
+    pub(crate) connected: bool,
+
+    pub(crate) name: SmolStr,
+    pub(crate) lang: SmolStr,
+    pub(crate) version: SmolStr,
+    pub(crate) user: SmolStr,
+
+    /// Accepted at.
+    pub(crate) start: Instant,
+    /// Accepted at, since the Unix epoch.
+    pub(crate) start_wall: Duration,
+    /// Last message or change of interest, either way.
+    pub(crate) last: Instant,
+    /// Last sign of life from the peer.
+    pub(crate) last_in: Instant,
+    pub(crate) rtt: Option<Duration>,
+    pub(crate) ping_sent: Option<Instant>,
+    pub(crate) pings_out: u32,
+    pub(crate) ping_at: Instant,
+    /// CONNECT must have come by then.
+    pub(crate) auth_by: Option<Instant>,
+}
+
+impl<P> Conn<P> {
+    /// The connection's number, as in INFO and /connz.
+    pub fn cid(&self) -> u64 {
+        self.cid
+    }
+
+    /// Where it comes from.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The account that it is in.
+    pub fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// What it sent and got.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How many subscriptions it has.
+    pub fn subscriptions(&self) -> u32 {
+        self.subs.len
+    }
+
+    /// The name that it gave in CONNECT.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The language that it gave in CONNECT.
+    pub fn lang(&self) -> &str {
+        &self.lang
+    }
+
+    /// The library version that it gave in CONNECT.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The user that it came in as; empty where nobody was asked.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// When it was accepted, since the Unix epoch.
+    pub fn start_wall(&self) -> Duration {
+        self.start_wall
+    }
+
+    /// When it was accepted.
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// Its last message or change of interest.
+    pub fn last_activity(&self) -> Instant {
+        self.last
+    }
+
+    /// The last round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// Times that publishers were slowed down for it.
+    pub fn stalls(&self) -> u64 {
+        self.stalls
+    }
+
+    /// False once it is on its way out.
+    pub fn is_open(&self) -> bool {
+        self.closing.is_none()
+    }
+
+    /// The connection in log lines, as nats-server writes it.
+    pub(crate) fn label(&self) -> Label<'_, P> {
+        Label(self)
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.auth_by.map_or(self.ping_at, |auth| auth.min(self.ping_at))
+    }
+}
+
+impl<P: Port> Conn<P> {
+    /// Bytes that wait to be written to it.
+    pub fn pending(&self) -> usize {
+        self.stage.len() + self.port.outbox().pending()
+    }
+}
+
+pub(crate) struct Label<'a, P>(&'a Conn<P>);
+
+impl<P> fmt::Display for Label<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let conn = self.0;
+        write!(f, "{} - cid:{}", conn.peer, conn.cid)?;
+        let parts = [
+            if conn.version.is_empty() { String::new() } else { format!("v{}", conn.version) },
+            conn.lang.to_string(),
+            conn.name.to_string(),
+        ];
+        let given: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        if given.is_empty() { Ok(()) } else { write!(f, " - {:?}", given.join(":")) }
+    }
+}

@@ -1,0 +1,254 @@
+//! A client's side of the conversation: reads its bytes, decides what it may do, answers.
+//!
+//! ```text
+//!              INFO staged by Broker::attach
+//!                          │
+//!                    ┌─────▼─────┐   CONNECT refused, anything but CONNECT, silence
+//!    credentials ──> │  Waiting  │ ───────────────────────────────┐
+//!      needed        └─────┬─────┘                                │
+//!                  CONNECT │ ▲ bcrypt: the driver hashes          │
+//!                          ▼ │ while nothing is read              │
+//!    no credentials  ┌───────────┐   a rule broken, -ERR  ┌───────▼───┐
+//!      needed ─────> │   Ready   │ ─────────────────────> │   Over    │
+//!                    └───────────┘                        └───────────┘
+//! ```
+//!
+//! A session holds no input: what it has not used, the driver gives again with more behind it.
+
+mod handshake;
+mod ready;
+
+use midge_protocol::limits::Limits;
+use midge_protocol::op::ClientOp;
+use midge_protocol::parse::{Step, client_op};
+
+use crate::auth::Identity;
+use crate::broker::{Broker, Now};
+use crate::closed::CloseReason;
+use crate::conn::{Conn, ConnId, Port};
+use crate::notice::Level;
+use crate::publish::Cost;
+
+/// A client's session.
+#[derive(Debug)]
+pub struct Session {
+    id: ConnId,
+    phase: Phase,
+    /// Answer each operation with +OK.
+    verbose: bool,
+    /// Check publish subjects.
+    pedantic: bool,
+    /// Kept while the driver verifies a password.
+    wish: Option<handshake::Wish>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// CONNECT must come first.
+    Waiting,
+    Ready,
+}
+
+/// What [`Session::receive`] did.
+#[derive(Debug)]
+pub struct Received {
+    /// Bytes of the input that are done with.
+    pub used: usize,
+    /// What the session wants now.
+    pub next: Next,
+}
+
+/// What a session wants of its driver.
+#[derive(Debug)]
+pub enum Next {
+    /// At least this many bytes, counted from the first one that was not used.
+    Read(usize),
+    /// The turn was long: flush, let others have theirs, then give the rest of the input again.
+    Yield,
+    /// The answer to a bcrypt question, with [`Session::verified`]; until then, no input.
+    Verify(Verify),
+    /// Nothing more: the connection is closing.
+    Close,
+}
+
+/// Whether `secret` belongs to `hash`, a bcrypt hash. Takes a tenth of a second or more on a small board.
+#[derive(Debug)]
+pub struct Verify {
+    /// The configured hash.
+    pub hash: String,
+    /// What the peer sent.
+    pub secret: String,
+    identity: Identity,
+}
+
+/// A turn ends after this many deliveries …
+const TURN_DELIVERIES: usize = 4096;
+/// … or bytes delivered, so that no publisher holds the broker for long.
+const TURN_BYTES: usize = 256 * 1024;
+
+impl Session {
+    /// The session of a connection that was just attached.
+    pub fn new<P: Port>(broker: &Broker<P>, id: ConnId) -> Self {
+        let waits = broker.settings().directory.is_required();
+        let phase = if waits { Phase::Waiting } else { Phase::Ready };
+        Self { id, phase, verbose: true, pedantic: true, wish: None }
+    }
+
+    /// The connection that it belongs to.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Reads operations from the start of `input` and does what they ask. Work is bounded: see [`Next::Yield`].
+    pub fn receive<P: Port>(&mut self, broker: &mut Broker<P>, now: Now, input: &[u8]) -> Received {
+        let mut used = 0;
+        let mut spent = Cost::default();
+        let mut tally = Tally::default();
+        let next = loop {
+            if !broker.conn(self.id).is_some_and(Conn::is_open) {
+                break Next::Close;
+            }
+            let rest = input.get(used..).unwrap_or_default();
+            let Some(first) = rest.first() else { break Next::Read(1) };
+            if self.phase == Phase::Waiting
+                && !matches!(first, b'C' | b'c')
+                && !self.enter_unasked(broker, now)
+            {
+                break Next::Close;
+            }
+            if spent.deliveries >= TURN_DELIVERIES || spent.bytes >= TURN_BYTES {
+                break Next::Yield;
+            }
+            let headers = broker.conn(self.id).is_some_and(|conn| conn.headers);
+            let settings = broker.settings();
+            let limits = Limits {
+                max_control_line: settings.max_control_line,
+                max_payload: settings.max_payload,
+                headers: headers && settings.headers,
+            };
+            match client_op(rest, &limits) {
+                Step::Need(total) => break Next::Read(total),
+                Step::Bad(rule) => {
+                    self.broke(broker, rule, now);
+                    break Next::Close;
+                }
+                Step::Op(op, len) => {
+                    used += len;
+                    if broker.settings().trace {
+                        self.trace(broker, &op);
+                    }
+                    if let Some(verify) = self.apply(broker, op, now, &mut tally, &mut spent) {
+                        break Next::Verify(verify);
+                    }
+                }
+            }
+        };
+        tally.settle(broker, self.id, now);
+        Received { used, next }
+    }
+
+    fn apply<P: Port>(
+        &mut self,
+        broker: &mut Broker<P>,
+        op: ClientOp<'_>,
+        now: Now,
+        tally: &mut Tally,
+        spent: &mut Cost,
+    ) -> Option<Verify> {
+        match op {
+            ClientOp::Pub(message) => {
+                tally.msgs += 1;
+                tally.bytes += u64::from(message.size.value);
+                let cost = self.publish(broker, &message, now);
+                spent.deliveries += cost.deliveries;
+                spent.bytes += cost.bytes;
+            }
+            ClientOp::Sub(sub) => {
+                tally.interest += 1;
+                self.subscribe(broker, sub);
+            }
+            ClientOp::Unsub(unsub) => {
+                tally.interest += 1;
+                broker.unsubscribe(self.id, unsub.sid, unsub.max);
+                self.ok(broker);
+            }
+            ClientOp::Ping => self.ping(broker, now),
+            ClientOp::Pong => broker.pong(self.id, now),
+            ClientOp::Connect(argument) => return self.connect(broker, argument, now),
+            ClientOp::Err(text) => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                broker.note(self.id, Level::Error, format_args!("Client Error {text}"));
+                broker.close(self.id, CloseReason::ParseError, now);
+            }
+            // Words of a server's: nothing to do, as nats-server has it.
+            ClientOp::Info(_) | ClientOp::Ok => {}
+        }
+        None
+    }
+
+    fn trace<P: Port>(&self, broker: &mut Broker<P>, op: &ClientOp<'_>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let line = match op {
+            // Credentials stay out of logs.
+            ClientOp::Connect(_) => "<<- [CONNECT [REDACTED]]".to_owned(),
+            ClientOp::Pub(m) => {
+                let verb = if m.header_size.is_some() { "HPUB" } else { "PUB" };
+                let reply = m.reply.map(|reply| format!(" {}", text(reply))).unwrap_or_default();
+                let max = broker.settings().max_traced;
+                let payload = m.payload();
+                let shown = if max > 0 { &payload[..payload.len().min(max)] } else { payload };
+                let cut = if shown.len() < payload.len() { "..." } else { "" };
+                let (subject, size) = (text(m.subject), m.size.value);
+                format!("<<- [{verb} {subject}{reply} {size}]\n<<- MSG_PAYLOAD: [{:?}{cut}]", text(shown))
+            }
+            ClientOp::Sub(s) => {
+                let queue = s.queue.map(|queue| format!(" {}", text(queue))).unwrap_or_default();
+                format!("<<- [SUB {}{queue} {}]", text(s.subject), text(s.sid))
+            }
+            ClientOp::Unsub(u) => {
+                let max = u.max.map(|max| format!(" {max}")).unwrap_or_default();
+                format!("<<- [UNSUB {}{max}]", text(u.sid))
+            }
+            ClientOp::Ping => "<<- [PING]".to_owned(),
+            ClientOp::Pong => "<<- [PONG]".to_owned(),
+            ClientOp::Info(_) => "<<- [INFO]".to_owned(),
+            ClientOp::Ok => "<<- [+OK]".to_owned(),
+            ClientOp::Err(e) => format!("<<- [-ERR {}]", text(e)),
+        };
+        for line in line.lines() {
+            broker.note(self.id, Level::Trace, line);
+        }
+    }
+
+    /// +OK, for those who asked for it.
+    fn ok<P: Port>(&self, broker: &mut Broker<P>) {
+        use midge_protocol::emit::{OK, Sink};
+        if self.verbose {
+            broker.stage(self.id, |out| out.put(OK));
+        }
+    }
+}
+
+/// What a turn read; added to the figures once, at its end.
+#[derive(Default)]
+struct Tally {
+    msgs: u64,
+    bytes: u64,
+    interest: u64,
+}
+
+impl Tally {
+    fn settle<P: Port>(&self, broker: &mut Broker<P>, id: ConnId, now: Now) {
+        if self.msgs == 0 && self.interest == 0 {
+            return;
+        }
+        let Some(conn) = broker.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        conn.last = now.mono;
+        conn.last_in = now.mono;
+        let account = &mut broker.accounts[usize::from(conn.account.0)];
+        for counters in [&mut conn.counters, &mut account.counters, &mut broker.stats.counters] {
+            counters.in_msgs += self.msgs;
+            counters.in_bytes += self.bytes;
+        }
+    }
+}

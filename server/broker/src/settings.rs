@@ -1,0 +1,117 @@
+//! What the core is told: limits, names, who may come in. Replaced as a whole on reload.
+
+use std::time::Duration;
+
+use midge_protocol::limits::{MAX_CONTROL_LINE, MAX_PAYLOAD};
+
+use crate::auth::Directory;
+
+/// How the server presents itself in INFO.
+#[derive(Clone, Debug, Default)]
+pub struct ServerInfo {
+    /// Unique for each start; see [`crate::server_id`].
+    pub id: String,
+    /// The configured name, or the id.
+    pub name: String,
+    /// The nats-server version whose behaviour clients may count on.
+    pub version: String,
+    /// midge's own version.
+    pub midge: String,
+    /// Commit of the build.
+    pub git_commit: String,
+    /// The compiler; nats-server has its Go version here and clients expect the member.
+    pub go: String,
+    /// The configured listen address.
+    pub host: String,
+    /// The port that is listened on.
+    pub port: u16,
+    /// Addresses to advertise, `host:port`.
+    pub connect_urls: Vec<String>,
+    /// Streams are on.
+    pub jetstream: bool,
+}
+
+/// Limits and policies, with nats-server's defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// INFO.
+    pub info: ServerInfo,
+    /// Who may come in, as whom.
+    pub directory: Directory,
+    /// Accounts, besides those that exist anyway.
+    pub accounts: Vec<AccountSettings>,
+    /// The server's own account.
+    pub system_account: smol_str::SmolStr,
+    /// Longest argument of a control line, in bytes.
+    pub max_control_line: u32,
+    /// Largest message, in bytes.
+    pub max_payload: u32,
+    /// Most bytes that may wait for one connection.
+    pub max_pending: u64,
+    /// Most connections; `None`: no limit.
+    pub max_connections: Option<u32>,
+    /// Most subscriptions of one connection; 0: no limit.
+    pub max_subscriptions: u32,
+    /// Most tokens of a subscription's filter; 0: no limit.
+    pub max_sub_tokens: u32,
+    /// Message headers are understood.
+    pub headers: bool,
+    /// Silence after which a connection is pinged.
+    pub ping_interval: Duration,
+    /// Pings that may stay without an answer.
+    pub ping_max: u32,
+    /// Time for CONNECT, where credentials are asked for.
+    pub auth_timeout: Duration,
+    /// Drop messages for a connection that is nearly full instead of slowing the publisher down.
+    pub no_fast_producer_stall: bool,
+    /// Ended connections that are remembered for /connz.
+    pub max_closed: usize,
+    /// Report the life of connections.
+    pub debug: bool,
+    /// Report every operation.
+    pub trace: bool,
+    /// Longest payload that is reported, in bytes; 0: all.
+    pub max_traced: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            info: ServerInfo::default(),
+            directory: Directory::default(),
+            accounts: Vec::new(),
+            system_account: crate::account::SYSTEM_ACCOUNT.into(),
+            max_control_line: MAX_CONTROL_LINE,
+            max_payload: MAX_PAYLOAD,
+            max_pending: 64 * 1024 * 1024,
+            max_connections: Some(65_536),
+            max_subscriptions: 0,
+            max_sub_tokens: 0,
+            headers: true,
+            ping_interval: Duration::from_secs(120),
+            ping_max: 2,
+            auth_timeout: Duration::from_secs(2),
+            no_fast_producer_stall: false,
+            max_closed: 10_000,
+            debug: false,
+            trace: false,
+            max_traced: 0,
+        }
+    }
+}
+
+impl Settings {
+    /// Pending bytes from which a connection counts as nearly full: its publishers are slowed down.
+    pub fn stall_pending(&self) -> usize {
+        usize::try_from(self.max_pending / 4 * 3).unwrap_or(usize::MAX)
+    }
+}
+
+/// An account of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct AccountSettings {
+    /// Its name.
+    pub name: smol_str::SmolStr,
+    /// Subject mappings, in order.
+    pub mappings: Vec<crate::mapping::Mapping>,
+}

@@ -1,0 +1,511 @@
+//! The composition root: the one file that names every part.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_broker::{Broker, ServerInfo, server_id};
+use midge_config::{Listen, Options, OsFiles, Run, World, unserved};
+use tokio::task::JoinHandle;
+
+use crate::clock::{Clock, entropy};
+use crate::exit::Exit;
+use crate::hub::Hub;
+use crate::log::Log;
+use crate::monitor::{self, About};
+use crate::net::{Listener, Protocol};
+use crate::ports::{PidFile, Ports, PortsFile, join, urls};
+use crate::setup::{self, NATS_VERSION, VERSION};
+use crate::signals::{Request, Signals};
+
+/// Threads that serve connections; more than this serve no board better.
+const WORKERS_MAX: usize = 4;
+/// How long connections may take to read their last words when the daemon ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+fn load(run: &Run) -> midge_config::Loaded {
+    let world = World { files: &OsFiles, environment: &|name| std::env::var(name).ok() };
+    run.load(world)
+}
+
+/// `-t`: says what is wrong with the configuration, or that nothing is.
+pub(crate) fn check(run: &Run) -> Exit {
+    let file = run.config_file.as_deref().unwrap_or_else(|| std::path::Path::new(""));
+    match load(run) {
+        Err(report) => {
+            eprint!("{report}");
+            Exit::Config
+        }
+        Ok((options, report)) => {
+            let errors = match setup::settings(&options, ServerInfo::default()) {
+                Ok(_) => Vec::new(),
+                Err(errors) => errors,
+            };
+            eprint!("{report}");
+            errors.iter().for_each(|error| eprintln!("{error}"));
+            let digest = options.config_digest.as_deref().unwrap_or_default();
+            match (errors.is_empty(), report.warnings.is_empty()) {
+                (false, _) => Exit::Config,
+                // As nats-server: a warning alone fails the check, though the server would start.
+                (true, false) => Exit::Failure,
+                (true, true) => {
+                    println!("midged: configuration file {} is valid ({digest})", file.display());
+                    Exit::Ok
+                }
+            }
+        }
+    }
+}
+
+/// Runs the daemon until a signal ends it.
+pub(crate) fn run(run: Run) -> Exit {
+    let (options, report) = match load(&run) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            eprint!("{report}");
+            return Exit::Config;
+        }
+    };
+    let log = match Log::open(run.log_format, &options.log) {
+        Ok(log) => Arc::new(log),
+        Err(error) => {
+            eprintln!("midged: the log can't be opened: {error}");
+            return Exit::Config;
+        }
+    };
+    for warning in &report.warnings {
+        log.warn(warning);
+    }
+    if !check_served(&options, &log) {
+        return Exit::Config;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = match cores {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_io().enable_time().worker_threads(cores.min(WORKERS_MAX)).build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(run, options, log)),
+        Err(error) => {
+            log.fatal(format_args!("the runtime can't be started: {error}"));
+            Exit::Failure
+        }
+    }
+}
+
+/// Says which keys have no effect. False if running without one of them would not be what the operator meant.
+fn check_served(options: &Options, log: &Log) -> bool {
+    let mut fit = true;
+    for key in unserved(options) {
+        let at = key.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
+        if key.refused {
+            log.fatal(format_args!(
+                "{at}{:?} is not served by this version of midge, and running without it would not be safe",
+                key.key
+            ));
+            fit = false;
+        } else {
+            log.warn(format_args!(
+                "{at}{:?} is not served by this version of midge; it has no effect",
+                key.key
+            ));
+        }
+    }
+    fit
+}
+
+async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
+    let clock = Clock::start();
+    let id = server_id(entropy());
+    let name = options.server_name.clone().unwrap_or_else(|| id.clone());
+    log.info("Starting midged");
+    log.info(format_args!("  Version:  {NATS_VERSION} (midge {VERSION})"));
+    log.info(format_args!("  Name:     {name}"));
+    log.info(format_args!("  ID:       {id}"));
+    if let Some(file) = &options.config_file {
+        let digest = options.config_digest.as_deref().unwrap_or_default();
+        log.info(format_args!("Using configuration file: {} ({digest})", file.display()));
+    }
+
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            log.fatal(format_args!("signals can't be listened to: {error}"));
+            return Exit::Failure;
+        }
+    };
+    let bound = match Bound::bind(&options) {
+        Ok(bound) => bound,
+        Err(error) => {
+            log.fatal(error);
+            return Exit::Unavailable;
+        }
+    };
+    let info = ServerInfo {
+        id,
+        name,
+        version: NATS_VERSION.to_owned(),
+        midge: VERSION.to_owned(),
+        git_commit: String::new(),
+        go: concat!("rust", env!("CARGO_PKG_RUST_VERSION")).to_owned(),
+        host: options.listen.host.clone(),
+        port: bound.client_port(),
+        connect_urls: advertised(&options, bound.client_port()),
+        jetstream: false,
+    };
+    let settings = match setup::settings(&options, info.clone()) {
+        Ok(settings) => settings,
+        Err(errors) => {
+            errors.iter().for_each(|error| log.fatal(error));
+            return Exit::Config;
+        }
+    };
+    let broker = Broker::new(settings, u64::from_le_bytes(entropy()));
+    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log)));
+    let ports = bound.ports();
+    let ready_line = bound.ready_line();
+    bound.announce(&log);
+    let about = Arc::new(About::new(info, options, clock.now().wall));
+    let mut daemon =
+        Daemon { run, log, hub: Arc::clone(&hub), about: Arc::clone(&about), files: Files::default(), ports };
+    if let Err(error) = daemon.write_files() {
+        daemon.log.fatal(error);
+        return Exit::Failure;
+    }
+    let timers = {
+        let hub = Arc::clone(&hub);
+        tokio::spawn(async move { hub.run_timers().await })
+    };
+    let listeners = bound.serve(&hub, &about);
+    daemon.log.info("Server is ready");
+    daemon.greet(&ready_line);
+
+    let exit = daemon.attend(&mut signals, listeners).await;
+    timers.abort();
+    daemon.log.info("Server Exiting..");
+    exit
+}
+
+/// Sockets that are listened on and not served yet.
+struct Bound {
+    client: Listener,
+    client_listen: Listen,
+    monitor: Option<(std::net::TcpListener, Listen)>,
+    others: Vec<(Protocol, Listener, Listen)>,
+}
+
+impl Bound {
+    fn bind(options: &Options) -> Result<Self, String> {
+        let tcp = |listen: &Listen| -> Result<(Listener, Listen), String> {
+            let listener = Listener::tcp(&listen.host, listen.port)
+                .map_err(|error| format!("Error listening on {listen}: {error}"))?;
+            let port = listener.port();
+            Ok((listener, Listen { host: listen.host.clone(), port }))
+        };
+        let (client, client_listen) = tcp(&options.listen)?;
+        let monitor = match options.monitor.http_port {
+            None => None,
+            Some(port) => {
+                let host = options.monitor.host.clone().unwrap_or_else(|| options.listen.host.clone());
+                match tcp(&Listen { host, port })? {
+                    (Listener::Tcp(listener), listen) => Some((listener, listen)),
+                    (Listener::Unix(..), _) => None,
+                }
+            }
+        };
+        let mut others = Vec::new();
+        for (protocol, listen) in [
+            (Protocol::Leafnode, options.leafnodes.as_ref().and_then(|leafnodes| leafnodes.listen.as_ref())),
+            (Protocol::Websocket, options.websocket.as_ref().and_then(|websocket| websocket.listen.as_ref())),
+            (Protocol::Mqtt, options.mqtt.as_ref().and_then(|mqtt| mqtt.listen.as_ref())),
+        ] {
+            if let Some(listen) = listen {
+                let (listener, listen) = tcp(listen)?;
+                others.push((protocol, listener, listen));
+            }
+        }
+        Ok(Self { client, client_listen, monitor, others })
+    }
+
+    fn client_port(&self) -> u16 {
+        self.client_listen.port
+    }
+
+    fn announce(&self, log: &Log) {
+        if let Some((_, listen)) = &self.monitor {
+            log.info(format_args!("Starting http monitor on {listen}"));
+        }
+        for (protocol, _, listen) in &self.others {
+            let what = match protocol {
+                Protocol::Client => "client",
+                Protocol::Leafnode => "leafnode",
+                Protocol::Websocket => "websocket",
+                Protocol::Mqtt => "MQTT",
+            };
+            log.info(format_args!("Listening for {what} connections on {listen}"));
+        }
+        log.info(format_args!("Listening for client connections on {}", self.client_listen));
+    }
+
+    fn ports(&self) -> Ports {
+        let of = |protocol, scheme| {
+            let found = self.others.iter().find(|(p, ..)| *p == protocol);
+            found.map_or_else(Vec::new, |(_, _, listen)| urls(scheme, &listen.host, listen.port))
+        };
+        Ports {
+            nats: urls("nats", &self.client_listen.host, self.client_listen.port),
+            monitoring: self
+                .monitor
+                .as_ref()
+                .map_or_else(Vec::new, |(_, listen)| urls("http", &listen.host, listen.port)),
+            websocket: of(Protocol::Websocket, "ws"),
+            leafnodes: of(Protocol::Leafnode, "nats"),
+            mqtt: of(Protocol::Mqtt, "mqtt"),
+        }
+    }
+
+    fn ready_line(&self) -> String {
+        let mut line = serde_json::json!({
+            "client": self.client_listen.to_string(),
+            "pid": std::process::id(),
+        });
+        if let Some((_, listen)) = &self.monitor {
+            line["monitor"] = listen.to_string().into();
+        }
+        for (protocol, _, listen) in &self.others {
+            let key = match protocol {
+                Protocol::Client => "client",
+                Protocol::Leafnode => "leafnode",
+                Protocol::Websocket => "websocket",
+                Protocol::Mqtt => "mqtt",
+            };
+            line[key] = listen.to_string().into();
+        }
+        line.to_string()
+    }
+
+    fn serve(self, hub: &Arc<Hub>, about: &Arc<About>) -> Listeners {
+        let write_deadline = about.options().keepalive.write_deadline;
+        let mut tasks = Vec::new();
+        for (protocol, listener) in std::iter::once((Protocol::Client, self.client))
+            .chain(self.others.into_iter().map(|(p, l, _)| (p, l)))
+        {
+            let hub = Arc::clone(hub);
+            tasks.push(tokio::spawn(async move {
+                if let Err(error) = listener.serve(Arc::clone(&hub), protocol, write_deadline).await {
+                    hub.log.error(format_args!("a listener failed: {error}"));
+                }
+            }));
+        }
+        let monitor = self
+            .monitor
+            .map(|(listener, _)| tokio::spawn(monitor::serve(listener, Arc::clone(hub), Arc::clone(about))));
+        Listeners { tasks, _monitor: monitor }
+    }
+}
+
+/// The tasks that let connections in.
+struct Listeners {
+    tasks: Vec<JoinHandle<()>>,
+    /// Goes on in lame duck mode, so that somebody can watch.
+    _monitor: Option<JoinHandle<()>>,
+}
+
+impl Listeners {
+    async fn close(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            // The socket is closed once the task is gone.
+            let _ = task.await;
+        }
+    }
+}
+
+/// `client_advertise` as clients want it.
+fn advertised(options: &Options, port: u16) -> Vec<String> {
+    let Some(address) = &options.client_advertise else { return Vec::new() };
+    let has_port = address.rsplit_once(':').is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
+    });
+    let host = address.trim_start_matches('[').trim_end_matches(']');
+    vec![if has_port { address.clone() } else { join(host, port) }]
+}
+
+#[derive(Default)]
+struct Files {
+    pid: Option<PidFile>,
+    ports: Option<PortsFile>,
+}
+
+struct Daemon {
+    run: Run,
+    log: Arc<Log>,
+    hub: Arc<Hub>,
+    about: Arc<About>,
+    files: Files,
+    ports: Ports,
+}
+
+impl Daemon {
+    fn write_files(&mut self) -> Result<(), String> {
+        let options = self.about.options();
+        self.files = Files::default();
+        if let Some(path) = &options.pid_file {
+            let file =
+                PidFile::write(path).map_err(|error| format!("pid file {}: {error}", path.display()))?;
+            self.files.pid = Some(file);
+        }
+        if let Some(dir) = &options.ports_file_dir {
+            let file = PortsFile::write(dir, &self.ports)
+                .map_err(|error| format!("ports file in {}: {error}", dir.display()))?;
+            self.files.ports = Some(file);
+        }
+        Ok(())
+    }
+
+    /// The line for programs, and for a person who started it by hand, what to type next.
+    fn greet(&self, ready_line: &str) {
+        if self.run.ready {
+            println!("{ready_line}");
+        }
+        if self.run.config_file.is_none() && std::io::stderr().is_terminal() {
+            let port = self.about.info().port;
+            eprintln!();
+            eprintln!("  Try it, from two other terminals:");
+            eprintln!("    printf 'SUB sensors.> 1\\r\\n' | nc -q -1 127.0.0.1 {port}");
+            eprintln!("    printf 'PUB sensors.attic.temp 4\\r\\n21.5\\r\\n' | nc -q 1 127.0.0.1 {port}");
+            eprintln!(
+                "  Or with midge's own tool: midge sub 'sensors.>' and midge pub sensors.attic.temp 21.5"
+            );
+            eprintln!("  Ctrl-C ends the daemon.");
+            eprintln!();
+        }
+    }
+
+    /// Does what signals ask, until one of them ends it.
+    async fn attend(&mut self, signals: &mut Signals, mut listeners: Listeners) -> Exit {
+        loop {
+            match signals.next().await {
+                Request::Reload => self.reload(),
+                Request::Reopen => match self.log.reopen() {
+                    Ok(()) => self.log.info("File log re-opened"),
+                    Err(error) => self.log.error(format_args!("the log file can't be opened: {error}")),
+                },
+                Request::Interrupt | Request::Terminate => {
+                    self.log.info("Initiating Shutdown...");
+                    listeners.close().await;
+                    self.farewell().await;
+                    return Exit::Ok;
+                }
+                Request::LameDuck => {
+                    self.log.info("Entering lame duck mode, stop accepting new clients");
+                    listeners.close().await;
+                    self.leave_slowly(signals).await;
+                    self.farewell().await;
+                    return Exit::Ok;
+                }
+            }
+        }
+    }
+
+    /// Lame duck mode: clients are told to go elsewhere, get time for it, and are closed one by one.
+    async fn leave_slowly(&self, signals: &mut Signals) {
+        let (duration, grace) = {
+            let options = self.about.options();
+            (options.lame_duck.duration, options.lame_duck.grace)
+        };
+        self.hub.turn(|broker, _| broker.enter_lame_duck());
+        let closing = async {
+            if self.hub.look(|broker, _| broker.open()) == 0 {
+                return;
+            }
+            tokio::time::sleep(grace).await;
+            self.log.info("Closing existing clients");
+            let count = self.hub.look(|broker, _| broker.open()).max(1);
+            let rest = duration.saturating_sub(grace).max(Duration::from_secs(1));
+            let step = (rest / count).min(Duration::from_secs(1));
+            loop {
+                let (left, _) = self.hub.turn(|broker, now| broker.close_one(now));
+                if !left {
+                    return;
+                }
+                tokio::time::sleep(step).await;
+            }
+        };
+        tokio::pin!(closing);
+        loop {
+            tokio::select! {
+                () = &mut closing => return,
+                request = signals.next() => if request == Request::Interrupt { return },
+            }
+        }
+    }
+
+    /// Closes all connections and gives them a moment to read what is queued for them.
+    async fn farewell(&self) {
+        self.hub.turn(|broker, now| broker.close_all(now));
+        let _ = tokio::time::timeout(FAREWELL, self.hub.all_gone()).await;
+    }
+
+    /// HUP: the whole file is read and checked before anything changes.
+    fn reload(&mut self) {
+        let (new, report) = match load(&self.run) {
+            Ok(loaded) => loaded,
+            Err(report) => {
+                self.log.error(format_args!(
+                    "Failed to reload server configuration: {}",
+                    report.to_string().trim_end()
+                ));
+                return;
+            }
+        };
+        for warning in &report.warnings {
+            self.log.warn(warning);
+        }
+        if !check_served(&new, &self.log) {
+            self.log.error("Failed to reload server configuration: the old one stays");
+            return;
+        }
+        let old = self.about.options();
+        let changes = midge_config::diff(&old, &new);
+        let mut fixed =
+            changes.iter().filter(|change| change.verdict == midge_config::Verdict::NeedsRestart).peekable();
+        if fixed.peek().is_some() {
+            for change in fixed {
+                self.log.error(format_args!(
+                    "Failed to reload server configuration: config reload not supported for {}: old={}, new={}",
+                    change.option, change.old, change.new
+                ));
+            }
+            return;
+        }
+        let mut info = self.about.info();
+        info.connect_urls = advertised(&new, info.port);
+        let settings = match setup::settings(&new, info.clone()) {
+            Ok(settings) => settings,
+            Err(errors) => {
+                for error in errors {
+                    self.log.error(format_args!("Failed to reload server configuration: {error}"));
+                }
+                return;
+            }
+        };
+        if let Err(error) = self.log.reconfigure(&new.log) {
+            self.log.error(format_args!(
+                "Failed to reload server configuration: the log can't be opened: {error}"
+            ));
+            return;
+        }
+        for change in &changes {
+            self.log.info(format_args!("Reloaded: {} = {}", change.option, change.new));
+        }
+        let files_moved = old.pid_file != new.pid_file || old.ports_file_dir != new.ports_file_dir;
+        self.about.replace(info, new, self.hub.clock.now().wall);
+        if files_moved && let Err(error) = self.write_files() {
+            self.log.error(error);
+        }
+        self.hub.turn(|broker, now| broker.reconfigure(settings, now));
+        self.log.info("Reloaded server configuration");
+    }
+}

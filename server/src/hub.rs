@@ -1,0 +1,111 @@
+//! The broker, its lock, and what happens around each use of it.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use midge_broker::{Broker, Now};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::Clock;
+use crate::log::Log;
+use crate::net::Handle;
+
+/// What all tasks share.
+pub(crate) struct Hub {
+    broker: Mutex<Broker<Handle>>,
+    pub(crate) clock: Clock,
+    pub(crate) log: Arc<Log>,
+    /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
+    armed: AtomicU64,
+    rearm: Notify,
+    /// Held by each connection's task, so that the end can wait for them.
+    lives: Arc<Semaphore>,
+}
+
+/// More tasks than a process has descriptors.
+const LIVES: u32 = 1 << 24;
+
+thread_local! {
+    /// Connections to write to after a turn; kept to spare an allocation each time.
+    static READY: Cell<Vec<Handle>> = const { Cell::new(Vec::new()) };
+}
+
+impl Hub {
+    pub(crate) fn new(broker: Broker<Handle>, clock: Clock, log: Arc<Log>) -> Self {
+        Self {
+            broker: Mutex::new(broker),
+            clock,
+            log,
+            armed: u64::MAX.into(),
+            rearm: Notify::new(),
+            lives: Arc::new(Semaphore::new(LIVES as usize)),
+        }
+    }
+
+    /// To be held by a connection's task to its end.
+    pub(crate) fn life(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.lives).try_acquire_owned().ok()
+    }
+
+    /// Waits until no connection's task is left.
+    pub(crate) async fn all_gone(&self) {
+        // Fails only for a closed semaphore, and nobody closes it.
+        let _ = self.lives.acquire_many(LIVES).await;
+    }
+
+    /// One turn: locks the broker, lets `work` have it, and writes what came of it to the sockets. The second value is
+    /// a connection so full that whoever filled it should wait.
+    pub(crate) fn turn<R>(&self, work: impl FnOnce(&mut Broker<Handle>, Now) -> R) -> (R, Option<Handle>) {
+        let mut ready = READY.take();
+        let mut broker = self.lock();
+        // Read under the lock, so that time never goes back for the broker.
+        let now = self.clock.now();
+        let result = work(&mut broker, now);
+        let stalled = broker.flush(now, |handle| ready.push(handle.clone()));
+        let notices = broker.take_notices();
+        let deadline = broker.deadline();
+        drop(broker);
+        for notice in notices {
+            self.log.write(notice.level.into(), notice.text);
+        }
+        if deadline.is_some_and(|at| at.as_micros() < self.armed.load(Ordering::Acquire)) {
+            self.rearm.notify_one();
+        }
+        for handle in ready.drain(..) {
+            handle.write();
+        }
+        READY.set(ready);
+        (result, stalled)
+    }
+
+    /// Looks at the broker without changing anything that must be written.
+    pub(crate) fn look<R>(&self, read: impl FnOnce(&mut Broker<Handle>, Now) -> R) -> R {
+        let now = self.clock.now();
+        read(&mut self.lock(), now)
+    }
+
+    /// Does what is due, when it is due, and sleeps in between. Never returns.
+    pub(crate) async fn run_timers(&self) {
+        loop {
+            let deadline = self.look(|broker, _| broker.deadline());
+            let until = deadline.map_or(u64::MAX, |at| at.as_micros());
+            self.armed.store(until, Ordering::Release);
+            match deadline {
+                // A connection that came between the look and the store left its notice in `rearm`.
+                None => self.rearm.notified().await,
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(self.clock.at(at)) => {
+                        self.turn(|broker, now| broker.tick(now));
+                    }
+                    () = self.rearm.notified() => {}
+                },
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Broker<Handle>> {
+        // With panic = "abort" nobody is left to see a poisoned lock; in tests the state is as good as it was.
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,288 @@
+//! A client connection's task: reads, lets its session work, waits for the socket when it must.
+//!
+//! An idle connection holds no buffer: input is read into a buffer of the thread's, and only what ends in the middle
+//! of an operation is kept. A large message is read straight into memory of its own size.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use midge_broker::{Attention, CloseReason, Next, Peer, Port, Session, Verify};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::Instant;
+
+use super::wire::{Handle, Reader};
+use crate::hub::Hub;
+
+/// Input is read in pieces of this many bytes.
+const READ_BYTES: usize = 64 * 1024;
+/// Longest wait of a publisher for a subscriber that is nearly full, per read. Source: nats-server's stall.
+const STALL: Duration = Duration::from_millis(10);
+/// After the last word, a peer may go on talking for this long, so that it gets to read why.
+const LINGER: Duration = Duration::from_millis(250);
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+thread_local! {
+    static INPUT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
+
+/// Runs a connection from its first byte to its last.
+pub(crate) async fn run(hub: Arc<Hub>, handle: Handle, reader: Reader, peer: Peer, write_deadline: Duration) {
+    let _life = hub.life();
+    let (session, _) = hub.turn(|broker, now| {
+        let id = broker.attach(handle.clone(), peer, now);
+        Session::new(broker, id)
+    });
+    let mut task = Task { hub, handle, reader, session, partial: BytesMut::new(), need: 1 };
+    let reason = task.serve(write_deadline).await;
+    task.end(reason).await;
+}
+
+struct Task {
+    hub: Arc<Hub>,
+    handle: Handle,
+    reader: Reader,
+    session: Session,
+    /// Input that ends in the middle of an operation.
+    partial: BytesMut,
+    /// Bytes that `partial` needs to hold before the session can go on.
+    need: usize,
+}
+
+/// Why the task was woken.
+enum Event {
+    /// The session worked on input.
+    Worked(Work),
+    /// The socket takes output again.
+    Writable,
+    /// The broker closed the connection.
+    Closing,
+    /// There is output, and no room for it in the socket.
+    Blocked,
+    /// The peer is gone.
+    Gone(CloseReason),
+}
+
+enum Work {
+    Read { stalled: Option<Handle> },
+    Yield { stalled: Option<Handle> },
+    Verify(Verify),
+}
+
+impl Task {
+    async fn serve(&mut self, write_deadline: Duration) -> CloseReason {
+        // Set while the socket takes nothing: the peer must make room by then.
+        let mut blocked_until: Option<Instant> = None;
+        loop {
+            let event = match blocked_until {
+                None => poll_fn(|context| self.poll_event(context, false)).await,
+                Some(until) => {
+                    let event = poll_fn(|context| self.poll_event(context, true));
+                    match tokio::time::timeout_at(until, event).await {
+                        Ok(event) => event,
+                        Err(_) => return self.too_slow(write_deadline),
+                    }
+                }
+            };
+            let stalled = match event {
+                Event::Closing => return CloseReason::ClientClosed,
+                Event::Gone(reason) => return reason,
+                Event::Blocked => {
+                    let deadline = self.hub.clock.at(self.hub.clock.now().mono) + write_deadline;
+                    blocked_until.get_or_insert(deadline);
+                    continue;
+                }
+                Event::Writable => {
+                    if self.handle.write_unblocked() {
+                        blocked_until = None;
+                    }
+                    if self.handle.is_broken() {
+                        return CloseReason::WriteError;
+                    }
+                    continue;
+                }
+                Event::Worked(Work::Verify(question)) => {
+                    self.verify(question).await;
+                    continue;
+                }
+                Event::Worked(Work::Yield { stalled }) => {
+                    tokio::task::yield_now().await;
+                    stalled
+                }
+                Event::Worked(Work::Read { stalled }) => stalled,
+            };
+            if let Some(full) = stalled {
+                self.stall(&full).await;
+            }
+        }
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>, blocked: bool) -> Poll<Event> {
+        match self.handle.outbox().poll_attention(context) {
+            Attention::Close => return Poll::Ready(Event::Closing),
+            Attention::Blocked if self.handle.is_broken() => {
+                return Poll::Ready(Event::Gone(CloseReason::WriteError));
+            }
+            Attention::Blocked if !blocked => return Poll::Ready(Event::Blocked),
+            Attention::Blocked => {
+                if self.handle.poll_writable(context).is_ready() {
+                    return Poll::Ready(Event::Writable);
+                }
+            }
+            Attention::None => {}
+        }
+        // What a long turn left over comes before new input.
+        if self.partial.len() >= self.need {
+            return Poll::Ready(Event::Worked(self.work_on_partial()));
+        }
+        self.poll_read(context)
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if self.need > READ_BYTES {
+            return self.poll_read_large(context);
+        }
+        INPUT.with_borrow_mut(|input| {
+            let kept = self.partial.len();
+            let mut buffer = ReadBuf::new(input);
+            buffer.put_slice(&self.partial);
+            match Pin::new(&mut self.reader).poll_read(context, &mut buffer) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(gone(&error))),
+                Poll::Ready(Ok(())) if buffer.filled().len() == kept => {
+                    Poll::Ready(Event::Gone(CloseReason::ClientClosed))
+                }
+                Poll::Ready(Ok(())) => {
+                    let filled = buffer.filled();
+                    if filled.len() < self.need {
+                        self.keep(filled);
+                        return Poll::Ready(Event::Worked(Work::Read { stalled: None }));
+                    }
+                    self.partial.clear();
+                    Poll::Ready(Event::Worked(self.work(filled)))
+                }
+            }
+        })
+    }
+
+    /// Reads on into the memory of a large message.
+    fn poll_read_large(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let missing = self.need - self.partial.len();
+        self.partial.reserve(missing);
+        let read = pin!(self.reader.read_buf(&mut self.partial)).as_mut().poll(context);
+        match read {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(gone(&error))),
+            Poll::Ready(Ok(0)) => Poll::Ready(Event::Gone(CloseReason::ClientClosed)),
+            Poll::Ready(Ok(_)) if self.partial.len() < self.need => {
+                Poll::Ready(Event::Worked(Work::Read { stalled: None }))
+            }
+            Poll::Ready(Ok(_)) => Poll::Ready(Event::Worked(self.work_on_partial())),
+        }
+    }
+
+    fn work_on_partial(&mut self) -> Work {
+        let input = std::mem::take(&mut self.partial);
+        self.work(&input)
+    }
+
+    /// Gives `input` to the session and keeps what it doesn't use. `partial` is empty before.
+    fn work(&mut self, input: &[u8]) -> Work {
+        let session = &mut self.session;
+        let (received, stalled) = self.hub.turn(|broker, now| session.receive(broker, now, input));
+        let rest = input.get(received.used..).unwrap_or_default();
+        self.need = 1;
+        match received.next {
+            Next::Read(need) => {
+                self.need = need;
+                self.keep(rest);
+                Work::Read { stalled }
+            }
+            Next::Yield => {
+                self.keep(rest);
+                Work::Yield { stalled }
+            }
+            Next::Verify(question) => {
+                self.keep(rest);
+                Work::Verify(question)
+            }
+            // The outbox says so too, once it is asked.
+            Next::Close => Work::Read { stalled: None },
+        }
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        self.partial.clear();
+        if rest.is_empty() {
+            // Idle connections hold nothing.
+            self.partial = BytesMut::new();
+        } else {
+            if self.need > READ_BYTES {
+                self.partial.reserve(self.need);
+            }
+            self.partial.extend_from_slice(rest);
+        }
+    }
+
+    /// Hashes a password beside the event loop.
+    async fn verify(&mut self, question: Verify) {
+        let (hash, secret) = (question.hash.clone(), question.secret.clone());
+        let answer = tokio::task::spawn_blocking(move || bcrypt::verify(secret, &hash)).await;
+        // A hash that can't be read matches nothing.
+        let matches = answer.is_ok_and(|verified| verified.unwrap_or(false));
+        let session = &mut self.session;
+        self.hub.turn(|broker, now| session.verified(broker, &question, matches, now));
+    }
+
+    /// Waits until a subscriber that was nearly full has room, or for long enough.
+    async fn stall(&self, full: &Handle) {
+        let nearly = self.hub.look(|broker, _| broker.settings().stall_pending());
+        let drained = poll_fn(|context| full.outbox().poll_below(nearly, context));
+        // Either way the publisher goes on.
+        let _ = tokio::time::timeout(STALL, drained).await;
+    }
+
+    fn too_slow(&self, deadline: Duration) -> CloseReason {
+        let pending = self.handle.outbox().pending();
+        let id = self.session.id();
+        self.hub.turn(|broker, now| {
+            broker.too_slow(id, deadline, pending, now);
+        });
+        CloseReason::SlowConsumerDeadline
+    }
+
+    /// Leaves the broker, says the last words, closes the socket.
+    async fn end(mut self, reason: CloseReason) {
+        let id = self.session.id();
+        self.hub.turn(|broker, now| broker.detach(id, reason, now));
+        if !self.handle.outbox().flushes_on_close() || self.handle.is_broken() {
+            return;
+        }
+        let said = async {
+            while !self.handle.write_unblocked() && !self.handle.is_broken() {
+                poll_fn(|context| self.handle.poll_writable(context)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, said).await;
+        self.handle.shut_down();
+        // Closing with unread input makes the kernel drop what the peer has not read yet: read on for a moment.
+        let rest = async {
+            let mut sink = [0; 1024];
+            while self.reader.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+        };
+        let _ = tokio::time::timeout(LINGER, Box::pin(rest)).await;
+    }
+}
+
+fn gone(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => CloseReason::ClientClosed,
+        _ => CloseReason::ReadError,
+    }
+}

@@ -1,0 +1,147 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_broker::Peer;
+use smol_str::{SmolStr, ToSmolStr};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::wire::Handle;
+use super::{conn, refuse};
+use crate::hub::Hub;
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// NATS clients.
+    Client,
+    /// Leaf nodes; refused until midge serves them.
+    Leafnode,
+    /// WebSocket; refused until midge serves it.
+    Websocket,
+    /// MQTT; refused until midge serves it.
+    Mqtt,
+}
+
+/// A bound socket that nobody was accepted on yet.
+pub(crate) enum Listener {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// The wait after a failed accept grows up to this.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl Listener {
+    /// Binds the first address that `host` stands for. Port 0 takes a free one.
+    pub(crate) fn tcp(host: &str, port: u16) -> io::Result<Self> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no address"));
+        for address in (bare, port).to_socket_addrs()? {
+            match Self::bind(address) {
+                Ok(listener) => return Ok(Self::Tcp(listener)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// Binds a Unix socket. One that a dead process left behind is replaced.
+    pub(crate) fn unix(path: &Path) -> io::Result<Self> {
+        let stale = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+            && std::os::unix::net::UnixStream::connect(path).is_err();
+        if stale {
+            std::fs::remove_file(path)?;
+        }
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self::Unix(listener, path.to_owned()))
+    }
+
+    /// The port that was bound; 0 for a Unix socket.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or(0, |address| address.port()),
+            Self::Unix(..) => 0,
+        }
+    }
+
+    /// Accepts until the task is aborted.
+    pub(crate) async fn serve(
+        self,
+        hub: Arc<Hub>,
+        protocol: Protocol,
+        write_deadline: Duration,
+    ) -> io::Result<()> {
+        let mut pause = Duration::ZERO;
+        let accept: Accept = match self {
+            Self::Tcp(listener) => Accept::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener, path) => Accept::Unix(UnixListener::from_std(listener)?, Unlink(path)),
+        };
+        loop {
+            let accepted = match &accept {
+                Accept::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
+                    // Messages are small and late ones are useless.
+                    let _ = stream.set_nodelay(true);
+                    let peer = Peer { host: from.ip().to_canonical().to_smolstr(), port: from.port() };
+                    (Handle::tcp(stream), peer)
+                }),
+                Accept::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                    (Handle::unix(stream), Peer { host: SmolStr::new_static("unix"), port: 0 })
+                }),
+            };
+            match accepted {
+                Ok(((handle, reader), peer)) => {
+                    pause = Duration::ZERO;
+                    match protocol {
+                        Protocol::Client => {
+                            tokio::spawn(conn::run(Arc::clone(&hub), handle, reader, peer, write_deadline));
+                        }
+                        other => {
+                            tokio::spawn(refuse::run(Arc::clone(&hub), handle, reader, peer, other));
+                        }
+                    }
+                }
+                // The peer left before it was let in.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // No descriptors left, most likely: those that end give theirs back.
+                Err(error) => {
+                    pause = (pause * 2).clamp(Duration::from_millis(10), ACCEPT_PAUSE_MAX);
+                    hub.log.error(format_args!("Temporary Client Accept Error({error}), sleeping {pause:?}"));
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+enum Accept {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] Unlink),
+}
+
+/// Removes a Unix socket's file when its listener ends.
+struct Unlink(PathBuf);
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

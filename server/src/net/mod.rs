@@ -1,0 +1,9 @@
+//! Sockets: where connections come from, and the task that each of them is.
+
+mod conn;
+mod listen;
+mod refuse;
+mod wire;
+
+pub(crate) use listen::{Listener, Protocol};
+pub(crate) use wire::Handle;

@@ -1,0 +1,94 @@
+//! From the configuration's words to the broker's settings.
+
+use std::collections::HashMap;
+
+use midge_broker::{AccountSettings, Destination, Directory, Mapping, Secret, ServerInfo, Settings, User};
+use midge_config::{GLOBAL_ACCOUNT, Identity, Options, SYSTEM_ACCOUNT};
+use smol_str::{SmolStr, ToSmolStr};
+
+/// The nats-server version whose behaviour we reproduce; clients decide by it what they may use.
+pub(crate) const NATS_VERSION: &str = "2.15.1";
+/// midge's own version.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The broker's settings. Mappings that make no sense are errors, one line each.
+pub(crate) fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<String>> {
+    let mut errors = Vec::new();
+    let mut mappings = |list: &[midge_config::Mapping]| -> Vec<Mapping> {
+        list.iter()
+            .filter_map(|mapping| match read_mapping(mapping) {
+                Ok(mapping) => Some(mapping),
+                Err(error) => {
+                    errors.push(format!("{}: {error}", mapping.at.0));
+                    None
+                }
+            })
+            .collect()
+    };
+    let mut accounts =
+        vec![AccountSettings { name: GLOBAL_ACCOUNT.into(), mappings: mappings(&options.mappings) }];
+    for account in &options.accounts {
+        accounts.push(AccountSettings {
+            name: account.name.as_str().into(),
+            mappings: mappings(&account.mappings),
+        });
+    }
+    let system_account = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
+    if !options.no_system_account && !accounts.iter().any(|account| account.name == system_account) {
+        accounts.push(AccountSettings { name: system_account.into(), mappings: Vec::new() });
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let limits = &options.limits;
+    Ok(Settings {
+        info,
+        directory: directory(options),
+        accounts,
+        system_account: system_account.into(),
+        max_control_line: limits.control_line_bytes_max,
+        max_payload: limits.payload_bytes_max,
+        max_pending: limits.pending_bytes_max,
+        max_connections: limits.connections_max,
+        max_subscriptions: limits.subscriptions_max.unwrap_or(0),
+        max_sub_tokens: limits.subscription_tokens_max.map_or(0, u32::from),
+        headers: !options.no_header_support,
+        ping_interval: options.keepalive.ping_interval,
+        ping_max: options.keepalive.pings_max,
+        auth_timeout: options.auth_timeout(),
+        no_fast_producer_stall: options.no_fast_producer_stall,
+        max_closed: usize::try_from(limits.closed_clients_max).unwrap_or(usize::MAX),
+        debug: options.log.debug,
+        trace: options.log.trace,
+        max_traced: options.log.max_traced_msg_len.map_or(0, |len| len as usize),
+    })
+}
+
+fn directory(options: &Options) -> Directory {
+    let secret = |secret: &midge_config::Secret| Secret::new(secret.expose());
+    let authorization = &options.authorization;
+    let mut users = HashMap::new();
+    if let (Some(name), Some(password)) = (&authorization.user, &authorization.password) {
+        users.insert(name.to_smolstr(), User { secret: secret(password), account: GLOBAL_ACCOUNT.into() });
+    }
+    for (account, user) in options.users() {
+        if let Identity::Password { name, password } = &user.identity {
+            users.insert(name.to_smolstr(), User { secret: secret(password), account: account.into() });
+        }
+    }
+    Directory {
+        token: authorization.token.as_ref().map(secret),
+        users,
+        no_auth_user: options.no_auth_user.as_deref().map(SmolStr::from),
+        default_account: GLOBAL_ACCOUNT.into(),
+    }
+}
+
+fn read_mapping(mapping: &midge_config::Mapping) -> Result<Mapping, midge_broker::MappingError> {
+    let destinations: Vec<_> = mapping
+        .destinations
+        .iter()
+        .map(|to| Destination { subject: to.subject.clone(), weight: to.weight, cluster: to.cluster.clone() })
+        .collect();
+    Mapping::new(&mapping.source, &destinations)
+}
