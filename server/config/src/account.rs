@@ -41,7 +41,7 @@ pub struct Account {
 }
 
 impl Account {
-    pub(crate) fn read_all(root: Block<'_>, report: &mut Report) -> Vec<Self> {
+    pub(crate) fn read_all(root: &Block<'_>, report: &mut Report) -> Vec<Self> {
         let Some(value) = root.get("accounts") else { return Vec::new() };
         let mut accounts: Vec<Self> = match &value.data {
             Data::List(list) => list
@@ -57,7 +57,7 @@ impl Account {
                 .filter_map(|(name, entry)| {
                     Some(Self::read(
                         name,
-                        block_of(root.inner("accounts"), &entry.value)?,
+                        &block_of(root.inner("accounts"), &entry.value)?,
                         &entry.value.at,
                         report,
                     ))
@@ -94,26 +94,26 @@ impl Account {
         }
     }
 
-    fn read(name: &str, block: Block<'_>, at: &Position, report: &mut Report) -> Self {
+    fn read(name: &str, block: &Block<'_>, at: &Position, report: &mut Report) -> Self {
         let default_permissions = Permissions::read(block, "default_permissions");
         let trace = block.block("msg_trace");
-        let trace_destination = block.word("msg_trace").or(trace.and_then(|trace| trace.word("dest")));
+        let trace_destination = block.word("msg_trace").or_else(|| trace.as_ref()?.word("dest"));
         if let (Some(destination), Some(value)) = (&trace_destination, block.get("msg_trace"))
             && Subject::new(destination.as_bytes()).is_err()
         {
             report.error(&value.at, format!("Trace destination {destination:?} is not valid"));
         }
-        let sampling = trace.and_then(|trace| percent(&trace.get("sampling")?.data));
+        let sampling = trace.as_ref().and_then(|trace| percent(&trace.get("sampling")?.data));
         Self {
             nkey: block.word("nkey"),
             users: User::read_all(block, default_permissions.as_ref(), report),
-            limits: block.block("limits").map(AccountLimits::read).unwrap_or_default(),
+            limits: block.block("limits").map(|block| AccountLimits::read(&block)).unwrap_or_default(),
             mappings: Mapping::read_all(block, report),
             imports: Import::read_all(block, report),
             exports: block
                 .blocks("exports")
                 .into_iter()
-                .filter_map(|block| Export::read(block, report))
+                .filter_map(|block| Export::read(&block, report))
                 .collect(),
             jetstream: AccountJetStream::read(block),
             trace_destination,
@@ -137,7 +137,7 @@ pub struct AccountLimits {
 }
 
 impl AccountLimits {
-    fn read(block: Block<'_>) -> Self {
+    fn read(block: &Block<'_>) -> Self {
         Self {
             connections_max: block.ceiling("max_connections").flatten(),
             subscriptions_max: block.ceiling("max_subscriptions").flatten(),
@@ -169,7 +169,7 @@ pub struct AccountJetStream {
 }
 
 impl AccountJetStream {
-    fn read(account: Block<'_>) -> Option<Self> {
+    fn read(account: &Block<'_>) -> Option<Self> {
         match &account.get("jetstream")?.data {
             Data::Bool(true) => Some(Self::default()),
             Data::Text(text) => (switch(text) == Some(true)).then(Self::default),
@@ -216,7 +216,7 @@ pub struct Destination {
 
 impl Mapping {
     /// Reads the `mappings` of the file or of an account, in the order of the text.
-    pub(crate) fn read_all(block: Block<'_>, report: &mut Report) -> Vec<Self> {
+    pub(crate) fn read_all(block: &Block<'_>, report: &mut Report) -> Vec<Self> {
         let Some(Value { data: Data::Map(map), .. }) = block.get("mappings") else { return Vec::new() };
         let keys = block.inner("mappings");
         map.iter().filter_map(|(source, entry)| Self::read(source, &entry.value, keys, report)).collect()
@@ -314,7 +314,7 @@ pub enum Response {
 }
 
 impl Export {
-    fn read(block: Block<'_>, report: &mut Report) -> Option<Self> {
+    fn read(block: &Block<'_>, report: &mut Report) -> Option<Self> {
         let at = block.at()?;
         let (crossing, subject) = match (block.text("stream"), block.text("service")) {
             (Some(subject), None) => (Crossing::Stream, subject),
@@ -380,9 +380,9 @@ pub struct Import {
 }
 
 impl Import {
-    fn read_all(account: Block<'_>, report: &mut Report) -> Vec<Self> {
+    fn read_all(account: &Block<'_>, report: &mut Report) -> Vec<Self> {
         let blocks = account.blocks("imports").into_iter();
-        let mut imports: Vec<_> = blocks.filter_map(|block| Self::read(block, report)).collect();
+        let mut imports: Vec<_> = blocks.filter_map(|block| Self::read(&block, report)).collect();
         // Requests on one subject can not go to one account twice.
         let mut seen = std::collections::HashSet::new();
         imports.retain(|import| {
@@ -400,7 +400,7 @@ impl Import {
         imports
     }
 
-    fn read(block: Block<'_>, report: &mut Report) -> Option<Self> {
+    fn read(block: &Block<'_>, report: &mut Report) -> Option<Self> {
         let at = block.at()?;
         let (crossing, source) = match (block.block("stream"), block.block("service")) {
             (Some(source), None) => (Crossing::Stream, source),

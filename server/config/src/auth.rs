@@ -29,7 +29,7 @@ pub struct Authorization {
 }
 
 impl Authorization {
-    pub(crate) fn read(block: Block<'_>, report: &mut Report) -> Self {
+    pub(crate) fn read(block: &Block<'_>, report: &mut Report) -> Self {
         let default_permissions = Permissions::read(block, "default_permissions");
         let this = Self {
             user: block.word("user"),
@@ -37,7 +37,7 @@ impl Authorization {
             token: block.secret("token"),
             timeout: block.seconds("timeout"),
             users: block.has("users").then(|| User::read_all(block, default_permissions.as_ref(), report)),
-            auth_callout: block.block("auth_callout").map(|block| AuthCallout::read(block, report)),
+            auth_callout: block.block("auth_callout").map(|block| AuthCallout::read(&block, report)),
             proxy_required: block.bool("proxy_required").unwrap_or_default(),
         };
         let single = this.user.is_some() || this.password.is_some();
@@ -101,14 +101,14 @@ pub const CONNECTION_TYPES: [&str; 7] =
 impl User {
     /// Reads the `users` of a block.
     pub(crate) fn read_all(
-        block: Block<'_>,
+        block: &Block<'_>,
         default: Option<&Permissions>,
         report: &mut Report,
     ) -> Vec<Self> {
-        block.blocks("users").into_iter().filter_map(|block| Self::read(block, default, report)).collect()
+        block.blocks("users").into_iter().filter_map(|block| Self::read(&block, default, report)).collect()
     }
 
-    fn read(block: Block<'_>, default: Option<&Permissions>, report: &mut Report) -> Option<Self> {
+    fn read(block: &Block<'_>, default: Option<&Permissions>, report: &mut Report) -> Option<Self> {
         let at = block.at()?;
         let identity = match (block.word("nkey"), block.word("user"), block.word("password")) {
             (None, None, _) => {
@@ -176,12 +176,12 @@ impl Default for Responses {
 }
 
 impl Permissions {
-    pub(crate) fn read(block: Block<'_>, name: &str) -> Option<Self> {
+    pub(crate) fn read(block: &Block<'_>, name: &str) -> Option<Self> {
         let block = block.block(name)?;
         let mut this = Self {
-            publish: Subjects::read(block, "publish"),
-            subscribe: Subjects::read(block, "subscribe"),
-            allow_responses: Responses::read(block),
+            publish: Subjects::read(&block, "publish"),
+            subscribe: Subjects::read(&block, "subscribe"),
+            allow_responses: Responses::read(&block),
         };
         if this.allow_responses.is_some() {
             this.publish.allow.get_or_insert_default();
@@ -191,21 +191,21 @@ impl Permissions {
 }
 
 impl Subjects {
-    fn read(block: Block<'_>, name: &str) -> Self {
+    fn read(block: &Block<'_>, name: &str) -> Self {
         match block.block(name) {
-            Some(block) => Self { allow: Self::list(block, "allow"), deny: block.texts("deny") },
+            Some(block) => Self { allow: Self::list(&block, "allow"), deny: block.texts("deny") },
             None => Self { allow: Self::list(block, name), deny: Vec::new() },
         }
     }
 
     /// An empty list is as good as no list, as in nats-server.
-    fn list(block: Block<'_>, name: &str) -> Option<Vec<String>> {
+    fn list(block: &Block<'_>, name: &str) -> Option<Vec<String>> {
         Some(block.texts(name)).filter(|list| !list.is_empty())
     }
 }
 
 impl Responses {
-    fn read(block: Block<'_>) -> Option<Self> {
+    fn read(block: &Block<'_>) -> Option<Self> {
         let Some(inner) = block.block("allow_responses") else {
             return block.bool("allow_responses").unwrap_or_default().then(Self::default);
         };
@@ -243,7 +243,7 @@ pub struct AuthCallout {
 }
 
 impl AuthCallout {
-    fn read(block: Block<'_>, report: &mut Report) -> Self {
+    fn read(block: &Block<'_>, report: &mut Report) -> Self {
         let this = Self {
             issuer: block.word("issuer").unwrap_or_default(),
             account: block.word("account").unwrap_or_else(|| crate::options::GLOBAL_ACCOUNT.to_owned()),

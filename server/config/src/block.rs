@@ -10,18 +10,19 @@ use crate::check::{find, seconds};
 use crate::keys::Key;
 use crate::options::Secret;
 use crate::text;
-use crate::value::{Data, Map, Position, Value};
+use crate::value::{Data, Entry, Map, Position, Value};
 
-#[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     keys: &'static [Key],
-    map: &'a Map,
+    /// The known keys by their usual names, in the order of the text.
+    values: Vec<(&'static str, &'a Value)>,
     at: Option<&'a Position>,
 }
 
 impl<'a> Block<'a> {
     pub(crate) fn new(keys: &'static [Key], map: &'a Map, at: Option<&'a Position>) -> Self {
-        Self { keys, map, at }
+        let known = |(name, entry): (&str, &'a Entry)| Some((find(keys, name)?.name(), &entry.value));
+        Self { keys, values: map.iter().filter_map(known).collect(), at }
     }
 
     /// Where the block was written; none for the file itself.
@@ -35,8 +36,7 @@ impl<'a> Block<'a> {
             self.keys.iter().any(|key| key.name() == name),
             "{name} is no usual name of this block"
         );
-        let named = |alias: &str| find(self.keys, alias).is_some_and(|key| key.name() == name);
-        self.map.iter().filter(|(alias, _)| named(alias)).last().map(|(_, entry)| &entry.value)
+        self.values.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -2,24 +2,28 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::value::{Data, Map};
+use crate::value::{Data, Map, Value};
 
 /// `sha256:` and the hash of the tree written as JSON: keys sorted, variables and includes resolved, comments gone.
 ///
 /// The value equals nats-server's for the same files (`conf/parse.go`: Go's `encoding/json` with HTML escapes and
 /// a line feed at the end), as printed by its `-t` and shown as `config_digest` in its `/varz`.
 pub fn config_digest(map: &Map) -> String {
-    let mut json = String::new();
-    write_map(&mut json, map);
-    json.push('\n');
-    let hash = Sha256::digest(json.as_bytes());
+    let hash = Sha256::digest(to_json(map) + "\n");
     hash.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// A value as JSON.
-pub(crate) fn to_json(data: &Data) -> String {
+/// A tree as JSON in one line, keys sorted.
+pub fn to_json(map: &Map) -> String {
     let mut json = String::new();
-    write(&mut json, data);
+    write_map(&mut json, map);
+    json
+}
+
+/// A value as JSON.
+pub(crate) fn value_to_json(value: &Value) -> String {
+    let mut json = String::new();
+    write(&mut json, &value.data);
     json
 }
 

@@ -40,21 +40,21 @@ pub enum Sync {
 }
 
 impl JetStream {
-    pub(crate) fn read(root: Block<'_>, report: &mut Report) -> Self {
+    pub(crate) fn read(root: &Block<'_>, report: &mut Report) -> Self {
         let mut this = Self { store_dir: root.path("store_dir"), ..Self::default() };
         match root.get("jetstream").map(|value| &value.data) {
             Some(Data::Bool(enabled)) => this.enabled = *enabled,
             Some(Data::Text(text)) => this.enabled = switch(text).unwrap_or_default(),
             _ => {
                 if let Some(block) = root.block("jetstream") {
-                    this.read_block(block, report);
+                    this.read_block(&block, report);
                 }
             }
         }
         this
     }
 
-    fn read_block(&mut self, block: Block<'_>, report: &mut Report) {
+    fn read_block(&mut self, block: &Block<'_>, report: &mut Report) {
         self.enabled = block.bool("enabled").unwrap_or(true);
         if let Some(value) = block.get("store_dir") {
             if self.store_dir.is_some() {

@@ -108,7 +108,7 @@ pub enum Kind {
 
 impl Kind {
     /// The keys of the blocks that a value of this kind holds.
-    pub(crate) fn keys(self) -> &'static [Key] {
+    pub fn keys(self) -> &'static [Key] {
         match self {
             Block(keys)
             | Blocks(keys)

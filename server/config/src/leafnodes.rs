@@ -90,7 +90,7 @@ pub struct Remote {
 }
 
 impl LeafNodes {
-    pub(crate) fn read(block: Block<'_>, report: &mut Report) -> Self {
+    pub(crate) fn read(block: &Block<'_>, report: &mut Report) -> Self {
         if let (Some(version), Some(value)) = (block.text("min_version"), block.get("min_version"))
             && !is_version_since_2_8(&version)
         {
@@ -100,22 +100,22 @@ impl LeafNodes {
             listen: Listen::read_optional(block),
             advertise: block.word("advertise"),
             no_advertise: block.bool("no_advertise").unwrap_or_default(),
-            authorization: block.block("authorization").map(|block| LeafAuthorization::read(block, report)),
+            authorization: block.block("authorization").map(|block| LeafAuthorization::read(&block, report)),
             remotes: Remote::read_all(block, report),
             reconnect: block.nonzero_duration("reconnect").unwrap_or(Duration::from_secs(1)),
             dial_timeout: block.nonzero_duration("dial_timeout").unwrap_or(Duration::from_secs(1)),
             write_deadline: block.nonzero_duration("write_deadline"),
-            tls: block.block("tls").map(|block| Tls::read(block, report)),
+            tls: block.block("tls").map(|block| Tls::read(&block, report)),
         }
     }
 }
 
 impl LeafAuthorization {
-    fn read(block: Block<'_>, report: &mut Report) -> Self {
+    fn read(block: &Block<'_>, report: &mut Report) -> Self {
         let mut users: Vec<LeafUser> = Vec::new();
         for inner in block.blocks("users") {
             let Some(at) = inner.at() else { continue };
-            match LeafUser::read(inner) {
+            match LeafUser::read(&inner) {
                 None => report.error(at, "User entry requires a user"),
                 Some(user) if users.iter().any(|other| other.name == user.name) => {
                     report.error(
@@ -146,7 +146,7 @@ impl LeafAuthorization {
 }
 
 impl LeafUser {
-    fn read(block: Block<'_>) -> Option<Self> {
+    fn read(block: &Block<'_>) -> Option<Self> {
         Some(Self {
             name: block.word("user")?,
             password: block.secret("password").unwrap_or_default(),
@@ -156,10 +156,10 @@ impl LeafUser {
 }
 
 impl Remote {
-    fn read_all(block: Block<'_>, report: &mut Report) -> Vec<Self> {
+    fn read_all(block: &Block<'_>, report: &mut Report) -> Vec<Self> {
         let mut remotes: Vec<Self> = Vec::new();
         for inner in block.blocks("remotes") {
-            let remote = Self::read(inner, report);
+            let remote = Self::read(&inner, report);
             let same = |other: &Self| {
                 (&other.urls, &other.account, &other.credentials, &other.nkey_seed)
                     == (&remote.urls, &remote.account, &remote.credentials, &remote.nkey_seed)
@@ -172,7 +172,7 @@ impl Remote {
         remotes
     }
 
-    fn read(block: Block<'_>, report: &mut Report) -> Self {
+    fn read(block: &Block<'_>, report: &mut Report) -> Self {
         if let Some(at) = block.at()
             && block.has("credentials")
             && block.has("nkey")
@@ -191,7 +191,7 @@ impl Remote {
             account: block.word("account").unwrap_or_else(|| GLOBAL_ACCOUNT.to_owned()),
             credentials: block.path("credentials"),
             nkey_seed,
-            tls: block.block("tls").map(|block| Tls::read(block, report)),
+            tls: block.block("tls").map(|block| Tls::read(&block, report)),
             hub: block.bool("hub").unwrap_or_default(),
             deny_imports: block.texts("deny_imports"),
             deny_exports: block.texts("deny_exports"),

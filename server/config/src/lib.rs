@@ -43,7 +43,7 @@ pub use auth::{
 };
 pub use check::Unserved;
 pub use diff::{Change, Verdict, diff};
-pub use digest::config_digest;
+pub use digest::{config_digest, to_json};
 pub use jetstream::{JetStream, Sync};
 pub use leafnodes::{LeafAuthorization, LeafNodes, LeafUser, Remote};
 pub use load::{Loaded, load_file, load_text, unserved};

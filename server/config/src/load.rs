@@ -56,7 +56,7 @@ fn read(name: &str, parsed: Result<Map, Problem>) -> Loaded {
         report.warnings.push(Problem::general(format!("{name}: config has no values or is empty")));
     }
     let unserved = check(ROOT, &map, &mut report);
-    let mut options = Options::read(Block::new(ROOT, &map, None), &mut report);
+    let mut options = Options::read(&Block::new(ROOT, &map, None), &mut report);
     options.unserved = unserved;
     options.config_digest = Some(config_digest(&map));
     if report.errors.is_empty() { Ok((options, report)) } else { Err(report) }

@@ -30,14 +30,17 @@ pub struct Mqtt {
 }
 
 impl Mqtt {
-    pub(crate) fn read(block: Block<'_>, report: &mut Report) -> Self {
+    pub(crate) fn read(block: &Block<'_>, report: &mut Report) -> Self {
         if let Some(value) = block.get("consumer_replicas") {
             report.warn(&value.at, "consumer replicas setting ignored in this server version");
         }
         Self {
             listen: Listen::read_optional(block),
-            tls: block.block("tls").map(|block| Tls::read(block, report)),
-            authorization: block.block("authorization").map(SimpleAuthorization::read).unwrap_or_default(),
+            tls: block.block("tls").map(|block| Tls::read(&block, report)),
+            authorization: block
+                .block("authorization")
+                .map(|block| SimpleAuthorization::read(&block))
+                .unwrap_or_default(),
             no_auth_user: block.word("no_auth_user"),
             ack_wait: block.nonzero_duration("ack_wait").unwrap_or(Duration::from_secs(30)),
             ack_pending_max: block.nonzero("max_ack_pending").unwrap_or(1024),

@@ -9,12 +9,14 @@ use crate::account::{Account, Mapping};
 use crate::auth::{Authorization, User};
 use crate::block::Block;
 use crate::check::Unserved;
-use crate::digest::to_json;
+use crate::digest::value_to_json;
 use crate::jetstream::JetStream;
+use crate::keys::ROOT;
 use crate::leafnodes::LeafNodes;
 use crate::mqtt::Mqtt;
 use crate::report::Report;
 use crate::tls::Tls;
+use crate::value::Map;
 use crate::websocket::WebSocket;
 
 /// The account of everyone who has no other.
@@ -27,7 +29,7 @@ pub const PAYLOAD_BYTES_ADVISED: u32 = 8 << 20;
 pub const LAME_DUCK_MIN: Duration = Duration::from_secs(30);
 
 /// The settings of a daemon: a configuration file, the command line over it, and defaults below both.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// The file that was read.
     pub config_file: Option<PathBuf>,
@@ -97,8 +99,8 @@ pub struct Options {
 
 impl Options {
     /// Reads the keys of a file.
-    pub(crate) fn read(root: Block<'_>, report: &mut Report) -> Self {
-        let authorization = root.block("authorization").map(|block| Authorization::read(block, report));
+    pub(crate) fn read(root: &Block<'_>, report: &mut Report) -> Self {
+        let authorization = root.block("authorization").map(|block| Authorization::read(&block, report));
         Self {
             listen: Listen::read(root, 4222),
             client_advertise: root.word("client_advertise"),
@@ -122,14 +124,16 @@ impl Options {
             no_auth_user: root.word("no_auth_user"),
             system_account: root.word("system_account"),
             no_system_account: root.bool("no_system_account").unwrap_or_default(),
-            tls: root.block("tls").map(|block| Tls::read(block, report)),
+            tls: root.block("tls").map(|block| Tls::read(&block, report)),
             allow_non_tls: root.bool("allow_non_tls").unwrap_or_default(),
             trust: Trust::read(root),
             jetstream: JetStream::read(root, report),
-            leafnodes: root.block("leafnodes").map(|block| LeafNodes::read(block, report)),
-            websocket: root.block("websocket").map(|block| WebSocket::read(block, report)),
-            mqtt: root.block("mqtt").map(|block| Mqtt::read(block, report)),
-            ..Self::default()
+            leafnodes: root.block("leafnodes").map(|block| LeafNodes::read(&block, report)),
+            websocket: root.block("websocket").map(|block| WebSocket::read(&block, report)),
+            mqtt: root.block("mqtt").map(|block| Mqtt::read(&block, report)),
+            config_file: None,
+            config_digest: None,
+            unserved: Vec::new(),
         }
     }
 
@@ -149,6 +153,13 @@ impl Options {
     }
 }
 
+impl Default for Options {
+    /// What an empty configuration says.
+    fn default() -> Self {
+        Self::read(&Block::new(ROOT, &Map::default(), None), &mut Report::default())
+    }
+}
+
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
@@ -161,17 +172,17 @@ pub struct Listen {
 
 impl Listen {
     /// Reads `listen`, `host` and `port`; the default port stands where no port is given.
-    pub(crate) fn read(block: Block<'_>, port: u16) -> Self {
+    pub(crate) fn read(block: &Block<'_>, port: u16) -> Self {
         Self::read_optional(block).unwrap_or(Self { port, ..Self::read_host(block) })
     }
 
     /// Reads `listen`, `host` and `port`; without a port there is no listener.
-    pub(crate) fn read_optional(block: Block<'_>) -> Option<Self> {
+    pub(crate) fn read_optional(block: &Block<'_>) -> Option<Self> {
         let port = block.port("port").or_else(|| block.listen("listen")?.1);
         port.map(|port| Self { port, ..Self::read_host(block) })
     }
 
-    fn read_host(block: Block<'_>) -> Self {
+    fn read_host(block: &Block<'_>) -> Self {
         let listen = block.listen("listen").map(|(host, _)| host).filter(|host| !host.is_empty());
         Self { host: block.word("host").or(listen).unwrap_or_else(any_host), port: 0 }
     }
@@ -227,7 +238,7 @@ pub struct Log {
 }
 
 impl Log {
-    fn read(root: Block<'_>) -> Self {
+    fn read(root: &Block<'_>) -> Self {
         let on = |name| root.bool(name).unwrap_or_default();
         Self {
             debug: on("debug"),
@@ -279,7 +290,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    fn read(root: Block<'_>) -> Self {
+    fn read(root: &Block<'_>) -> Self {
         let (http, https) = (root.listen("http"), root.listen("https"));
         let host = |listen: &Option<(String, Option<u16>)>| listen.as_ref().map(|(host, _)| host.clone());
         let base_path = root.text("http_base_path").unwrap_or_default();
@@ -314,7 +325,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn read(root: Block<'_>) -> Self {
+    fn read(root: &Block<'_>) -> Self {
         let default = Self::default();
         Self {
             connections_max: root.ceiling("max_connections").unwrap_or(default.connections_max),
@@ -356,7 +367,7 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    fn read(root: Block<'_>) -> Self {
+    fn read(root: &Block<'_>) -> Self {
         let default = Self::default();
         Self {
             ping_interval: root.nonzero_duration("ping_interval").unwrap_or(default.ping_interval),
@@ -386,7 +397,7 @@ pub struct LameDuck {
 }
 
 impl LameDuck {
-    fn read(root: Block<'_>) -> Self {
+    fn read(root: &Block<'_>) -> Self {
         let default = Self::default();
         Self {
             duration: root.nonzero_duration("lame_duck_duration").unwrap_or(default.duration),
@@ -419,11 +430,11 @@ pub struct Trust {
 }
 
 impl Trust {
-    fn read(root: Block<'_>) -> Self {
+    fn read(root: &Block<'_>) -> Self {
         Self {
             operators: root.texts("operator"),
             trusted_keys: root.texts("trusted_keys"),
-            resolver: root.get("resolver").map(|value| to_json(&value.data)),
+            resolver: root.get("resolver").map(value_to_json),
             resolver_preload: root.text_map("resolver_preload"),
             resolver_pinned_accounts: root.texts("resolver_pinned_accounts"),
             default_sentinel: root.word("default_sentinel"),

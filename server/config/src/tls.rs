@@ -69,8 +69,8 @@ pub enum TlsVersion {
 }
 
 impl Tls {
-    pub(crate) fn read(block: Block<'_>, report: &mut Report) -> Self {
-        let certificate = |block: Block<'_>| {
+    pub(crate) fn read(block: &Block<'_>, report: &mut Report) -> Self {
+        let certificate = |block: &Block<'_>| {
             Some(Certificate { cert_file: block.path("cert_file")?, key_file: block.path("key_file")? })
         };
         let mut certificates: Vec<_> = certificate(block).into_iter().collect();
@@ -91,7 +91,7 @@ impl Tls {
             report.error(&value.at, "verify_cert_and_check_known_urls not supported in this context");
         }
         for pair in block.blocks("certs") {
-            match (certificate(pair), pair.at()) {
+            match (certificate(&pair), pair.at()) {
                 (None, Some(at)) => report.error(at, "both 'cert_file' and 'key_file' are required"),
                 (pair, _) => certificates.extend(pair),
             }
@@ -145,7 +145,7 @@ impl Default for Tls {
 }
 
 impl HandshakeFirst {
-    fn read(block: Block<'_>) -> Self {
+    fn read(block: &Block<'_>) -> Self {
         match block.get("handshake_first").map(|value| &value.data) {
             Some(Data::Bool(true)) => Self::Yes,
             Some(Data::Text(text)) => match text.to_ascii_lowercase().as_str() {
@@ -159,7 +159,7 @@ impl HandshakeFirst {
 }
 
 impl TlsVersion {
-    fn read(block: Block<'_>, report: &mut Report) -> Self {
+    fn read(block: &Block<'_>, report: &mut Report) -> Self {
         match block.text("min_version").as_deref() {
             None | Some("1.2") => Self::Tls12,
             Some("1.3") => Self::Tls13,

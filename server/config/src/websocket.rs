@@ -49,7 +49,7 @@ pub struct SimpleAuthorization {
 }
 
 impl WebSocket {
-    pub(crate) fn read(block: Block<'_>, report: &mut Report) -> Self {
+    pub(crate) fn read(block: &Block<'_>, report: &mut Report) -> Self {
         let headers = block.text_map("headers");
         for name in headers.keys() {
             let small = name.to_ascii_lowercase();
@@ -64,11 +64,14 @@ impl WebSocket {
             listen: Listen::read_optional(block),
             advertise: block.word("advertise"),
             no_tls: block.bool("no_tls").unwrap_or_default(),
-            tls: block.block("tls").map(|block| Tls::read(block, report)),
+            tls: block.block("tls").map(|block| Tls::read(&block, report)),
             same_origin: block.bool("same_origin").unwrap_or_default(),
             allowed_origins: block.texts("allowed_origins"),
             handshake_timeout: block.seconds("handshake_timeout"),
-            authorization: block.block("authorization").map(SimpleAuthorization::read).unwrap_or_default(),
+            authorization: block
+                .block("authorization")
+                .map(|block| SimpleAuthorization::read(&block))
+                .unwrap_or_default(),
             no_auth_user: block.word("no_auth_user"),
             headers,
             ping_interval: block.nonzero_duration("ping_interval"),
@@ -87,7 +90,7 @@ impl WebSocket {
 }
 
 impl SimpleAuthorization {
-    pub(crate) fn read(block: Block<'_>) -> Self {
+    pub(crate) fn read(block: &Block<'_>) -> Self {
         Self {
             user: block.word("user"),
             password: block.secret("password"),
