@@ -1,5 +1,6 @@
 //! The scripts on disk, played on every target, and the table of differences made from them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -111,6 +112,19 @@ pub fn differences(scripts: &[Script]) -> String {
             let link = format!("[{name}](tests/scripts/{name}.nats#L{line})");
             let _ = writeln!(text, "| {title} | {reference} | {ours} | {reason} | {link} |");
         }
+    }
+    let mut unserved: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for script in scripts {
+        if let Some(key) = &script.unserved {
+            let link = format!("[{name}](tests/scripts/{name}.nats)", name = script.name);
+            unserved.entry(key).or_default().push(link);
+        }
+    }
+    text += "\n## Not served\n\n\
+        midge does not start with a configuration that has one of these keys, rather than run without what it asks\n\
+        for.\n\n| Key | Scripts that wait for it |\n|---|---|\n";
+    for (key, scripts) in unserved {
+        let _ = writeln!(text, "| `{key}` | {} |", scripts.join(", "));
     }
     text
 }

@@ -286,9 +286,9 @@ fn announced_port(program: &Program, stdout: &Lines, log: &Lines) -> Result<u16,
     port.ok_or_else(|| "it announced no client port".into())
 }
 
-/// The port in `{"nats":["nats://127.0.0.1:4222"]}`.
+/// The port in `{"client":"127.0.0.1:4222"}`.
 fn client_port(ports: &Value) -> Option<u16> {
-    ports.get("nats")?.get(0)?.as_str()?.rsplit(':').next()?.parse().ok()
+    ports.get("client")?.as_str()?.rsplit(':').next()?.parse().ok()
 }
 
 fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::frame::{Frame, escape};
-use crate::script::{Action, Expected, Piece, Script, Step, Text};
+use crate::script::{Action, Expected, Piece, Script, Side, Step, Text};
 use crate::target::{Read, Target, Wire, World};
 
 /// How a play cuts what its clients send.
@@ -52,13 +52,17 @@ impl fmt::Display for Failure {
 
 /// Plays a script on a target, in as many cuts as it asks for, and returns the number of plays.
 pub fn play(script: &Script, target: &Target) -> Result<usize, Failure> {
-    let mut world = target.start(script).map_err(|what| Failure {
-        script: script.name.clone(),
-        line: 0,
-        cut: Cut::Whole,
-        what,
-        log: String::new(),
-    })?;
+    let fail =
+        |what| Failure { script: script.name.clone(), line: 0, cut: Cut::Whole, what, log: String::new() };
+    let started = target.start(script);
+    if let (Some(key), Side::Ours) = (&script.unserved, target.side()) {
+        return match started {
+            Err(why) if why.contains(key) => Ok(1),
+            Err(why) => Err(fail(why)),
+            Ok(_) => Err(fail(format!("midge starts with `{key}`: the script should not say `unserved`"))),
+        };
+    }
+    let mut world = started.map_err(fail)?;
     let mut play_cut = |cut| play_cut(script, target, &mut *world, cut);
     let sends = play_cut(Cut::Whole)?;
     if !script.fragmented {

@@ -4,6 +4,7 @@
 //! # The first comment is the title: what is shown here, and why it matters.
 //! config { max_payload: 1024 }                  the server's configuration, in as many lines as it takes
 //! flags: --auth secret                          or its command line
+//! unserved: accounts.imports                    midge does not start with this key, and says so
 //! fragmented                                    play again cut at every byte (on the same server: new
 //!                                               connections, but no queue groups, please)
 //! only: sim                                     where to play it (reference, ours, sim); default: everywhere
@@ -54,6 +55,8 @@ pub struct Script {
     pub config: Option<String>,
     /// Command line arguments.
     pub flags: Vec<String>,
+    /// A configuration key that midge refuses to run with: there is nothing to play, but that is checked.
+    pub unserved: Option<String>,
     /// Whether to play it again with the sends cut into pieces.
     pub fragmented: bool,
     /// Where to play it; empty is everywhere.
@@ -187,6 +190,7 @@ impl Script {
             title: title(text),
             config: None,
             flags: Vec::new(),
+            unserved: None,
             fragmented: false,
             only: Vec::new(),
             steps: Vec::new(),
@@ -218,6 +222,8 @@ impl Script {
             self.flags = words().collect();
         } else if text.starts_with("only:") {
             self.only = words().collect();
+        } else if text.starts_with("unserved:") {
+            self.unserved = words().next();
         } else if text == "fragmented" {
             self.fragmented = true;
         } else if let Some(reason) = text.strip_prefix("differs:") {
