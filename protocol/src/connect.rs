@@ -98,11 +98,11 @@ impl<'a> Connect<'a> {
             ("new_account", self.new_account),
         ] {
             if let Some(value) = value {
-                json.raw(key, value)?;
+                json.bool(key, value)?;
             }
         }
         if let Some(protocol) = self.protocol {
-            json.raw("protocol", protocol)?;
+            json.number("protocol", protocol)?;
         }
         for (key, value) in [
             ("user", self.user),

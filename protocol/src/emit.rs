@@ -53,11 +53,10 @@ impl<'b> Slice<'b> {
 
 impl Sink for Slice<'_> {
     fn put(&mut self, bytes: &[u8]) {
-        let end = self.len.saturating_add(bytes.len());
-        if let Some(space) = self.buffer.get_mut(self.len..end) {
+        if let Some(space) = self.buffer.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len())) {
             space.copy_from_slice(bytes);
         }
-        self.len = end;
+        self.len = self.len.saturating_add(bytes.len());
     }
 
     fn room(&self) -> usize {

@@ -155,12 +155,12 @@ impl<'a> Info<'a> {
         json.text("server_id", self.server_id)?;
         json.text("server_name", self.server_name)?;
         json.text("version", self.version)?;
-        json.raw("proto", self.proto)?;
+        json.number("proto", self.proto)?;
         optional(&mut json, "git_commit", self.git_commit)?;
         json.text("go", self.go)?;
         json.text("host", self.host)?;
-        json.raw("port", self.port)?;
-        json.raw("headers", self.headers)?;
+        json.number("port", self.port)?;
+        json.bool("headers", self.headers)?;
         for (key, set) in [
             ("auth_required", self.auth_required),
             ("tls_required", self.tls_required),
@@ -169,10 +169,10 @@ impl<'a> Info<'a> {
         ] {
             flag(&mut json, key, set)?;
         }
-        json.raw("max_payload", self.max_payload)?;
+        json.number("max_payload", self.max_payload)?;
         flag(&mut json, "jetstream", self.jetstream)?;
         if self.client_id != 0 {
-            json.raw("client_id", self.client_id)?;
+            json.number("client_id", i64::try_from(self.client_id).unwrap_or(i64::MAX))?;
         }
         optional(&mut json, "client_ip", self.client_ip)?;
         optional(&mut json, "nonce", self.nonce)?;
@@ -185,7 +185,7 @@ impl<'a> Info<'a> {
         optional(&mut json, "remote_account", self.remote_account)?;
         flag(&mut json, "acc_is_sys", self.acc_is_sys)?;
         if self.api_lvl != 0 {
-            json.raw("api_lvl", self.api_lvl)?;
+            json.number("api_lvl", self.api_lvl)?;
         }
         optional(&mut json, "xkey", self.xkey)?;
         optional(&mut json, "midge", self.midge)?;
@@ -202,7 +202,7 @@ fn optional<W: core::fmt::Write>(
 }
 
 fn flag<W: core::fmt::Write>(json: &mut json::Writer<'_, W>, key: &str, set: bool) -> core::fmt::Result {
-    if set { json.raw(key, true) } else { Ok(()) }
+    if set { json.bool(key, true) } else { Ok(()) }
 }
 
 #[cfg(test)]

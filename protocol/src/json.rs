@@ -3,6 +3,8 @@
 //! The whole text is checked, nested values too, but only the top level is looked at. Depth is bounded, and nothing
 //! recurses.
 
+use crate::emit::Digits;
+
 /// The text is not one JSON object, or a member has the wrong type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
@@ -401,7 +403,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes an object member by member.
+/// Writes an object member by member. Without the formatting machinery: it would be most of a small client's code.
 pub(crate) struct Writer<'w, W> {
     out: &'w mut W,
     first: bool,
@@ -418,9 +420,10 @@ impl<'w, W: core::fmt::Write> Writer<'w, W> {
     }
 
     fn key(&mut self, key: &str) -> core::fmt::Result {
-        let comma = if self.first { "" } else { "," };
+        self.out.write_str(if self.first { "\"" } else { ",\"" })?;
         self.first = false;
-        write!(self.out, "{comma}\"{key}\":")
+        self.out.write_str(key)?;
+        self.out.write_str("\":")
     }
 
     pub(crate) fn text(&mut self, key: &str, value: Text<'_>) -> core::fmt::Result {
@@ -435,7 +438,10 @@ impl<'w, W: core::fmt::Write> Writer<'w, W> {
                     match c {
                         '"' => self.out.write_str("\\\"")?,
                         '\\' => self.out.write_str("\\\\")?,
-                        c if u32::from(c) < 0x20 => write!(self.out, "\\u{:04x}", u32::from(c))?,
+                        c if u32::from(c) < 0x20 => {
+                            self.out.write_str(if u32::from(c) < 0x10 { "\\u000" } else { "\\u001" })?;
+                            self.out.write_char(char::from_digit(u32::from(c) & 0xf, 16).unwrap_or('0'))?;
+                        }
                         c => self.out.write_char(c)?,
                     }
                 }
@@ -444,9 +450,18 @@ impl<'w, W: core::fmt::Write> Writer<'w, W> {
         self.out.write_char('"')
     }
 
-    pub(crate) fn raw(&mut self, key: &str, value: impl core::fmt::Display) -> core::fmt::Result {
+    pub(crate) fn bool(&mut self, key: &str, value: bool) -> core::fmt::Result {
         self.key(key)?;
-        write!(self.out, "{value}")
+        self.out.write_str(if value { "true" } else { "false" })
+    }
+
+    pub(crate) fn number(&mut self, key: &str, value: i64) -> core::fmt::Result {
+        self.key(key)?;
+        if value < 0 {
+            self.out.write_char('-')?;
+        }
+        let digits = Digits::new(value.unsigned_abs());
+        digits.as_bytes().iter().try_for_each(|digit| self.out.write_char(char::from(*digit)))
     }
 
     pub(crate) fn texts(&mut self, key: &str, values: Texts<'_>) -> core::fmt::Result {
@@ -458,8 +473,9 @@ impl<'w, W: core::fmt::Write> Writer<'w, W> {
             Texts::Plain(items) => {
                 self.key(key)?;
                 for (at, item) in items.iter().enumerate() {
-                    let open = if at == 0 { "[" } else { "," };
-                    write!(self.out, "{open}\"{item}\"")?;
+                    self.out.write_str(if at == 0 { "[\"" } else { ",\"" })?;
+                    self.out.write_str(item)?;
+                    self.out.write_char('"')?;
                 }
                 self.out.write_str(if items.is_empty() { "[]" } else { "]" })
             }

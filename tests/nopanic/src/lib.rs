@@ -5,7 +5,9 @@
 #![no_std]
 
 use core::fmt::Write;
-use midge_protocol::client::{CONNECT, Config, Event, Publish, Requests, Session, Sid, Step as ClientStep, Subs};
+use midge_protocol::client::{
+    CONNECT, Config, Event, Publish, Requests, Session, Sid, Step as ClientStep, Subs,
+};
 use midge_protocol::connect::Connect;
 use midge_protocol::emit::{self, Digits, Sink, Slice};
 use midge_protocol::header::{Block, Field, Header, Status};
@@ -194,7 +196,9 @@ extern "C" fn subjects(a: &Bytes, b: &Bytes) -> usize {
     let mut sum = Sum(usize::from(is_literal(a.get())) ^ usize::from(is_word(b.get())));
     tokens(a.get()).for_each(|token| sum.bytes(token));
     if let (Ok(a), Ok(b)) = (Filter::new(a.get()), Filter::new(b.get())) {
-        sum.0 ^= usize::from(a.is_subset_of(b)) ^ usize::from(a.overlaps(b)) ^ usize::from(a.matches(b.as_bytes()));
+        sum.0 ^= usize::from(a.is_subset_of(b))
+            ^ usize::from(a.overlaps(b))
+            ^ usize::from(a.matches(b.as_bytes()));
     }
     if let Ok(subject) = Subject::new(a.get()) {
         subject.tokens().for_each(|token| sum.bytes(token));
@@ -248,7 +252,13 @@ extern "C" fn new_client(place: &mut Session, buffer_size: usize, now: u64) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn client_verbs(session: &mut Session, a: &Bytes, b: &Bytes, now: u64, memory: &mut Memory) -> usize {
+extern "C" fn client_verbs(
+    session: &mut Session,
+    a: &Bytes,
+    b: &Bytes,
+    now: u64,
+    memory: &mut Memory,
+) -> usize {
     let mut out = Slice::new(memory.get());
     let user = core::str::from_utf8(a.get()).ok().map(Text::Plain);
     let _ = session.connect(Instant::from_micros(now), &Connect { user, ..CONNECT }, &mut out);
