@@ -196,6 +196,9 @@ impl Script {
             steps: Vec::new(),
             differences: Vec::new(),
         };
+        if script.title.is_empty() {
+            return Err(ParseError { line: 1, what: "a script begins with its title, `# …`".into() });
+        }
         let mut lines = Lines { rest: text.lines().enumerate() };
         while let Some((line, text)) = lines.next() {
             script.line(line, text, &mut lines).map_err(|what| ParseError { line, what })?;
@@ -222,6 +225,11 @@ impl Script {
             self.flags = words().collect();
         } else if text.starts_with("only:") {
             self.only = words().collect();
+            if let Some(other) =
+                self.only.iter().find(|it| !["reference", "ours", "sim"].contains(&it.as_str()))
+            {
+                return Err(format!("no target `{other}`"));
+            }
         } else if text.starts_with("unserved:") {
             self.unserved = words().next();
         } else if text == "fragmented" {
@@ -555,6 +563,7 @@ mod tests {
 
     #[test]
     fn an_unmarked_difference_is_refused() {
-        assert!(Script::parse("x", "ours: a< EOF").is_err());
+        let error = Script::parse("x", "# title\nours: a< EOF").unwrap_err();
+        assert_eq!(error.to_string(), "line 2: a marked line needs its reason, `differs: …`, above");
     }
 }
