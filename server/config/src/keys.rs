@@ -147,7 +147,7 @@ pub static ROOT: &[Key] = &[
     key("trace_headers", Bool, Ignored),
     key("logtime", Bool, Served),
     key("logtime_utc", Bool, Served),
-    key("mappings maps", Mappings(DESTINATION), Refused),
+    key("mappings maps", Mappings(DESTINATION), Served),
     key("disable_sublist_cache no_sublist_cache", Bool, Served),
     key("accounts", Named(ACCOUNT), Served),
     key("default_sentinel", Text, Refused),
@@ -165,8 +165,8 @@ pub static ROOT: &[Key] = &[
     key("log_file logfile", Text, Served),
     key("logfile_size_limit log_size_limit", ANY_INT, Served),
     key("logfile_max_num log_max_num", ANY_INT, Served),
-    key("syslog", Bool, Ignored),
-    key("remote_syslog", Text, Ignored),
+    key("syslog", Bool, Served),
+    key("remote_syslog", Text, Served),
     key("pid_file pidfile", Text, Served),
     key("ports_file_dir", Text, Served),
     key("prof_port", PORT, Ignored),
@@ -194,7 +194,7 @@ pub static ROOT: &[Key] = &[
     key("resolver_preload", TextMap, Refused),
     key("resolver_pinned_accounts", Texts, Refused),
     key("no_auth_user", Text, Served),
-    key("system_account system", Text, Ignored),
+    key("system_account system", Text, Served),
     key("no_system_account no_system no_sys_acc", Bool, Served),
     key("no_header_support", Bool, Served),
     key("trusted_keys trusted", Texts, Refused),
@@ -224,7 +224,7 @@ static AUTHORIZATION: &[Key] = &[
 ];
 
 static USER: &[Key] = &[
-    key("nkey", Nkey('U'), Served),
+    key("nkey", Nkey('U'), Refused),
     key("user username", Text, Served),
     key("password pass", Text, Served),
     key("permissions permission authorization", Block(PERMISSIONS), Served),
@@ -262,8 +262,8 @@ static ACCOUNT: &[Key] = &[
     key("jetstream", Switch(ACCOUNT_JETSTREAM), Ignored),
     key("users", Blocks(USER), Served),
     key("default_permissions", Block(PERMISSIONS), Served),
-    key("mappings maps", Mappings(DESTINATION), Refused),
-    key("limits", Block(ACCOUNT_LIMITS), Refused),
+    key("mappings maps", Mappings(DESTINATION), Served),
+    key("limits", Block(ACCOUNT_LIMITS), Served),
     key("msg_trace trace_dest", TextOr(MSG_TRACE), Ignored),
 ];
 

@@ -91,8 +91,15 @@ impl<'a> Cursor<'a> {
 
     /// The width of the white space character that is next.
     fn space(&self) -> Option<usize> {
-        let head = self.rest().utf8_chunks().next()?.valid().chars().next()?;
-        head.is_whitespace().then(|| head.len_utf8())
+        let rest = self.rest();
+        match rest.first()? {
+            byte if byte.is_ascii() => char::from(*byte).is_whitespace().then_some(1),
+            // A character has up to four bytes.
+            _ => {
+                let head = rest.get(..4).unwrap_or(rest).utf8_chunks().next()?.valid().chars().next()?;
+                head.is_whitespace().then(|| head.len_utf8())
+            }
+        }
     }
 
     /// Steps over white space and comments.

@@ -103,7 +103,11 @@ impl<'s, 'a, 't> Parser<'s, 'a, 't> {
                     self.cursor.bump();
                     return Ok(());
                 }
-                (Some(b'}'), Body::File) if self.cursor.rest().trim_ascii() == b"}" => return Ok(()),
+                (Some(b'}'), Body::File)
+                    if self.cursor.rest().iter().skip(1).all(u8::is_ascii_whitespace) =>
+                {
+                    return Ok(());
+                }
                 (Some(b'{'), Body::File | Body::Wrapped) => {
                     self.cursor.bump();
                     self.nested(|this| this.body(Body::Wrapped))?;
