@@ -1,6 +1,26 @@
 //! The monitoring port: the daemon's state as JSON, with nats-server's names (reference 3.6).
+//!
+//! ```text
+//!   http    connections, requests, which page
+//!   query   what stands behind the `?`
+//!   varz, connz, subsz, healthz    one page each: collect under the broker's lock, serialise after it
+//!   sub, text, process    what pages are made of
+//! ```
+//!
+//! Nobody has to log in here, as with nats-server, so everything is bounded: connections, the size of a request, the
+//! time it may take, and the rows of an answer ([`ROWS_MAX`]). A monitor that reads slowly costs its answer's bytes
+//! until its time is over; it never holds a lock.
 
 mod about;
+mod connz;
+mod healthz;
+mod http;
+mod process;
+mod query;
+mod sub;
+mod subsz;
+mod text;
+mod varz;
 
 pub(crate) use about::About;
 
@@ -8,5 +28,13 @@ use std::sync::Arc;
 
 use crate::hub::Hub;
 
+/// Rows of an answer, whatever `limit` says: connections or subscriptions, at most half a kilobyte each.
+const ROWS_MAX: usize = 8192;
+
 /// Answers requests until the daemon ends.
-pub(crate) async fn serve(_listener: std::net::TcpListener, _hub: Arc<Hub>, _about: Arc<About>) {}
+pub(crate) async fn serve(listener: std::net::TcpListener, hub: Arc<Hub>, about: Arc<About>) {
+    let log = Arc::clone(&hub.log);
+    if let Err(error) = http::serve(listener, hub, about).await {
+        log.error(format_args!("the monitor's listener failed: {error}"));
+    }
+}

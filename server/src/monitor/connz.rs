@@ -1,0 +1,416 @@
+//! /connz: connections, open and closed.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use midge_broker::{Broker, ClosedConn, Conn, ConnId, Counters, GLOBAL_ACCOUNT, Now};
+use serde::Serialize;
+use smol_str::SmolStr;
+
+use super::ROWS_MAX;
+use super::query::{BadRequest, Page, Query};
+use super::sub::{self, SubDetail};
+use super::text::{Span, Time, Uptime, is_zero};
+use crate::hub::Hub;
+use crate::net::Handle;
+
+/// nats-server's `Connz`.
+#[derive(Serialize)]
+pub(super) struct Connz {
+    server_id: String,
+    now: Time,
+    num_connections: usize,
+    /// Connections of the state and account that were asked for.
+    total: usize,
+    offset: usize,
+    limit: usize,
+    connections: Vec<ConnInfo>,
+}
+
+/// nats-server's `ConnInfo`.
+#[derive(Serialize)]
+struct ConnInfo {
+    cid: u64,
+    kind: &'static str,
+    #[serde(rename = "type")]
+    transport: &'static str,
+    ip: SmolStr,
+    port: u16,
+    start: Time,
+    last_activity: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    rtt: Span,
+    uptime: Uptime,
+    idle: Uptime,
+    pending_bytes: usize,
+    in_msgs: u64,
+    out_msgs: u64,
+    in_bytes: u64,
+    out_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    stalls: u64,
+    subscriptions: u32,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    name: SmolStr,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    lang: SmolStr,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    version: SmolStr,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    authorized_user: SmolStr,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    account: SmolStr,
+    /// Of open connections only: what the others subscribed to is forgotten with them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subscriptions_list: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subscriptions_list_detail: Vec<SubDetail>,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    name_tag: SmolStr,
+}
+
+/// Rows without `limit`.
+const LIMIT: usize = 1024;
+
+struct Options<'q> {
+    sort: Sort,
+    auth: bool,
+    subs: Listing,
+    page: Page,
+    cid: Option<u64>,
+    open: bool,
+    closed: bool,
+    user: Option<&'q str>,
+    account: Option<&'q str>,
+    /// The id of an MQTT session, which no connection has yet.
+    mqtt_client: Option<&'q str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    None,
+    Subjects,
+    Details,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Cid,
+    Subs,
+    Pending,
+    OutMsgs,
+    InMsgs,
+    OutBytes,
+    InBytes,
+    Last,
+    Idle,
+    Uptime,
+    Stop,
+    Reason,
+    Rtt,
+}
+
+impl Sort {
+    fn read(name: Option<&str>) -> Result<Self, BadRequest> {
+        Ok(match name {
+            None | Some("cid" | "start") => Self::Cid,
+            Some("subs") => Self::Subs,
+            Some("pending") => Self::Pending,
+            Some("msgs_to") => Self::OutMsgs,
+            Some("msgs_from") => Self::InMsgs,
+            Some("bytes_to") => Self::OutBytes,
+            Some("bytes_from") => Self::InBytes,
+            Some("last") => Self::Last,
+            Some("idle") => Self::Idle,
+            Some("uptime") => Self::Uptime,
+            Some("stop") => Self::Stop,
+            Some("reason") => Self::Reason,
+            Some("rtt") => Self::Rtt,
+            Some(name) => return Err(BadRequest(format!("invalid sorting option: {name}"))),
+        })
+    }
+}
+
+impl<'q> Options<'q> {
+    fn read(query: &'q Query) -> Result<Self, BadRequest> {
+        let auth = query.flag("auth")?;
+        let subs = if query.text("subs").is_some_and(|value| value.eq_ignore_ascii_case("detail")) {
+            Listing::Details
+        } else if query.flag("subs")? {
+            Listing::Subjects
+        } else {
+            Listing::None
+        };
+        let mut page = query.page(LIMIT, ROWS_MAX)?;
+        let cid = Some(query.uint64("cid")?).filter(|cid| *cid > 0);
+        if cid.is_some() {
+            page.limit = 1;
+        }
+        let state = query.text("state").unwrap_or("open");
+        let (open, closed) = match state.to_ascii_lowercase().as_str() {
+            "open" => (true, false),
+            "closed" => (false, true),
+            "any" | "all" => (true, true),
+            _ => return Err(BadRequest(format!("Error decoding state for {state}"))),
+        };
+        let sort = Sort::read(query.text("sort"))?;
+        for (of_closed, name) in [(Sort::Stop, "stop"), (Sort::Reason, "reason")] {
+            if sort == of_closed && open {
+                return Err(BadRequest(format!("sort by {name} only valid on closed connections")));
+            }
+        }
+        let [user, account, mqtt_client] = ["user", "acc", "mqtt_client"].map(|name| query.text(name));
+        Ok(Self { sort, auth, subs, page, cid, open, closed, user, account, mqtt_client })
+    }
+}
+
+impl Connz {
+    pub(super) fn collect(hub: &Hub, query: &Query) -> Result<Self, BadRequest> {
+        let options = Options::read(query)?;
+        Ok(hub.look(|broker, now| {
+            let open = broker.connections().filter(|_| options.open);
+            let closed = broker.closed().filter(|_| options.closed);
+            let in_account = open
+                .map(|(id, conn)| Found::Open(id, conn))
+                .chain(closed.map(Found::Closed))
+                .filter(|found| options.account.is_none_or(|name| name == found.account(broker)));
+            let mut total = 0;
+            let wanted = in_account
+                .inspect(|_| total += 1)
+                .filter(|found| options.cid.is_none_or(|cid| cid == found.cid()))
+                .filter(|found| options.user.is_none_or(|user| user == found.user()))
+                .filter(|_| options.mqtt_client.is_none())
+                .map(|found| (found.key(options.sort, now), found))
+                .collect();
+            let mut left = ROWS_MAX;
+            let rows: Vec<_> = cut(wanted, options.page)
+                .into_iter()
+                .map(|(_, found)| found.row(broker, &options, now, &mut left))
+                .collect();
+            Self {
+                server_id: broker.settings().info.id.clone(),
+                now: Time(now.wall),
+                num_connections: rows.len(),
+                total,
+                offset: options.page.offset,
+                limit: options.page.limit,
+                connections: rows,
+            }
+        }))
+    }
+}
+
+/// The rows of `page` in the order of their keys. Sorts no more than it must: the broker is locked.
+fn cut<K: Ord + Copy, T>(mut rows: Vec<(K, T)>, page: Page) -> Vec<(K, T)> {
+    let end = page.offset.saturating_add(page.limit);
+    if end < rows.len() {
+        rows.select_nth_unstable_by_key(end, |(key, _)| *key);
+        rows.truncate(end);
+    }
+    rows.sort_unstable_by_key(|(key, _)| *key);
+    rows.drain(..page.offset.min(rows.len()));
+    rows
+}
+
+/// A connection where the broker keeps it.
+enum Found<'b> {
+    Open(ConnId, &'b Conn<Handle>),
+    Closed(&'b ClosedConn),
+}
+
+/// What an open and a closed connection have in common besides texts.
+struct Figures {
+    /// Since the Unix epoch, as `last` and `stop`.
+    start: Duration,
+    last: Duration,
+    stop: Option<Duration>,
+    uptime: Duration,
+    idle: Duration,
+    rtt: Duration,
+    pending: usize,
+    counters: Counters,
+    stalls: u64,
+    subs: u32,
+}
+
+impl Found<'_> {
+    fn cid(&self) -> u64 {
+        match self {
+            Self::Open(_, conn) => conn.cid(),
+            Self::Closed(conn) => conn.cid,
+        }
+    }
+
+    fn user(&self) -> &str {
+        match self {
+            Self::Open(_, conn) => conn.user(),
+            Self::Closed(conn) => &conn.user,
+        }
+    }
+
+    fn account<'a>(&'a self, broker: &'a Broker<Handle>) -> &'a str {
+        match self {
+            Self::Open(_, conn) => broker.account(conn.account()).name(),
+            Self::Closed(conn) => &conn.account,
+        }
+    }
+
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Open(..) => None,
+            Self::Closed(conn) => Some(conn.reason.as_str()),
+        }
+    }
+
+    fn figures(&self, now: Now) -> Figures {
+        match self {
+            Self::Open(_, conn) => Figures {
+                start: conn.start_wall(),
+                last: conn.start_wall() + conn.last_activity().since(conn.start()),
+                stop: None,
+                // The calendar may have been set since; these two don't care.
+                uptime: now.mono.since(conn.start()),
+                idle: now.mono.since(conn.last_activity()),
+                rtt: conn.rtt().unwrap_or_default(),
+                pending: conn.pending(),
+                counters: conn.counters(),
+                stalls: conn.stalls(),
+                subs: conn.subscriptions(),
+            },
+            Self::Closed(conn) => Figures {
+                start: conn.start,
+                last: conn.last,
+                stop: Some(conn.stop),
+                uptime: conn.stop.saturating_sub(conn.start),
+                idle: conn.stop.saturating_sub(conn.last),
+                rtt: conn.rtt.unwrap_or_default(),
+                pending: 0,
+                counters: conn.counters,
+                stalls: 0,
+                subs: conn.subs,
+            },
+        }
+    }
+
+    /// What `sort` goes by: a text, a number upwards, a number downwards, and the cid to tell equals apart.
+    fn key(&self, sort: Sort, now: Now) -> (&'static str, u64, Reverse<u64>, u64) {
+        let figures = self.figures(now);
+        let counters = figures.counters;
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let down = |number| ("", 0, Reverse(number));
+        let (text, up, down) = match sort {
+            Sort::Cid => down(0),
+            Sort::Subs => down(figures.subs.into()),
+            Sort::Pending => down(figures.pending as u64),
+            Sort::OutMsgs => down(counters.out_msgs),
+            Sort::InMsgs => down(counters.in_msgs),
+            Sort::OutBytes => down(counters.out_bytes),
+            Sort::InBytes => down(counters.in_bytes),
+            Sort::Last => down(nanos(figures.last)),
+            Sort::Idle => down(nanos(figures.idle)),
+            Sort::Uptime => ("", nanos(figures.uptime), Reverse(0)),
+            Sort::Stop => down(nanos(figures.stop.unwrap_or_default())),
+            Sort::Reason => (self.reason().unwrap_or_default(), 0, Reverse(0)),
+            Sort::Rtt => down(nanos(figures.rtt)),
+        };
+        (text, up, down, self.cid())
+    }
+
+    /// `left` is how many subscriptions the answer may still list.
+    fn row(&self, broker: &Broker<Handle>, options: &Options<'_>, now: Now, left: &mut usize) -> ConnInfo {
+        let Figures { start, last, stop, uptime, idle, rtt, pending, counters, stalls, subs } =
+            self.figures(now);
+        let (peer, name, lang, version) = match self {
+            Self::Open(_, conn) => (conn.peer(), conn.name(), conn.lang(), conn.version()),
+            Self::Closed(conn) => (&conn.peer, &*conn.name, &*conn.lang, &*conn.version),
+        };
+        let mut info = ConnInfo {
+            cid: self.cid(),
+            kind: "Client",
+            transport: "nats",
+            ip: peer.host.clone(),
+            port: peer.port,
+            start: Time(start),
+            last_activity: Time(last),
+            stop: stop.map(Time),
+            reason: self.reason(),
+            rtt: Span(round(rtt)),
+            uptime: Uptime(uptime),
+            idle: Uptime(idle),
+            pending_bytes: pending,
+            in_msgs: counters.in_msgs,
+            out_msgs: counters.out_msgs,
+            in_bytes: counters.in_bytes,
+            out_bytes: counters.out_bytes,
+            stalls,
+            subscriptions: subs,
+            name: name.into(),
+            lang: lang.into(),
+            version: version.into(),
+            authorized_user: SmolStr::default(),
+            account: SmolStr::default(),
+            subscriptions_list: Vec::new(),
+            subscriptions_list_detail: Vec::new(),
+            name_tag: SmolStr::default(),
+        };
+        if options.auth {
+            let account = self.account(broker);
+            info.authorized_user = self.user().into();
+            if account != GLOBAL_ACCOUNT {
+                info.account = account.into();
+            }
+            if matches!(self, Self::Open(..)) || account != GLOBAL_ACCOUNT {
+                info.name_tag = account.into();
+            }
+        }
+        if let Self::Open(id, conn) = self {
+            let account = broker.account(conn.account());
+            let most = if options.subs == Listing::None { 0 } else { *left };
+            let subs = broker.subscriptions_of(*id).take(most).inspect(|_| *left -= 1);
+            match options.subs {
+                Listing::None => {}
+                Listing::Subjects => {
+                    info.subscriptions_list = subs.map(|sub| sub::subject(account, sub)).collect();
+                }
+                Listing::Details => {
+                    let details = subs.map(|sub| SubDetail::new(account, sub, conn.cid()));
+                    info.subscriptions_list_detail = details.collect();
+                }
+            }
+            // The broker has the newest first.
+            info.subscriptions_list.reverse();
+            info.subscriptions_list_detail.reverse();
+        }
+        info
+    }
+}
+
+/// Below a millisecond nats-server shows whole microseconds.
+fn round(rtt: Duration) -> Duration {
+    match rtt.as_nanos() {
+        1_000..1_000_000 => Duration::from_micros(rtt.as_micros() as u64),
+        _ => rtt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_cut_from_the_sorted_whole() {
+        let rows: Vec<_> = (0..100).map(|i| ((i * 37) % 100, ())).collect();
+        let keys = |offset, limit| -> Vec<i32> {
+            cut(rows.clone(), Page { offset, limit }).into_iter().map(|(key, ())| key).collect()
+        };
+        assert_eq!(keys(0, 3), [0, 1, 2]);
+        assert_eq!(keys(10, 3), [10, 11, 12]);
+        assert_eq!(keys(98, 10), [98, 99]);
+        assert!(keys(100, 10).is_empty());
+        assert!(keys(usize::MAX, usize::MAX).is_empty());
+        assert_eq!(keys(0, 100).len(), 100);
+    }
+}

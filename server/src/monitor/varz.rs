@@ -1,0 +1,226 @@
+//! /varz: the server as a whole.
+
+use std::collections::BTreeMap;
+
+use midge_broker::{Broker, Now, ServerInfo, Stats};
+use midge_config::{Options, SYSTEM_ACCOUNT};
+use serde::Serialize;
+
+use super::About;
+use super::http::Requests;
+use super::process::{self, CpuMeter};
+use super::text::{Nanos, Number, Time, Uptime};
+use crate::hub::Hub;
+use crate::net::Handle;
+
+/// nats-server's `Varz`, without what belongs to parts that midge doesn't have, and with midge's own version.
+#[derive(Serialize)]
+pub(super) struct Varz {
+    server_id: String,
+    server_name: String,
+    version: String,
+    midge: String,
+    proto: u8,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    git_commit: String,
+    go: String,
+    host: String,
+    port: u16,
+    #[serde(skip_serializing_if = "is_false")]
+    auth_required: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    connect_urls: Vec<String>,
+    /// -1: no limit.
+    max_connections: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_subscriptions: Option<u32>,
+    ping_interval: Nanos,
+    ping_max: u32,
+    http_host: String,
+    http_port: u16,
+    http_base_path: String,
+    https_port: u16,
+    auth_timeout: Number,
+    max_control_line: u32,
+    max_payload: u32,
+    max_pending: u64,
+    cluster: Absent,
+    gateway: Absent,
+    leaf: Absent,
+    mqtt: Absent,
+    websocket: Absent,
+    jetstream: Absent,
+    tls_timeout: Number,
+    write_deadline: Nanos,
+    start: Time,
+    now: Time,
+    uptime: Uptime,
+    mem: u64,
+    cores: usize,
+    /// Threads that serve connections.
+    gomaxprocs: usize,
+    cpu: Number,
+    connections: u32,
+    total_connections: u64,
+    routes: u32,
+    remotes: u32,
+    leafnodes: u32,
+    in_msgs: u64,
+    in_bytes: u64,
+    in_client_msgs: u64,
+    in_client_bytes: u64,
+    out_msgs: u64,
+    out_bytes: u64,
+    out_client_msgs: u64,
+    out_client_bytes: u64,
+    slow_consumers: u64,
+    stale_connections: u64,
+    stalled_clients: u64,
+    subscriptions: usize,
+    http_req_stats: BTreeMap<&'static str, u64>,
+    config_load_time: Time,
+    config_digest: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_account: Option<String>,
+    slow_consumer_stats: ByKind,
+    stale_connection_stats: ByKind,
+    disk_io_wait_stats: DiskWaits,
+}
+
+/// A part that isn't there; nats-server shows those as empty objects too.
+#[derive(Default, Serialize)]
+struct Absent {}
+
+/// A figure by kind of connection. Without peers, all are clients.
+#[derive(Serialize)]
+struct ByKind {
+    clients: u64,
+    routes: u64,
+    gateways: u64,
+    leafs: u64,
+}
+
+impl ByKind {
+    fn clients(clients: u64) -> Self {
+        Self { clients, routes: 0, gateways: 0, leafs: 0 }
+    }
+}
+
+/// Waits for a turn at the disk. Without streams nobody waits.
+#[derive(Default, Serialize)]
+struct DiskWaits {
+    waiters: u64,
+    waits: u64,
+    wait_time: u64,
+    max_wait_time: u64,
+}
+
+/// What the broker is asked for.
+struct Figures {
+    now: Now,
+    stats: Stats,
+    connections: u32,
+    subscriptions: usize,
+    auth_required: bool,
+}
+
+impl Figures {
+    fn collect(broker: &Broker<Handle>, now: Now) -> Self {
+        let directory = &broker.settings().directory;
+        Self {
+            now,
+            stats: broker.stats(),
+            connections: broker.open(),
+            subscriptions: broker.accounts().iter().map(|account| account.router().len()).sum(),
+            auth_required: directory.is_required(),
+        }
+    }
+}
+
+impl Varz {
+    pub(super) fn collect(hub: &Hub, about: &About, port: u16, requests: &Requests, cpu: &CpuMeter) -> Self {
+        let (info, options): (ServerInfo, _) = (about.info(), about.options());
+        let options: &Options = &options;
+        let Figures { now, stats, connections, subscriptions, auth_required } =
+            hub.look(|broker, now| Figures::collect(broker, now));
+        let counters = stats.counters;
+        Self {
+            server_id: info.id,
+            server_name: info.name,
+            version: info.version,
+            midge: info.midge,
+            proto: 1,
+            git_commit: info.git_commit,
+            go: info.go,
+            host: info.host,
+            port: info.port,
+            auth_required,
+            connect_urls: info.connect_urls,
+            max_connections: options.limits.connections_max.map_or(-1, i64::from),
+            max_subscriptions: options.limits.subscriptions_max,
+            ping_interval: Nanos(options.keepalive.ping_interval),
+            ping_max: options.keepalive.pings_max,
+            http_host: options.monitor.host.clone().unwrap_or_else(|| options.listen.host.clone()),
+            http_port: port,
+            http_base_path: options.monitor.base_path.clone(),
+            https_port: options.monitor.https_port.unwrap_or(0),
+            auth_timeout: Number(options.auth_timeout().as_secs_f64()),
+            max_control_line: options.limits.control_line_bytes_max,
+            max_payload: options.limits.payload_bytes_max,
+            max_pending: options.limits.pending_bytes_max,
+            cluster: Absent {},
+            gateway: Absent {},
+            leaf: Absent {},
+            mqtt: Absent {},
+            websocket: Absent {},
+            jetstream: Absent {},
+            tls_timeout: Number(options.tls.as_ref().map_or(TLS_TIMEOUT, |tls| tls.timeout.as_secs_f64())),
+            write_deadline: Nanos(options.keepalive.write_deadline),
+            start: Time(about.start),
+            now: Time(now.wall),
+            uptime: Uptime(now.mono.since(midge_broker::Instant::default())),
+            mem: process::memory(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            gomaxprocs: tokio::runtime::Handle::current().metrics().num_workers(),
+            cpu: Number(cpu.percent(now.mono)),
+            connections,
+            total_connections: stats.total_connections,
+            routes: 0,
+            remotes: 0,
+            leafnodes: 0,
+            in_msgs: counters.in_msgs,
+            in_bytes: counters.in_bytes,
+            in_client_msgs: counters.in_msgs,
+            in_client_bytes: counters.in_bytes,
+            out_msgs: counters.out_msgs,
+            out_bytes: counters.out_bytes,
+            out_client_msgs: counters.out_msgs,
+            out_client_bytes: counters.out_bytes,
+            slow_consumers: stats.slow_consumers,
+            stale_connections: stats.stale_connections,
+            stalled_clients: stats.stalls,
+            subscriptions,
+            http_req_stats: requests.counts(),
+            config_load_time: Time(about.loaded()),
+            config_digest: options.config_digest.clone().unwrap_or_default(),
+            tags: options.server_tags.clone(),
+            metadata: options.server_metadata.clone(),
+            system_account: (!options.no_system_account)
+                .then(|| options.system_account.clone().unwrap_or_else(|| SYSTEM_ACCOUNT.to_owned())),
+            slow_consumer_stats: ByKind::clients(stats.slow_consumers),
+            stale_connection_stats: ByKind::clients(stats.stale_connections),
+            disk_io_wait_stats: DiskWaits::default(),
+        }
+    }
+}
+
+/// Seconds for a TLS handshake, where none are configured.
+const TLS_TIMEOUT: f64 = 2.0;
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
