@@ -431,7 +431,11 @@ impl<'w, W: core::fmt::Write> Writer<'w, W> {
         self.out.write_char('"')?;
         match value {
             Text::Escaped(bytes) => {
-                bytes.utf8_chunks().try_for_each(|chunk| self.out.write_str(chunk.valid()))?;
+                for chunk in bytes.utf8_chunks() {
+                    self.out.write_str(chunk.valid())?;
+                    // Something must stand there: halves of a surrogate pair around it would become one.
+                    self.out.write_str(if chunk.invalid().is_empty() { "" } else { "\u{fffd}" })?;
+                }
             }
             Text::Plain(text) => {
                 for c in text.chars() {
@@ -538,6 +542,15 @@ mod tests {
         ] {
             assert_eq!(members(bad), Err(Malformed), "{bad}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_are_replaced() {
+        let mut json = String::new();
+        let mut writer = Writer::begin(&mut json).unwrap();
+        writer.text("a", Text::Escaped(b"\\ud83d\xff\\ude00")).unwrap();
+        writer.end().unwrap();
+        assert_eq!(json, "{\"a\":\"\\ud83d\u{fffd}\\ude00\"}");
     }
 
     #[test]

@@ -464,7 +464,7 @@ impl Session {
     }
 
     /// Answers INFO: writes CONNECT and a PING, whose PONG becomes [`Event::Connected`]. Start from
-    /// [`CONNECT`](self::CONNECT). If the server wants TLS, its handshake comes first. From here on the other verbs
+    /// [`CONNECT`]. If the server wants TLS, its handshake comes first. From here on the other verbs
     /// work: what they write may follow at once.
     pub fn connect(&mut self, now: Instant, connect: &Connect<'_>, out: &mut impl Sink) -> Result<(), Error> {
         if self.phase != Phase::Greeted {
