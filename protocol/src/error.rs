@@ -90,6 +90,15 @@ pub enum Violation<'a> {
         /// The queue group, if one was named.
         queue: Option<&'a [u8]>,
     },
+    /// A subscription that was allowed is so no longer, and ended.
+    Removed {
+        /// The filter.
+        subject: &'a [u8],
+        /// The queue group, if one was named.
+        queue: Option<&'a [u8]>,
+        /// The subscriber's own name for it.
+        sid: &'a [u8],
+    },
     /// The filter has more tokens than `max_sub_tokens`.
     TooManyTokens(&'a [u8]),
 }
@@ -107,6 +116,9 @@ impl fmt::Display for Violation<'_> {
             Self::Subscribe { subject, queue: Some(queue) } => {
                 let (subject, queue) = (Quoted(subject), Quoted(queue));
                 write!(f, "Permissions Violation for Subscription to {subject} using queue {queue}")
+            }
+            Self::Removed { subject, queue, sid } => {
+                write!(f, "{} (sid {})", Self::Subscribe { subject, queue }, Quoted(sid))
             }
             Self::TooManyTokens(subject) => {
                 write!(f, "Permissions Violation for Subscription to {}, too many tokens", Quoted(subject))

@@ -188,12 +188,17 @@ impl Unescaped<'_> {
 }
 
 /// Reads one object and calls `member` with each of its members. White space may stand around it, nothing else.
+/// `null` counts as an object without members, as it does where Go reads one.
 pub fn object<'a>(
     text: &'a [u8],
     mut member: impl FnMut(Text<'a>, Value<'a>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let mut reader = Reader { rest: text };
-    reader.members(&mut member)?;
+    reader.blank();
+    match reader.rest.strip_prefix(b"null") {
+        Some(rest) => reader.rest = rest,
+        None => reader.members(&mut member)?,
+    }
     reader.blank();
     if reader.rest.is_empty() { Ok(()) } else { Err(Malformed) }
 }

@@ -278,6 +278,9 @@ fn message_head(arg: &[u8], with_header: bool) -> Option<Head<'_>> {
         ([subject, sid, reply, ..], 3) => (subject, sid, Some(reply)),
         _ => return None,
     };
+    if header_size.is_some_and(|header| header.value > total.value) {
+        return None;
+    }
     Some(Head { sid, subject, reply, header_size, size: total })
 }
 

@@ -24,7 +24,7 @@ pub enum SubjectError {
     EmptyToken,
     /// Something stands after `>`.
     RestNotLast,
-    /// A space, tab, carriage return, line feed or form feed.
+    /// A space, tab, carriage return or line feed.
     Whitespace,
     /// A wildcard token where a literal subject is asked for.
     Wildcard,
@@ -210,7 +210,7 @@ pub fn is_word(bytes: &[u8]) -> bool {
 
 /// The characters that no subject, queue name or sid can hold, because they separate arguments on the wire.
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0c)
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! From the configuration's words to the broker's settings.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use midge_broker::{AccountSettings, Destination, Directory, Mapping, Secret, ServerInfo, Settings, User};
+use midge_broker::{
+    AccountLimits, AccountSettings, Destination, Directory, Mapping, Permit, Responses, Rules, Secret,
+    ServerInfo, Settings, User,
+};
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, SYSTEM_ACCOUNT};
 use smol_str::{SmolStr, ToSmolStr};
 
@@ -25,17 +29,18 @@ pub(crate) fn settings(options: &Options, info: ServerInfo) -> Result<Settings, 
             })
             .collect()
     };
-    let mut accounts =
-        vec![AccountSettings { name: GLOBAL_ACCOUNT.into(), mappings: mappings(&options.mappings) }];
-    for account in &options.accounts {
-        accounts.push(AccountSettings {
-            name: account.name.as_str().into(),
-            mappings: mappings(&account.mappings),
-        });
+    let mut accounts = vec![account(GLOBAL_ACCOUNT, mappings(&options.mappings), AccountLimits::default())];
+    for configured in &options.accounts {
+        let limits = AccountLimits {
+            connections: configured.limits.connections_max,
+            subscriptions: configured.limits.subscriptions_max,
+            payload: configured.limits.payload_bytes_max,
+        };
+        accounts.push(account(&configured.name, mappings(&configured.mappings), limits));
     }
     let system_account = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
     if !options.no_system_account && !accounts.iter().any(|account| account.name == system_account) {
-        accounts.push(AccountSettings { name: system_account.into(), mappings: Vec::new() });
+        accounts.push(account(system_account, Vec::new(), AccountLimits::default()));
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -64,16 +69,29 @@ pub(crate) fn settings(options: &Options, info: ServerInfo) -> Result<Settings, 
     })
 }
 
+fn account(name: &str, mappings: Vec<Mapping>, limits: AccountLimits) -> AccountSettings {
+    AccountSettings { name: name.into(), mappings, limits }
+}
+
 fn directory(options: &Options) -> Directory {
     let secret = |secret: &midge_config::Secret| Secret::new(secret.expose());
     let authorization = &options.authorization;
     let mut users = HashMap::new();
     if let (Some(name), Some(password)) = (&authorization.user, &authorization.password) {
-        users.insert(name.to_smolstr(), User { secret: secret(password), account: GLOBAL_ACCOUNT.into() });
+        let user =
+            User { secret: secret(password), account: GLOBAL_ACCOUNT.into(), permit: None, standard: true };
+        users.insert(name.to_smolstr(), user);
     }
     for (account, user) in options.users() {
         if let Identity::Password { name, password } = &user.identity {
-            users.insert(name.to_smolstr(), User { secret: secret(password), account: account.into() });
+            let types = &user.connection_types;
+            let user = User {
+                secret: secret(password),
+                account: account.into(),
+                permit: user.permissions.as_ref().map(|permissions| Arc::new(permit(permissions))),
+                standard: types.is_empty() || types.iter().any(|kind| kind == "STANDARD"),
+            };
+            users.insert(name.to_smolstr(), user);
         }
     }
     Directory {
@@ -82,6 +100,20 @@ fn directory(options: &Options) -> Directory {
         no_auth_user: options.no_auth_user.as_deref().map(SmolStr::from),
         default_account: GLOBAL_ACCOUNT.into(),
     }
+}
+
+fn permit(permissions: &midge_config::Permissions) -> Permit {
+    let rules = |subjects: &midge_config::Subjects| {
+        Rules::new(
+            subjects.allow.as_ref().map(|allow| allow.iter().map(String::as_str)),
+            subjects.deny.iter().map(String::as_str),
+        )
+    };
+    let responses = permissions
+        .allow_responses
+        .as_ref()
+        .map(|rule| Responses { max: rule.messages_max, expires: rule.expires });
+    Permit::new(rules(&permissions.publish), rules(&permissions.subscribe), responses)
 }
 
 fn read_mapping(mapping: &midge_config::Mapping) -> Result<Mapping, midge_broker::MappingError> {

@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 
 use crate::conn::Counters;
 use crate::mapping::Mapping;
+use crate::settings::AccountLimits;
 use crate::subs::{Sub, Subscriptions};
 
 /// Where connections are that nobody assigned an account.
@@ -22,6 +23,7 @@ pub struct Account {
     pub(crate) router: Router,
     pub(crate) subs: Subscriptions,
     pub(crate) mappings: Vec<Mapping>,
+    pub(crate) limits: AccountLimits,
     pub(crate) counters: Counters,
     pub(crate) connections: u32,
     pub(crate) slow_consumers: u64,
@@ -34,6 +36,7 @@ impl Account {
             router: Router::new(),
             subs: Subscriptions::default(),
             mappings: Vec::new(),
+            limits: AccountLimits::default(),
             counters: Counters::default(),
             connections: 0,
             slow_consumers: 0,

@@ -12,12 +12,13 @@ use midge_protocol::time::Instant;
 use smol_str::SmolStr;
 
 use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
-use crate::auth::Identity;
+use crate::auth::{Identity, Permit};
 use crate::closed::{CloseReason, ClosedConn};
 use crate::conn::{Conn, ConnId, Counters, Peer, Port};
 use crate::notice::{Level, Notice};
 use crate::outbox::Stage;
-use crate::settings::{AccountSettings, Settings};
+use crate::replies::Replies;
+use crate::settings::{AccountLimits, AccountSettings, Settings};
 use crate::subs::SubList;
 
 /// The time, twice: for measuring and for showing.
@@ -100,9 +101,11 @@ impl<P: Port> Broker<P> {
     }
 
     fn install(&mut self, settings: Settings) {
-        for AccountSettings { name, mappings, .. } in &settings.accounts {
+        for AccountSettings { name, mappings, limits } in &settings.accounts {
             let at = self.account_or_new(name);
-            self.accounts[usize::from(at.0)].mappings.clone_from(mappings);
+            let account = &mut self.accounts[usize::from(at.0)];
+            account.mappings.clone_from(mappings);
+            account.limits = *limits;
         }
         self.settings = settings;
     }
@@ -111,14 +114,19 @@ impl<P: Port> Broker<P> {
     pub fn reconfigure(&mut self, settings: Settings, now: Now) {
         for account in &mut self.accounts {
             account.mappings.clear();
+            account.limits = AccountLimits::default();
         }
         let old = self.settings.clone();
         self.install(settings);
         let ids: Vec<_> = self.ids().collect();
         for id in &ids {
-            let Some(conn) = self.conn(*id) else { continue };
-            if conn.connected && !self.settings.directory.still_admits(&old.directory, &conn.user) {
-                self.fail(*id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now);
+            let Some(conn) = self.conn(*id).filter(|conn| conn.connected) else { continue };
+            match self.settings.directory.readmit(&old.directory, &conn.user) {
+                Some(identity) => {
+                    self.assign(*id, &identity);
+                    self.recheck_subscriptions(*id);
+                }
+                None => self.fail(*id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now),
             }
         }
         if let Some(max) = self.settings.max_connections {
@@ -161,6 +169,11 @@ impl<P: Port> Broker<P> {
             async_info: false,
             greeted: false,
             connected: false,
+            max_payload: self.settings.max_payload,
+            max_subs: self.settings.max_subscriptions,
+            permit: None,
+            replies: None,
+            filtered_queues: Vec::new(),
             name: SmolStr::default(),
             lang: SmolStr::default(),
             version: SmolStr::default(),
@@ -412,14 +425,41 @@ impl<P: Port> Broker<P> {
         self.timers.push(Reverse(entry));
     }
 
-    /// Puts a connection into the account of its identity.
-    pub(crate) fn admit(&mut self, id: ConnId, identity: &Identity) {
+    /// Puts a connection into the account of its identity. False, and -ERR, if that account is full.
+    pub(crate) fn admit(&mut self, id: ConnId, identity: &Identity, now: Now) -> bool {
+        self.assign(id, identity);
+        let max_subs = self.settings.max_subscriptions;
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+            return false;
+        };
+        let account = &self.accounts[usize::from(conn.account.0)];
+        conn.max_subs = match account.limits.subscriptions {
+            Some(most) if max_subs == 0 => most,
+            Some(most) => most.min(max_subs),
+            None => max_subs,
+        };
+        if account.limits.connections.is_some_and(|most| account.connections > most) {
+            self.note(id, Level::Error, error::MAX_ACCOUNT_CONNECTIONS);
+            self.fail(id, error::MAX_ACCOUNT_CONNECTIONS, CloseReason::MaxAccountConnections, now);
+            return false;
+        }
+        true
+    }
+
+    fn assign(&mut self, id: ConnId, identity: &Identity) {
         let account = self.account_or_new(&identity.account);
+        let max_payload = self.settings.max_payload;
         let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         conn.user = identity.user.clone();
+        conn.permit.clone_from(&identity.permit);
+        let answers = identity.permit.as_deref().and_then(Permit::responses);
+        conn.replies =
+            answers.map(|rule| conn.replies.take().unwrap_or_else(|| Box::new(Replies::new(rule))));
         let old = std::mem::replace(&mut conn.account, account);
         self.accounts[usize::from(old.0)].connections -= 1;
-        self.accounts[usize::from(account.0)].connections += 1;
+        let account = &mut self.accounts[usize::from(account.0)];
+        account.connections += 1;
+        conn.max_payload = account.limits.payload.map_or(max_payload, |most| most.min(max_payload));
     }
 
     /// Tells everybody to go elsewhere and notes that INFO says so from now on.
@@ -468,7 +508,7 @@ impl<P: Port> Broker<P> {
             port: i64::from(server.port),
             headers: settings.headers,
             auth_required: directory.is_required() && directory.no_auth_user.is_none(),
-            max_payload: i64::from(settings.max_payload),
+            max_payload: i64::from(conn.max_payload),
             jetstream: server.jetstream,
             client_id: conn.cid,
             client_ip: conn.peer.host.as_str().into(),

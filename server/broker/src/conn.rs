@@ -1,14 +1,18 @@
 //! The broker's half of a connection.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use midge_protocol::time::Instant;
+use midge_router::SubId;
 use smol_str::SmolStr;
 
 use crate::account::AccountId;
+use crate::auth::Permit;
 use crate::closed::CloseReason;
 use crate::outbox::{Outbox, Stage};
+use crate::replies::Replies;
 use crate::subs::SubList;
 
 /// A connection's place in the broker. Used again after [`crate::Broker::detach`].
@@ -21,7 +25,7 @@ pub trait Port: Clone {
     fn outbox(&self) -> &Outbox;
 }
 
-impl Port for std::sync::Arc<Outbox> {
+impl Port for Arc<Outbox> {
     fn outbox(&self) -> &Outbox {
         self
     }
@@ -86,6 +90,16 @@ pub struct Conn<P> {
     /// The first PING was answered, so that INFO may come now.
     pub(crate) greeted: bool,
     pub(crate) connected: bool,
+
+    /// Bytes of one message at most.
+    pub(crate) max_payload: u32,
+    /// Subscriptions at most; 0: any number.
+    pub(crate) max_subs: u32,
+    pub(crate) permit: Option<Arc<Permit>>,
+    /// Reply subjects that may be answered on, for those who may only answer.
+    pub(crate) replies: Option<Box<Replies>>,
+    /// Queue groups of subscriptions whose messages are looked at one by one.
+    pub(crate) filtered_queues: Vec<(SubId, Box<[u8]>)>,
 
     pub(crate) name: SmolStr,
     pub(crate) lang: SmolStr,

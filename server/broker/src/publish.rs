@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use midge_protocol::emit::{self, Digits, Sink};
+use midge_protocol::error::Violation;
 use midge_protocol::op::{Message, Size};
 use midge_protocol::subject::Filter;
 use midge_router::SubId;
@@ -53,7 +54,40 @@ impl<P: Port> Broker<P> {
         let Ok(filter) = Filter::new(subject) else { return Subscribed::InvalidSubject };
         let Ok(sub) = router.insert(filter, queue) else { return Subscribed::Full };
         subs.insert(sub, id, sid, &mut conn.subs);
+        if conn.permit.as_ref().is_some_and(|permit| permit.must_filter(subject, queue)) {
+            subs.get_mut(sub).into_iter().for_each(|sub| sub.filtered = true);
+            conn.filtered_queues.extend(queue.map(|queue| (sub, queue.into())));
+        }
         Subscribed::Ok
+    }
+
+    /// Ends the subscriptions that a connection's new permissions don't allow, and names them.
+    pub(crate) fn recheck_subscriptions(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Account { router, subs, .. } = &mut self.accounts[usize::from(conn.account.0)];
+        let held: Vec<_> = subs.of(&conn.subs).map(crate::subs::Sub::id).collect();
+        conn.filtered_queues.clear();
+        let mut refused = Vec::new();
+        for sub in held {
+            let (mut subject, mut name) = (Vec::new(), Vec::new());
+            router.filter_of(sub, &mut subject);
+            let queue = router.queue_of(sub, &mut name).then_some(name);
+            let permit = conn.permit.as_deref();
+            if permit.is_none_or(|permit| permit.may_subscribe(&subject, queue.as_deref())) {
+                let filtered = permit.is_some_and(|permit| permit.must_filter(&subject, queue.as_deref()));
+                subs.get_mut(sub).into_iter().for_each(|sub| sub.filtered = filtered);
+                conn.filtered_queues.extend(queue.filter(|_| filtered).map(|queue| (sub, queue.into())));
+            } else {
+                router.remove(sub);
+                refused.extend(subs.remove(sub, &mut conn.subs).map(|sub| (subject, queue, sub)));
+            }
+        }
+        for (subject, queue, sub) in refused {
+            let queue = queue.as_deref();
+            let removed = Violation::Removed { subject: &subject, queue, sid: sub.sid() };
+            self.note(id, Level::Info, format_args!("Removed sub: {removed}"));
+            self.stage_err(id, removed);
+        }
     }
 
     /// Ends a subscription, or bounds it to `max` deliveries since it began. False if there is none.
@@ -68,6 +102,7 @@ impl<P: Port> Broker<P> {
             _ => {
                 router.remove(found);
                 subs.remove(found, &mut conn.subs);
+                conn.filtered_queues.retain(|(id, _)| *id != found);
             }
         }
         true
@@ -81,6 +116,28 @@ impl<P: Port> Broker<P> {
             router.remove(sub);
             subs.remove(sub, &mut conn.subs);
         }
+        conn.filtered_queues = Vec::new();
+    }
+
+    /// The subject that the account's mappings make of `subject`, written to `out`; `None`: it stays.
+    pub(crate) fn map_subject<'o>(
+        &mut self,
+        from: ConnId,
+        subject: &[u8],
+        out: &'o mut Vec<u8>,
+    ) -> Option<&'o [u8]> {
+        let account = self.conn(from)?.account;
+        let mappings = &self.accounts[usize::from(account.0)].mappings;
+        // The first mapping whose source matches decides.
+        let mapping = mappings.iter().find(|mapping| mapping.covers(subject))?;
+        let random = &mut self.random;
+        match mapping.apply(subject, &mut |bound| random.below(bound), out) {
+            Outcome::Unchanged => return None,
+            Outcome::Mapped => {}
+            // No subject, so nobody gets it; a requester is still told that.
+            Outcome::Dropped => out.clear(),
+        }
+        Some(out)
     }
 
     /// Brings `message` to whom its subject reaches. Permissions were checked.
@@ -90,20 +147,7 @@ impl<P: Port> Broker<P> {
         };
         let (account_id, wants_503) = (publisher.account, publisher.no_responders);
         let account = &mut self.accounts[usize::from(account_id.0)];
-        let mut mapped = Vec::new();
-        let mut message = *message;
         let random = &mut self.random;
-        if !account.mappings.is_empty() {
-            match map(&account.mappings, message.subject, |bound| random.below(bound), &mut mapped) {
-                Outcome::Unchanged => {}
-                Outcome::Mapped => message.subject = &mapped,
-                // No subject, so nobody gets it; a requester is still told that.
-                Outcome::Dropped => {
-                    mapped.clear();
-                    message.subject = &mapped;
-                }
-            }
-        }
         let Account { router, subs, .. } = account;
         let matches = router.matches(message.subject);
         let mut fanout = Fanout {
@@ -113,7 +157,7 @@ impl<P: Port> Broker<P> {
             ended: Vec::new(),
             slow: Vec::new(),
             from,
-            message,
+            message: *message,
             shared: None,
             bare_size: None,
             now,
@@ -144,7 +188,7 @@ impl<P: Port> Broker<P> {
             self.bury(id, now);
         }
         if !delivered && wants_503 && message.reply.is_some() {
-            self.no_responders(from, &message);
+            self.no_responders(from, message);
         }
         cost
     }
@@ -156,6 +200,7 @@ impl<P: Port> Broker<P> {
         let Some(conn) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_deref_mut) else { return };
         router.remove(sub);
         subs.remove(sub, &mut conn.subs);
+        conn.filtered_queues.retain(|(id, _)| *id != sub);
     }
 
     /// Tells a requester that nobody heard it: a 503 to its own subscription on the reply subject.
@@ -178,19 +223,6 @@ impl<P: Port> Broker<P> {
             out.put(&block);
         });
     }
-}
-
-/// The first mapping whose source matches decides.
-fn map(
-    mappings: &[crate::mapping::Mapping],
-    subject: &[u8],
-    mut random: impl FnMut(u32) -> u32,
-    out: &mut Vec<u8>,
-) -> Outcome {
-    mappings
-        .iter()
-        .find(|mapping| mapping.covers(subject))
-        .map_or(Outcome::Unchanged, |mapping| mapping.apply(subject, &mut random, out))
 }
 
 /// One message on its way to many.
@@ -229,6 +261,9 @@ impl<P: Port> Fanout<'_, P> {
         if self.drop_above.is_some_and(|above| conn.queued > above && conn.pending() > above) {
             return false;
         }
+        if sub.filtered && !may_receive(conn, id, self.message.subject) {
+            return false;
+        }
         sub.delivered += 1;
         if sub.max > 0 && sub.delivered >= u64::from(sub.max) {
             if sub.delivered > u64::from(sub.max) {
@@ -256,6 +291,11 @@ impl<P: Port> Fanout<'_, P> {
             let whole = self.shared.get_or_insert_with(|| Bytes::copy_from_slice(message.body));
             conn.stage.share(whole.slice(whole.len() - body.len()..));
         }
+        if let (Some(replies), Some(reply), Some(permit)) = (&mut conn.replies, message.reply, &conn.permit)
+            && !permit.may_publish(reply)
+        {
+            replies.note(reply, self.now.mono);
+        }
         let bytes = size.value as usize;
         conn.counters.out_msgs += 1;
         conn.counters.out_bytes += bytes as u64;
@@ -278,11 +318,20 @@ impl<P: Port> Fanout<'_, P> {
     }
 }
 
+/// Whether a connection may have a message for a subscription of which a part is denied.
+#[cold]
+fn may_receive<P>(conn: &Conn<P>, id: SubId, subject: &[u8]) -> bool {
+    let queue = conn.filtered_queues.iter().find(|(sub, _)| *sub == id).map(|(_, queue)| &**queue);
+    conn.permit.as_ref().is_none_or(|permit| permit.may_receive(subject, queue))
+}
+
 /// Subjects that only servers may publish to, or ask for answers on (reference 3.1).
 pub(crate) mod reserved {
     /// A subject that clients may not publish to.
     pub(crate) fn subject(subject: &[u8], is_system: bool) -> bool {
-        longer_than_prefix(subject, b"_GR_.") || (subject.starts_with(b"$NRG.") && !is_system)
+        longer_than_prefix(subject, b"_GR_.")
+            || longer_than_prefix(subject, b"$GR.")
+            || (subject.starts_with(b"$NRG.") && !is_system)
     }
 
     /// A reply subject that clients may not give.
@@ -290,6 +339,7 @@ pub(crate) mod reserved {
         longer_than_prefix(reply, b"_R_.")
             || longer_than_prefix(reply, b"$JS.ACK.")
             || longer_than_prefix(reply, b"_GR_.")
+            || longer_than_prefix(reply, b"$GR.")
     }
 
     /// The queue group that only servers are in.

@@ -114,4 +114,17 @@ pub struct AccountSettings {
     pub name: smol_str::SmolStr,
     /// Subject mappings, in order.
     pub mappings: Vec<crate::mapping::Mapping>,
+    /// What its connections may have at most.
+    pub limits: AccountLimits,
+}
+
+/// Ceilings of an account; `None`: the server's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountLimits {
+    /// Connections at one time.
+    pub connections: Option<u32>,
+    /// Subscriptions of one connection.
+    pub subscriptions: Option<u32>,
+    /// Bytes of one message.
+    pub payload: Option<u32>,
 }

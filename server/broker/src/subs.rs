@@ -28,6 +28,8 @@ pub struct Sub {
     pub(crate) delivered: u64,
     /// Deliveries after which it ends; 0: none.
     pub(crate) max: u32,
+    /// Part of what it asks for is denied to its connection.
+    pub(crate) filtered: bool,
 }
 
 impl Sub {
@@ -118,8 +120,16 @@ impl Subscriptions {
             chunk.records = (0..CHUNK).map(|_| None).collect();
         }
         let place = u32::try_from(at).expect("a router's ids are 32 bits wide");
-        chunk.records[at % CHUNK] =
-            Some(Sub { conn, sid: sid.into(), next: list.head, previous: NONE, id, delivered: 0, max: 0 });
+        chunk.records[at % CHUNK] = Some(Sub {
+            conn,
+            sid: sid.into(),
+            next: list.head,
+            previous: NONE,
+            id,
+            delivered: 0,
+            max: 0,
+            filtered: false,
+        });
         chunk.live += 1;
         if let Some(next) = self.place_mut(list.head) {
             next.previous = place;

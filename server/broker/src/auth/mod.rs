@@ -3,9 +3,14 @@
 //! [`Directory::check`] turns what CONNECT carried into a verdict. It is a pure function of the configuration;
 //! hashing passwords is slow on purpose, so that is left to the driver ([`Verdict::Hash`]).
 
+mod permit;
+
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use smol_str::SmolStr;
+
+pub use permit::{Permit, Responses, Rules};
 
 /// What a password or token is compared with.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,6 +51,16 @@ pub struct User {
     pub secret: Secret,
     /// The account that the user is in.
     pub account: SmolStr,
+    /// What the user may do; `None`: everything.
+    pub permit: Option<Arc<Permit>>,
+    /// The user may come as an ordinary client, not only in other ways.
+    pub standard: bool,
+}
+
+impl User {
+    fn identity(&self, name: &SmolStr) -> Identity {
+        Identity { user: name.clone(), account: self.account.clone(), permit: self.permit.clone() }
+    }
 }
 
 /// What CONNECT carried. Empty: not given.
@@ -68,6 +83,8 @@ pub struct Identity {
     pub user: SmolStr,
     /// The account that the connection belongs to.
     pub account: SmolStr,
+    /// What it may do; `None`: everything.
+    pub permit: Option<Arc<Permit>>,
 }
 
 /// What a check found.
@@ -113,11 +130,15 @@ impl Directory {
             return Verdict::Granted(Identity {
                 user: SmolStr::default(),
                 account: self.default_account.clone(),
+                permit: None,
             });
         }
         if let Some(secret) = &self.token {
-            let identity =
-                Identity { user: SmolStr::new_static("[REDACTED]"), account: self.default_account.clone() };
+            let identity = Identity {
+                user: SmolStr::new_static("[REDACTED]"),
+                account: self.default_account.clone(),
+                permit: None,
+            };
             return compare(secret, &credentials.token, identity);
         }
         let Credentials { user, pass, token, other } = credentials;
@@ -125,11 +146,8 @@ impl Directory {
         match (&self.no_auth_user, anonymous) {
             (Some(_), true) => self.anonymous().map_or(Verdict::Denied, Verdict::Granted),
             _ => match self.users.get_key_value(user.as_str()) {
-                Some((name, entry)) => {
-                    let identity = Identity { user: name.clone(), account: entry.account.clone() };
-                    compare(&entry.secret, pass, identity)
-                }
-                None => Verdict::Denied,
+                Some((name, entry)) if entry.standard => compare(&entry.secret, pass, entry.identity(name)),
+                _ => Verdict::Denied,
             },
         }
     }
@@ -137,16 +155,25 @@ impl Directory {
     /// Who a connection is that sends no CONNECT, if that is allowed.
     pub fn anonymous(&self) -> Option<Identity> {
         let name = self.no_auth_user.as_ref()?;
-        let entry = self.users.get(name)?;
-        Some(Identity { user: name.clone(), account: entry.account.clone() })
+        self.users.get(name).filter(|entry| entry.standard).map(|entry| entry.identity(name))
     }
 
-    /// True if somebody who came in as `user` under `old` would still come in the same way.
-    pub(crate) fn still_admits(&self, old: &Self, user: &str) -> bool {
-        if old.is_required() != self.is_required() {
-            return !self.is_required();
+    /// Who somebody is now that came in as `user` under `old`; `None` if they wouldn't come in the same way.
+    pub(crate) fn readmit(&self, old: &Self, user: &str) -> Option<Identity> {
+        if !self.is_required() {
+            let account = self.default_account.clone();
+            return Some(Identity { user: SmolStr::default(), account, permit: None });
         }
-        self.token == old.token && self.users.get(user) == old.users.get(user)
+        match (self.users.get_key_value(user), old.users.get(user)) {
+            (Some((name, new)), Some(old)) => {
+                let same = new.secret == old.secret && new.account == old.account && new.standard;
+                same.then(|| new.identity(name))
+            }
+            (None, None) if self.token.is_some() && self.token == old.token => {
+                Some(Identity { user: user.into(), account: self.default_account.clone(), permit: None })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -180,7 +207,12 @@ mod tests {
 
     #[test]
     fn users_and_anonymous() {
-        let entry = |pass: &str, account: &str| User { secret: Secret::new(pass), account: account.into() };
+        let entry = |pass: &str, account: &str| User {
+            secret: Secret::new(pass),
+            account: account.into(),
+            permit: None,
+            standard: true,
+        };
         let mut directory = Directory {
             users: [("a".into(), entry("1", "A")), ("b".into(), entry("$2a$04$xyz", "B"))].into(),
             ..Directory::default()

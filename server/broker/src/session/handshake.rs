@@ -6,7 +6,7 @@ use midge_protocol::json::Text;
 use smol_str::SmolStr;
 
 use super::{Phase, Session, Verify};
-use crate::auth::{Credentials, Identity, Verdict};
+use crate::auth::{Identity, Verdict};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::Port;
@@ -48,17 +48,24 @@ impl Session {
         let protocol = connect.protocol.unwrap_or_else(|| i64::from(conn.async_info));
         conn.async_info = protocol >= 1;
 
-        let text = |text: Option<Text<'_>>| text.map(|t| t.chars().collect()).unwrap_or_default();
         let given = |text: Option<Text<'_>>| text.is_some_and(|t| !t.is_empty());
-        let credentials = Credentials {
-            user: text(connect.user),
-            pass: text(connect.pass),
-            token: text(connect.auth_token),
-            other: given(connect.nkey),
-        };
+        let mut credentials = self.credentials.take().map(|kept| *kept).unwrap_or_default();
+        for (slot, given) in [
+            (&mut credentials.user, connect.user),
+            (&mut credentials.pass, connect.pass),
+            (&mut credentials.token, connect.auth_token),
+        ] {
+            if let Some(given) = given {
+                *slot = given.chars().collect();
+            }
+        }
+        credentials.other |= given(connect.nkey);
         let wants_account = given(connect.account) || connect.new_account == Some(true);
         let wish = Wish { protocol, refused: wants_account };
-        match broker.settings().directory.check(&credentials) {
+        let directory = &broker.settings().directory;
+        let verdict = directory.check(&credentials);
+        self.credentials = directory.is_required().then(|| Box::new(credentials.clone()));
+        match verdict {
             Verdict::Granted(identity) => self.enter(broker, &identity, wish, now),
             Verdict::Denied => self.refuse(broker, &credentials.user, now),
             Verdict::Hash { hash, secret, identity } => {
@@ -83,7 +90,9 @@ impl Session {
         if wish.refused {
             return self.refuse(broker, &identity.user, now);
         }
-        broker.admit(self.id, identity);
+        if !broker.admit(self.id, identity, now) {
+            return;
+        }
         self.phase = Phase::Ready;
         let Some(conn) = broker.conn(self.id) else { return };
         if !matches!(wish.protocol, 0 | 1) {
@@ -111,9 +120,8 @@ impl Session {
         match broker.settings().directory.anonymous() {
             Some(identity) => {
                 broker.connected(self.id, now);
-                broker.admit(self.id, &identity);
                 self.phase = Phase::Ready;
-                true
+                broker.admit(self.id, &identity, now)
             }
             None => {
                 self.refuse(broker, "", now);

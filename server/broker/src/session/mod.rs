@@ -22,7 +22,7 @@ use midge_protocol::limits::Limits;
 use midge_protocol::op::ClientOp;
 use midge_protocol::parse::{Step, client_op};
 
-use crate::auth::Identity;
+use crate::auth::{Credentials, Identity};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port};
@@ -40,6 +40,8 @@ pub struct Session {
     pedantic: bool,
     /// Kept while the driver verifies a password.
     wish: Option<handshake::Wish>,
+    /// What was given so far, where it matters: a later CONNECT need not say it again.
+    credentials: Option<Box<Credentials>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ impl Session {
     pub fn new<P: Port>(broker: &Broker<P>, id: ConnId) -> Self {
         let waits = broker.settings().directory.is_required();
         let phase = if waits { Phase::Waiting } else { Phase::Ready };
-        Self { id, phase, verbose: true, pedantic: true, wish: None }
+        Self { id, phase, verbose: true, pedantic: true, wish: None, credentials: None }
     }
 
     /// The connection that it belongs to.
@@ -119,13 +121,10 @@ impl Session {
             if spent.deliveries >= TURN_DELIVERIES || spent.bytes >= TURN_BYTES {
                 break Next::Yield;
             }
-            let headers = broker.conn(self.id).is_some_and(|conn| conn.headers);
+            let (headers, max_payload) =
+                broker.conn(self.id).map_or((false, 0), |conn| (conn.headers, conn.max_payload));
             let settings = broker.settings();
-            let limits = Limits {
-                max_control_line: settings.max_control_line,
-                max_payload: settings.max_payload,
-                headers: headers && settings.headers,
-            };
+            let limits = Limits { max_control_line: settings.max_control_line, max_payload, headers };
             match client_op(rest, &limits) {
                 Step::Need(total) => break Next::Read(total),
                 Step::Bad(rule) => {
@@ -180,8 +179,8 @@ impl Session {
                 broker.note(self.id, Level::Error, format_args!("Client Error {text}"));
                 broker.close(self.id, CloseReason::ParseError, now);
             }
-            // Words of a server's: nothing to do, as nats-server has it.
-            ClientOp::Info(_) | ClientOp::Ok => {}
+            ClientOp::Info(argument) => self.info(broker, argument, now),
+            ClientOp::Ok => {}
         }
         None
     }

@@ -2,13 +2,14 @@
 
 use midge_protocol::emit::{self, Sink};
 use midge_protocol::error::{self, Rule, Violation};
+use midge_protocol::json;
 use midge_protocol::op::{Message, Sub};
 use midge_protocol::subject::{Subject, tokens};
 
 use super::Session;
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
-use crate::conn::Port;
+use crate::conn::{Conn, ConnId, Port};
 use crate::notice::Level;
 use crate::publish::{Cost, Subscribed, reserved};
 
@@ -18,10 +19,19 @@ impl Session {
             // Said, and done all the same: so does nats-server.
             broker.stage_err(self.id, error::INVALID_PUBLISH_SUBJECT);
         }
+        let mut mapped = Vec::new();
+        let mut message = *message;
+        if let Some(subject) = broker.map_subject(self.id, message.subject, &mut mapped) {
+            message.subject = subject;
+        }
         let is_system = broker
             .conn(self.id)
             .is_some_and(|conn| broker.account(conn.account()).name() == broker.settings().system_account);
         if reserved::subject(message.subject, is_system) {
+            self.violation(broker, Violation::Publish(message.subject));
+            return Cost::default();
+        }
+        if !may_publish(broker, self.id, message.subject, now) {
             self.violation(broker, Violation::Publish(message.subject));
             return Cost::default();
         }
@@ -30,12 +40,14 @@ impl Session {
             return Cost::default();
         }
         self.ok(broker);
-        broker.publish(self.id, message, now)
+        broker.publish(self.id, &message, now)
     }
 
     pub(super) fn subscribe<P: Port>(&self, broker: &mut Broker<P>, sub: Sub<'_>) {
         let Sub { subject, queue, sid } = sub;
-        if queue == Some(reserved::QUEUE) {
+        let permit = broker.conn(self.id).and_then(|conn| conn.permit.as_deref());
+        let allowed = permit.is_none_or(|permit| permit.may_subscribe(subject, queue));
+        if !allowed || queue == Some(reserved::QUEUE) {
             return self.violation(broker, Violation::Subscribe { subject, queue });
         }
         let settings = broker.settings();
@@ -43,8 +55,8 @@ impl Session {
         if tokens_max > 0 && tokens(subject).count() > tokens_max {
             return self.violation(broker, Violation::TooManyTokens(subject));
         }
-        let most = settings.max_subscriptions;
-        if most > 0 && broker.conn(self.id).is_some_and(|conn| conn.subscriptions() >= most) {
+        let full = |conn: &Conn<P>| conn.max_subs > 0 && conn.subscriptions() >= conn.max_subs;
+        if broker.conn(self.id).is_some_and(full) {
             broker.note(self.id, Level::Error, error::MAX_SUBSCRIPTIONS);
             return broker.stage_err(self.id, error::MAX_SUBSCRIPTIONS);
         }
@@ -55,6 +67,13 @@ impl Session {
                 broker.note(self.id, Level::Error, "no room for more subscriptions");
                 broker.stage_err(self.id, error::MAX_SUBSCRIPTIONS);
             }
+        }
+    }
+
+    /// INFO from a client means nothing to a server, but it must be JSON.
+    pub(super) fn info<P: Port>(&self, broker: &mut Broker<P>, argument: &[u8], now: Now) {
+        if json::object(argument, |_, _| Ok(())).is_err() {
+            broker.close(self.id, CloseReason::ProtocolViolation, now);
         }
     }
 
@@ -87,5 +106,15 @@ impl Session {
     fn violation<P: Port>(&self, broker: &mut Broker<P>, violation: Violation<'_>) {
         broker.note(self.id, Level::Error, violation);
         broker.stage_err(self.id, violation);
+    }
+}
+
+/// Whether a connection's permissions let it publish on `subject`; an answer to a request counts as one.
+fn may_publish<P: Port>(broker: &mut Broker<P>, id: ConnId, subject: &[u8], now: Now) -> bool {
+    let Some(conn) = broker.conn_mut(id) else { return false };
+    match &conn.permit {
+        None => true,
+        Some(permit) if permit.may_publish(subject) => true,
+        Some(_) => conn.replies.as_mut().is_some_and(|replies| replies.allow(subject, now.mono)),
     }
 }
