@@ -177,6 +177,7 @@ fn broken_rules_end_it() {
         (format!("{ready}MSG {} 1 x\r\n", "a".repeat(100)), Rule::Arguments),
         (format!("{ready}MSG {} 1\r\n", "a".repeat(100)), Rule::Arguments),
         (format!("{ready}HMSG a 1 r 3 99999999999\r\n"), Rule::Arguments),
+        (format!("{ready}HMSG a 1 r 201 200\r\n"), Rule::Arguments),
         (format!("INFO {{{}}}}}\r\n", " ".repeat(300)), Rule::Arguments),
         (format!("+OK{}\r\n", " ".repeat(300)), Rule::UnknownOperation),
     ] {
