@@ -1,0 +1,424 @@
+//! The monitoring port, beside the reference: the same clients, the same questions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
+
+use midge_tests::daemon::{Daemon, PATIENCE};
+use midge_tests::target::Target;
+use serde_json::Value;
+
+/// A server that is watched, with a few clients.
+struct Scene {
+    name: &'static str,
+    monitor: SocketAddr,
+    clients: BTreeMap<&'static str, TcpStream>,
+    daemon: Daemon,
+}
+
+const CONFIG: &str = r#"
+    server_name: attic
+    server_tags: [edge]
+    server_metadata: {site: roof}
+    max_subscriptions: 100
+    accounts {
+        A { users: [{user: ann, password: a}] }
+        B { users: [{user: bea, password: b}] }
+    }
+"#;
+
+impl Scene {
+    fn start(target: &Target, config: &str) -> Self {
+        let Target::Process(program) = target;
+        let flags = ["-m".to_owned(), "-1".to_owned()];
+        let daemon =
+            Daemon::start(program.clone(), Some(config), &flags).unwrap_or_else(|why| panic!("{why}"));
+        let line = daemon.stderr().find(0, PATIENCE, |line| line.contains("Starting http monitor on"));
+        let line = line.expect("a monitor");
+        let (_, monitor) = line.rsplit_once(' ').expect("an address");
+        let monitor = monitor.parse().expect("an address");
+        Self { name: target.name(), monitor, clients: BTreeMap::new(), daemon }
+    }
+
+    /// Two clients of A and one of B, each with subscriptions and some traffic; and one that has left.
+    fn peopled(target: &Target) -> Self {
+        let mut scene = Self::start(target, CONFIG);
+        let publish = "PUB a.b 2\r\nhi\r\n";
+        scene.client("one", "ann", &format!("SUB a.b 1\r\nSUB a.> workers 2\r\nUNSUB 1 9\r\n{publish}"));
+        scene.client("two", "ann", &format!("SUB c.* 1\r\n{publish}{publish}"));
+        scene.client("three", "bea", "SUB x.y 1\r\nSUB x.z 2\r\nSUB x.> 3\r\n");
+        scene.client("gone", "bea", "SUB x.y 1\r\n");
+        scene.clients.remove("gone");
+        let deadline = Instant::now() + PATIENCE;
+        while scene.json("/connz?state=closed")["num_connections"] != 1 {
+            assert!(Instant::now() < deadline, "the one that left is not among the closed");
+        }
+        scene
+    }
+
+    /// Connects and returns when the server has done as told.
+    fn client(&mut self, name: &'static str, user: &str, then: &str) {
+        let mut stream = TcpStream::connect(self.daemon.address()).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let pass = &user[..1];
+        let connect = format!(
+            r#"{{"verbose":false,"lang":"test","version":"1.2","name":"{name}","user":"{user}","pass":"{pass}"}}"#
+        );
+        write!(stream, "CONNECT {connect}\r\nPING\r\n{then}PING\r\n").expect("to be heard");
+        let mut seen = Vec::new();
+        while seen.windows(6).filter(|bytes| bytes == b"PONG\r\n").count() < 2 {
+            let mut chunk = [0; 4096];
+            let size = stream.read(&mut chunk).expect("a PONG");
+            assert!(size > 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&chunk[..size]);
+        }
+        self.clients.insert(name, stream);
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.0\r\n\r\n"))
+    }
+
+    fn ask(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.monitor).expect("a monitor");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.write_all(request.as_bytes()).expect("to be heard");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let answer = String::from_utf8(answer).expect("text");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let Answer { status, head, body } = self.get(path);
+        assert_eq!(status, 200, "{}: {path}: {body}", self.name);
+        assert!(head.contains("Content-Type: application/json"), "{head}");
+        serde_json::from_str(&body).unwrap_or_else(|err| panic!("{}: {path}: {err}: {body}", self.name))
+    }
+
+    /// The names of the connections that are listed, in order.
+    fn names(&self, path: &str) -> Vec<String> {
+        let connz = self.json(path);
+        let rows = connz["connections"].as_array().expect("a list");
+        assert_eq!(connz["num_connections"], rows.len());
+        rows.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// Our server, and the reference where there is one.
+fn targets() -> Vec<Target> {
+    let ours = Target::ours().unwrap_or_else(|why| panic!("{why}"));
+    std::iter::once(ours).chain(reference()).collect()
+}
+
+fn reference() -> Option<Target> {
+    Target::reference().map_err(|why| println!("reference: SKIPPED, {why}")).ok()
+}
+
+/// Every member with its type, lists as if they had one element.
+fn shape(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(items) => {
+            items.iter().for_each(|item| shape(item, &format!("{at}[]"), found));
+            "list"
+        }
+        Value::Object(members) => {
+            members.iter().for_each(|(name, member)| shape(member, &format!("{at}.{name}"), found));
+            "object"
+        }
+    };
+    found.insert(format!("{at}: {kind}"));
+}
+
+/// The names of all members, each where it comes first.
+fn order(json: &str) -> Vec<&str> {
+    let mut seen = BTreeSet::new();
+    let names = json
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split_once("\": ").map(|(name, _)| name));
+    names.filter(|name| seen.insert(*name)).collect()
+}
+
+/// Members that tell of the reference's own build and of parts that only it has.
+const NOT_OURS: [&str; 2] = [".git_commit", ".feature_flags"];
+
+#[test]
+fn every_member_of_the_reference_is_there_in_its_place() {
+    let Some(reference) = reference() else { return };
+    let theirs = Scene::peopled(&reference);
+    let ours = Scene::peopled(&Target::ours().unwrap_or_else(|why| panic!("{why}")));
+    for path in [
+        "/varz",
+        "/connz?auth=1&subs=1",
+        "/connz?subs=detail",
+        "/connz?state=closed&auth=true",
+        "/subsz",
+        "/subsz?subs=1&test=a.b",
+        "/healthz",
+    ] {
+        let members = |scene: &Scene| {
+            let mut found = BTreeSet::new();
+            shape(&scene.json(path), "", &mut found);
+            found.retain(|member| !NOT_OURS.iter().any(|name| member.starts_with(name)));
+            found
+        };
+        let (theirs, ours) = (members(&theirs), members(&ours));
+        let missing: Vec<_> = theirs.difference(&ours).collect();
+        assert!(missing.is_empty(), "{path} lacks {missing:?}");
+        let extra: Vec<_> = ours.difference(&theirs).collect();
+        assert!(extra.iter().all(|member| *member == ".midge: string"), "{path} has in addition {extra:?}");
+    }
+    for path in ["/connz?auth=1&subs=1&limit=1", "/connz?state=closed&auth=1", "/subsz"] {
+        assert_eq!(order(&ours.get(path).body), order(&theirs.get(path).body), "{path}");
+    }
+}
+
+#[test]
+fn connections_are_sorted_and_paged() {
+    for target in targets() {
+        let scene = Scene::peopled(&target);
+        for (path, names) in [
+            ("/connz", &["one", "two", "three"][..]),
+            ("/connz?sort=start&limit=2", &["one", "two"]),
+            ("/connz?sort=cid&limit=2&offset=2", &["three"]),
+            ("/connz?offset=9", &[]),
+            ("/connz?limit=-1&offset=-1", &["one", "two", "three"]),
+            ("/connz?sort=subs", &["three", "one", "two"]),
+            ("/connz?sort=msgs_from&limit=2", &["two", "one"]),
+            ("/connz?sort=bytes_to&limit=1", &["one"]),
+            ("/connz?sort=uptime", &["three", "two", "one"]),
+            ("/connz?state=closed", &["gone"]),
+            ("/connz?state=closed&sort=stop", &["gone"]),
+            ("/connz?state=ANY", &["one", "two", "three", "gone"]),
+            ("/connz?acc=A", &["one", "two"]),
+            ("/connz?acc=B&state=all", &["three", "gone"]),
+            ("/connz?acc=C", &[]),
+            ("/connz?user=bea", &["three"]),
+            ("/connz?mqtt_client=x", &[]),
+            ("/connz?callback=f", &["one", "two", "three"]),
+        ] {
+            // For an account that doesn't exist the reference has no list at all.
+            if target.name() == "reference" && path == "/connz?acc=C" {
+                continue;
+            }
+            assert_eq!(scene.names(path), names, "{}: {path}", scene.name);
+        }
+        let second = &scene.json("/connz?offset=1&limit=1");
+        let cid = &second["connections"][0]["cid"];
+        assert_eq!(
+            (&second["total"], &second["offset"], &second["limit"]),
+            (&3.into(), &1.into(), &1.into())
+        );
+        assert_eq!(scene.names(&format!("/connz?cid={cid}")), ["two"]);
+        assert_eq!(scene.json("/connz")["limit"], 1024);
+    }
+}
+
+#[test]
+fn connections_tell_who_they_are_and_what_they_want() {
+    for target in targets() {
+        let scene = Scene::peopled(&target);
+        let connz = scene.json("/connz?auth=1&subs=1&limit=1");
+        let one = &connz["connections"][0];
+        assert_eq!((&one["kind"], &one["type"]), (&"Client".into(), &"nats".into()));
+        assert_eq!(
+            (&one["ip"], &one["lang"], &one["version"]),
+            (&"127.0.0.1".into(), &"test".into(), &"1.2".into())
+        );
+        assert_eq!(one["port"], scene.clients["one"].local_addr().expect("an address").port());
+        assert_eq!((&one["authorized_user"], &one["account"]), (&"ann".into(), &"A".into()));
+        // Its own message, and those of the other one, each once for either subscription.
+        let figures = ["subscriptions", "in_msgs", "in_bytes", "out_msgs", "out_bytes"];
+        assert_eq!(figures.map(|name| one[name].as_i64()), [2, 1, 2, 6, 12].map(Some));
+        let mut subjects: Vec<_> = one["subscriptions_list"].as_array().expect("a list").iter().collect();
+        subjects.sort_by_key(|subject| subject.to_string());
+        assert_eq!(subjects, ["a.>", "a.b"]);
+
+        let connz = scene.json("/connz?subs=Detail&limit=1");
+        let one = &connz["connections"][0];
+        assert_eq!(one["authorized_user"], Value::Null);
+        let details = one["subscriptions_list_detail"].as_array().expect("a list");
+        let detail = |sid: &str| details.iter().find(|detail| detail["sid"] == sid).expect("a subscription");
+        assert_eq!(
+            *detail("1"),
+            serde_json::json!({"subject": "a.b", "sid": "1", "msgs": 3, "max": 9, "cid": one["cid"]})
+        );
+        assert_eq!(
+            *detail("2"),
+            serde_json::json!({"subject": "a.>", "qgroup": "workers", "sid": "2", "msgs": 3, "cid": one["cid"]})
+        );
+
+        let gone = &scene.json("/connz?state=closed&auth=1")["connections"][0];
+        assert_eq!((&gone["authorized_user"], &gone["account"]), (&"bea".into(), &"B".into()));
+        assert_eq!(gone["subscriptions"], 1);
+        assert!(gone["stop"].is_string() && gone["reason"].is_string(), "{gone}");
+    }
+}
+
+#[test]
+fn subscriptions_are_listed() {
+    for target in targets() {
+        let scene = Scene::peopled(&target);
+        let subsz = scene.json("/subsz?subs=1&test=x.z");
+        let rows = subsz["subscriptions_list"].as_array().expect("a list");
+        let mut subjects: Vec<_> =
+            rows.iter().map(|row| row["subject"].as_str().unwrap_or_default()).collect();
+        subjects.sort_unstable();
+        assert_eq!((subjects, &subsz["total"]), (vec!["x.>", "x.z"], &2.into()), "{}", scene.name);
+        assert!(rows.iter().all(|row| row["account"] == "B" && row["account_tag"] == "B"));
+
+        let second = scene.json("/subscriptionsz?subs=1&test=x.z&limit=1&offset=1");
+        assert_eq!(second["subscriptions_list"].as_array().map(Vec::len), Some(1));
+        assert_eq!((&second["total"], &second["limit"]), (&2.into(), &1.into()));
+        let none = scene.json("/subsz?subs=1&test=x.z&acc=A");
+        assert_eq!((&none["total"], &none["num_subscriptions"] == &0), (&0.into(), false));
+        assert_eq!(scene.json("/subsz?acc=nobody")["num_subscriptions"], 0);
+        assert_eq!(scene.json("/subsz")["subscriptions_list"], Value::Null);
+    }
+}
+
+#[test]
+fn the_server_counts() {
+    for target in targets() {
+        let scene = Scene::peopled(&target);
+        scene.get("/connz?sort=subs");
+        scene.get("/nowhere");
+        scene.get("/subscriptionsz");
+        let varz = scene.json("/varz");
+        assert_eq!((&varz["server_name"], &varz["version"]), (&"attic".into(), &"2.15.1".into()));
+        assert_eq!(
+            (&varz["tags"], &varz["metadata"]),
+            (&serde_json::json!(["edge"]), &serde_json::json!({"site": "roof"}))
+        );
+        assert_eq!(varz["max_subscriptions"], 100);
+        let figures = ["connections", "total_connections", "in_msgs", "in_bytes", "out_msgs", "out_bytes"];
+        assert_eq!(figures.map(|name| varz[name].as_i64()), [3, 4, 3, 6, 6, 12].map(Some), "{}", scene.name);
+        assert_eq!((&varz["auth_required"], &varz["system_account"]), (&true.into(), &"$SYS".into()));
+        assert!(varz["mem"].as_u64() > Some(100_000) && varz["cores"].as_u64() > Some(0), "{varz}");
+        assert!(varz["config_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")));
+        let pages: Vec<_> = varz["http_req_stats"].as_object().expect("counts").keys().collect();
+        assert_eq!(pages, ["/connz", "/subsz", "/varz"], "{}", scene.name);
+        assert_eq!(varz["http_req_stats"]["/varz"], 1);
+    }
+}
+
+#[test]
+fn questions_that_make_no_sense() {
+    for target in targets() {
+        let scene = Scene::start(&target, "");
+        for (path, text) in [
+            (
+                "/connz?auth=maybe",
+                r#"Error decoding boolean for 'auth': strconv.ParseBool: parsing "maybe": invalid syntax"#,
+            ),
+            (
+                "/connz?subs=2",
+                r#"Error decoding boolean for 'subs': strconv.ParseBool: parsing "2": invalid syntax"#,
+            ),
+            (
+                "/connz?offset=x",
+                r#"Error decoding int for 'offset': strconv.Atoi: parsing "x": invalid syntax"#,
+            ),
+            (
+                "/connz?limit=9999999999999999999",
+                r#"Error decoding int for 'limit': strconv.Atoi: parsing "9999999999999999999": value out of range"#,
+            ),
+            (
+                "/connz?cid=-1",
+                r#"Error decoding uint64 for 'cid': strconv.ParseUint: parsing "-1": invalid syntax"#,
+            ),
+            ("/connz?state=ajar", "Error decoding state for ajar"),
+            ("/connz?sort=beauty", "invalid sorting option: beauty"),
+            ("/connz?sort=stop", "sort by stop only valid on closed connections"),
+            ("/connz?sort=reason&state=all", "sort by reason only valid on closed connections"),
+            (
+                "/subsz?subs=x",
+                r#"Error decoding boolean for 'subs': strconv.ParseBool: parsing "x": invalid syntax"#,
+            ),
+            ("/subsz?test=a.*", "invalid test subject, must be valid publish subject: a.*"),
+            (
+                "/healthz?js-enabled-only=x",
+                r#"Error decoding boolean for 'js-enabled-only': strconv.ParseBool: parsing "x": invalid syntax"#,
+            ),
+            (
+                "/healthz?stream=S",
+                r#"{"status":"error","error":"\"account\" must not be empty when checking stream health"}"#,
+            ),
+            (
+                "/healthz?consumer=C&details=1",
+                r#"{"status":"error","errors":[{"type":"BAD_REQUEST","error":"\"stream\" must not be empty when checking consumer health"}]}"#,
+            ),
+        ] {
+            let answer = scene.get(path);
+            assert_eq!((answer.status, answer.body.as_str()), (400, text), "{}: {path}", scene.name);
+        }
+    }
+}
+
+#[test]
+fn pages_have_their_place() {
+    for target in targets() {
+        let scene = Scene::start(&target, "http_base_path: watch");
+        for (path, status) in [
+            ("/watch", 200),
+            ("/watch/varz", 200),
+            ("/watch/healthz?js-server-only=1", 200),
+            ("/watch/varz/", 404),
+            ("/watch/nowhere", 404),
+            ("/varz", 404),
+            ("/watchvarz", 404),
+            ("/", 404),
+        ] {
+            assert_eq!(scene.get(path).status, status, "{}: {path}", scene.name);
+        }
+        assert!(scene.get("/watch").body.contains("./watch/connz"));
+        assert_eq!(scene.get("/watch/healthz").body, r#"{"status":"ok"}"#);
+        assert!(scene.get("/watch/varz").head.contains("Access-Control-Allow-Origin: *"));
+        let head = scene.ask("HEAD /watch/varz HTTP/1.0\r\n\r\n");
+        assert!(head.status == 200 && head.body.is_empty() && head.head.contains("Content-Length: "));
+    }
+}
+
+#[test]
+fn what_is_not_served_is_said_so() {
+    let scene = Scene::start(&Target::ours().unwrap_or_else(|why| panic!("{why}")), "");
+    for path in
+        ["/jsz", "/routez", "/leafz", "/gatewayz", "/accountz", "/accstatz", "/debug/vars", "/stacksz"]
+    {
+        let answer = scene.get(path);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (404, "not served by this version of midge yet\n"),
+            "{path}"
+        );
+    }
+    assert_eq!(scene.ask("POST /varz HTTP/1.0\r\nContent-Length: 1\r\n\r\nx").status, 405);
+    let long = format!("GET /varz HTTP/1.0\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000));
+    assert_eq!(scene.ask(&long).status, 431);
+}
+
+#[test]
+fn silence_keeps_nobody_out_for_long() {
+    let scene = Scene::start(&Target::ours().unwrap_or_else(|why| panic!("{why}")), "");
+    let connect = |_| TcpStream::connect(scene.monitor).expect("a connection");
+    // One that waits in line behind many, who are sent away when their time is over.
+    let (_silent, mut last): (Vec<_>, _) = ((0..32).map(connect).collect(), connect(32));
+    last.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    last.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("to be heard");
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with(r#"{"status":"ok"}"#), "{answer}");
+}
