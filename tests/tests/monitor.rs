@@ -284,7 +284,7 @@ fn subscriptions_are_listed() {
         assert_eq!(second["subscriptions_list"].as_array().map(Vec::len), Some(1));
         assert_eq!((&second["total"], &second["limit"]), (&2.into(), &1.into()));
         let none = scene.json("/subsz?subs=1&test=x.z&acc=A");
-        assert_eq!((&none["total"], &none["num_subscriptions"] == &0), (&0.into(), false));
+        assert_eq!((&none["total"], none["num_subscriptions"] == 0), (&0.into(), false));
         assert_eq!(scene.json("/subsz?acc=nobody")["num_subscriptions"], 0);
         assert_eq!(scene.json("/subsz")["subscriptions_list"], Value::Null);
     }

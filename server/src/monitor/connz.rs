@@ -215,6 +215,14 @@ fn cut<K: Ord + Copy, T>(mut rows: Vec<(K, T)>, page: Page) -> Vec<(K, T)> {
     rows
 }
 
+/// A place in an order. All keys of an answer are of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Up(u64),
+    Down(Reverse<u64>),
+    Text(&'static str),
+}
+
 /// A connection where the broker keeps it.
 enum Found<'b> {
     Open(ConnId, &'b Conn<Handle>),
@@ -234,6 +242,28 @@ struct Figures {
     counters: Counters,
     stalls: u64,
     subs: u32,
+    reason: Option<&'static str>,
+}
+
+impl Figures {
+    fn key(&self, sort: Sort) -> Key {
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Key::Down(Reverse(match sort {
+            Sort::Cid => return Key::Up(0),
+            Sort::Uptime => return Key::Up(nanos(self.uptime)),
+            Sort::Reason => return Key::Text(self.reason.unwrap_or_default()),
+            Sort::Subs => self.subs.into(),
+            Sort::Pending => self.pending as u64,
+            Sort::OutMsgs => self.counters.out_msgs,
+            Sort::InMsgs => self.counters.in_msgs,
+            Sort::OutBytes => self.counters.out_bytes,
+            Sort::InBytes => self.counters.in_bytes,
+            Sort::Last => nanos(self.last),
+            Sort::Idle => nanos(self.idle),
+            Sort::Stop => nanos(self.stop.unwrap_or_default()),
+            Sort::Rtt => nanos(self.rtt),
+        }))
+    }
 }
 
 impl Found<'_> {
@@ -258,13 +288,6 @@ impl Found<'_> {
         }
     }
 
-    fn reason(&self) -> Option<&'static str> {
-        match self {
-            Self::Open(..) => None,
-            Self::Closed(conn) => Some(conn.reason.as_str()),
-        }
-    }
-
     fn figures(&self, now: Now) -> Figures {
         match self {
             Self::Open(_, conn) => Figures {
@@ -279,6 +302,7 @@ impl Found<'_> {
                 counters: conn.counters(),
                 stalls: conn.stalls(),
                 subs: conn.subscriptions(),
+                reason: None,
             },
             Self::Closed(conn) => Figures {
                 start: conn.start,
@@ -291,37 +315,21 @@ impl Found<'_> {
                 counters: conn.counters,
                 stalls: 0,
                 subs: conn.subs,
+                reason: Some(conn.reason.as_str()),
             },
         }
     }
 
-    /// What `sort` goes by: a text, a number upwards, a number downwards, and the cid to tell equals apart.
-    fn key(&self, sort: Sort, now: Now) -> (&'static str, u64, Reverse<u64>, u64) {
-        let figures = self.figures(now);
-        let counters = figures.counters;
-        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let down = |number| ("", 0, Reverse(number));
-        let (text, up, down) = match sort {
-            Sort::Cid => down(0),
-            Sort::Subs => down(figures.subs.into()),
-            Sort::Pending => down(figures.pending as u64),
-            Sort::OutMsgs => down(counters.out_msgs),
-            Sort::InMsgs => down(counters.in_msgs),
-            Sort::OutBytes => down(counters.out_bytes),
-            Sort::InBytes => down(counters.in_bytes),
-            Sort::Last => down(nanos(figures.last)),
-            Sort::Idle => down(nanos(figures.idle)),
-            Sort::Uptime => ("", nanos(figures.uptime), Reverse(0)),
-            Sort::Stop => down(nanos(figures.stop.unwrap_or_default())),
-            Sort::Reason => (self.reason().unwrap_or_default(), 0, Reverse(0)),
-            Sort::Rtt => down(nanos(figures.rtt)),
-        };
-        (text, up, down, self.cid())
+    /// What `sort` goes by, and the cid to tell equals apart.
+    fn key(&self, sort: Sort, now: Now) -> (Key, u64) {
+        // The usual order is the only one that needs no look at each outbox.
+        let key = if sort == Sort::Cid { Key::Up(0) } else { self.figures(now).key(sort) };
+        (key, self.cid())
     }
 
     /// `left` is how many subscriptions the answer may still list.
     fn row(&self, broker: &Broker<Handle>, options: &Options<'_>, now: Now, left: &mut usize) -> ConnInfo {
-        let Figures { start, last, stop, uptime, idle, rtt, pending, counters, stalls, subs } =
+        let Figures { start, last, stop, uptime, idle, rtt, pending, counters, stalls, subs, reason } =
             self.figures(now);
         let (peer, name, lang, version) = match self {
             Self::Open(_, conn) => (conn.peer(), conn.name(), conn.lang(), conn.version()),
@@ -336,7 +344,7 @@ impl Found<'_> {
             start: Time(start),
             last_activity: Time(last),
             stop: stop.map(Time),
-            reason: self.reason(),
+            reason,
             rtt: Span(round(rtt)),
             uptime: Uptime(uptime),
             idle: Uptime(idle),
