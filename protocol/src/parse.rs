@@ -134,9 +134,12 @@ fn verb<'a, Op>(input: &'a [u8], verb: &[u8], gap: Gap) -> Verb<'a, Op> {
 
 /// A verb without arguments. Whatever stands before the end of its line is ignored, as nats-server does.
 fn bare<Op>(input: &[u8], name: &[u8], limits: &Limits, op: Op) -> Step<Op> {
+    // What is thrown away anyway has a ceiling of its own, however low the one for arguments is.
+    let max_control_line = limits.max_control_line.max(crate::limits::MAX_CONTROL_LINE);
+    let limits = Limits { max_control_line, ..*limits };
     match verb(input, name, Gap::Optional) {
         Verb::Other(step) => step,
-        Verb::Args(rest) => match control_line(input, rest, limits) {
+        Verb::Args(rest) => match control_line(input, rest, &limits) {
             Line::Whole(_, used) => Step::Op(op, used),
             Line::Need(total) => Step::Need(total),
             Line::TooLong => Step::Bad(Rule::ControlLine),

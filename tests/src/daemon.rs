@@ -176,7 +176,7 @@ struct Written {
 
 impl Lines {
     /// Collects from `source` until it ends.
-    fn collect(source: impl std::io::Read + Send + 'static) -> Self {
+    pub(crate) fn collect(source: impl std::io::Read + Send + 'static) -> Self {
         let lines = Self::default();
         let collected = lines.clone();
         thread::spawn(move || {
@@ -222,6 +222,20 @@ impl Lines {
         }
     }
 
+    /// Waits for the end of the source and returns all lines.
+    pub fn whole(&self, within: Duration) -> Result<String, String> {
+        let deadline = Instant::now() + within;
+        let mut written = self.written();
+        while !written.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("somebody still holds the pipe behind these lines:\n{}", written.lines.join("\n")));
+            }
+            written = self.0.grown.wait_timeout(written, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(written.lines.join("\n"))
+    }
+
     fn written(&self) -> MutexGuard<'_, Written> {
         self.0.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -265,7 +279,9 @@ fn spawn(
         Err(why) => {
             let _ = child.kill();
             let status = child.wait().map_or_else(|err| err.to_string(), |status| status.to_string());
-            Err(format!("the server did not start ({status}): {why}\n{}", log.text()))
+            // Its last words may still be on their way through the pipe.
+            let words = log.whole(PATIENCE).unwrap_or_else(|_| log.text());
+            Err(format!("the server did not start ({status}): {why}\n{words}"))
         }
     }
 }

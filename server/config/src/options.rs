@@ -308,7 +308,7 @@ impl Monitor {
 /// Ceilings for one server and for one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Client connections at one time; none: no ceiling, written as 0 or less. Default 65536.
+    /// Client connections at one time; 0, also written as less, lets nobody in. None: no ceiling. Default 65536.
     pub connections_max: Option<u32>,
     /// Subscriptions of one connection; none: no ceiling, the default.
     pub subscriptions_max: Option<u32>,
@@ -328,7 +328,9 @@ impl Limits {
     fn read(root: &Block<'_>) -> Self {
         let default = Self::default();
         Self {
-            connections_max: root.ceiling("max_connections").unwrap_or(default.connections_max),
+            connections_max: root
+                .int("max_connections")
+                .map_or(default.connections_max, |most| Some(u32::try_from(most.max(0)).unwrap_or(u32::MAX))),
             subscriptions_max: root.ceiling("max_subscriptions").unwrap_or_default(),
             subscription_tokens_max: root.nonzero("max_sub_tokens"),
             control_line_bytes_max: root

@@ -78,7 +78,7 @@ fn limits() {
     assert_eq!((o.limits.connections_max, o.limits.subscriptions_max), (Some(7), Some(3)));
     assert_eq!(o.limits.subscription_tokens_max, Some(5));
     for text in ["max_connections: 0", "max_connections: -1"] {
-        assert_eq!(options(text).limits.connections_max, None, "{text}");
+        assert_eq!(options(text).limits.connections_max, Some(0), "{text}");
     }
     assert!(load("max_payload: 9mb").unwrap().1.to_string().contains("8 MiB"));
     assert!(error("max_payload: 3g").contains("integer from 0 to 2147483647"));
