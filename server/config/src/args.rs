@@ -250,6 +250,7 @@ enum Flag {
     Token,
     HttpPort,
     HttpsPort,
+    UnixSocket,
     PidFile,
     PortsFileDir,
     LogFile,
@@ -295,6 +296,7 @@ static FLAGS: &[(&str, Flag, Takes)] = &[
     ("auth", Flag::Token, Takes::Text),
     ("m http_port", Flag::HttpPort, PORT),
     ("ms https_port", Flag::HttpsPort, PORT),
+    ("unix_socket", Flag::UnixSocket, Takes::Text),
     ("P pid", Flag::PidFile, Takes::Text),
     ("ports_file_dir", Flag::PortsFileDir, Takes::Text),
     ("l log", Flag::LogFile, Takes::Text),
@@ -351,6 +353,7 @@ impl Flag {
                 options.monitor.https_port = port();
                 unserved(options, "https_port");
             }
+            Self::UnixSocket => options.unix_socket = path(),
             Self::PidFile => options.pid_file = path(),
             Self::PortsFileDir => options.ports_file_dir = path(),
             Self::LogFile => options.log.file = path(),
@@ -408,6 +411,7 @@ A server for the NATS protocol. -x and --x are the same flag; values follow behi
 Server
   -a, --addr, --net HOST        listen on this host (0.0.0.0)
   -p, --port PORT               listen on this port (4222), -1 for any free one
+      --unix_socket PATH        listen on this Unix socket too
   -n, --name, --server_name     the server's name
       --client_advertise ADDR   address that clients are told
   -c, --config FILE             configuration file

@@ -53,6 +53,7 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.field("client_advertise", Reloadable, |o| &o.client_advertise);
     d.field("server_tags", Reloadable, |o| &o.server_tags);
     d.field("server_metadata", Reloadable, |o| &o.server_metadata);
+    d.field("unix_socket", NeedsRestart, |o| &o.unix_socket);
     d.field("pid_file", Reloadable, |o| &o.pid_file);
     d.field("ports_file_dir", Reloadable, |o| &o.ports_file_dir);
 

@@ -167,6 +167,8 @@ pub static ROOT: &[Key] = &[
     key("logfile_max_num log_max_num", ANY_INT, Served),
     key("syslog", Bool, Served),
     key("remote_syslog", Text, Served),
+    // midge's own: nats-server listens on TCP alone.
+    key("unix_socket", Text, Served),
     key("pid_file pidfile", Text, Served),
     key("ports_file_dir", Text, Served),
     key("prof_port", PORT, Ignored),

@@ -51,6 +51,8 @@ pub struct Options {
     pub keepalive: Keepalive,
     /// How the server leaves.
     pub lame_duck: LameDuck,
+    /// A Unix socket that clients on this machine may connect to as well. midge's own key.
+    pub unix_socket: Option<PathBuf>,
     /// Where the process id is written to.
     pub pid_file: Option<PathBuf>,
     /// The directory of a file that lists the open ports.
@@ -110,6 +112,7 @@ impl Options {
             limits: Limits::read(root),
             keepalive: Keepalive::read(root),
             lame_duck: LameDuck::read(root),
+            unix_socket: root.path("unix_socket"),
             pid_file: root.path("pid_file"),
             ports_file_dir: root.path("ports_file_dir"),
             no_header_support: root.bool("no_header_support").unwrap_or_default(),

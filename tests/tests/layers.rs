@@ -1,0 +1,50 @@
+//! The arrows between our crates are those that ARCHITECTURE.md draws, and no others.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// crate -> the crates of ours that it may use.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("midge-protocol", &[]),
+    ("midge-router", &["midge-protocol"]),
+    ("midge-broker", &["midge-protocol", "midge-router"]),
+    ("midge-config", &["midge-protocol"]),
+    ("midge-setup", &["midge-broker", "midge-config"]),
+    ("midged", &["midge-broker", "midge-config", "midge-protocol", "midge-router", "midge-setup"]),
+    ("midge-cli", &["midge-config", "midge-protocol"]),
+];
+
+/// Crates that know nothing of an operating system's sockets, and so must not see its runtime either.
+const NO_TOKIO: &[&str] = &["midge-protocol", "midge-router", "midge-broker", "midge-config", "midge-setup"];
+
+#[test]
+fn dependencies_point_downwards() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .output()
+        .expect("cargo runs this test");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    let packages = metadata["packages"].as_array().expect("a workspace has packages");
+    let mut seen = BTreeSet::new();
+    for package in packages {
+        let name = package["name"].as_str().expect("a package has a name");
+        if name == "midge-tests" {
+            continue;
+        }
+        let allowed = ARROWS.iter().find(|(from, _)| *from == name).map(|(_, to)| *to);
+        let allowed = allowed.unwrap_or_else(|| panic!("{name} is new: draw its arrows here and in ARCHITECTURE.md"));
+        let dependencies = package["dependencies"].as_array().expect("a package has dependencies");
+        for dependency in dependencies.iter().filter(|dependency| dependency["kind"].is_null()) {
+            let to = dependency["name"].as_str().expect("a dependency has a name");
+            if to.starts_with("midge") {
+                assert!(allowed.contains(&to), "{name} must not use {to}");
+            }
+            assert!(to != "tokio" || !NO_TOKIO.contains(&name), "{name} must not know tokio");
+        }
+        seen.insert(name);
+    }
+    for (name, _) in ARROWS {
+        assert!(seen.contains(name), "{name} is gone: take it out of here and of ARCHITECTURE.md");
+    }
+}
