@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use midge_broker::{Broker, ServerInfo, server_id};
 use midge_config::{Listen, Options, OsFiles, Run, World, unserved};
+use midge_setup::{NATS_VERSION, VERSION};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, entropy};
@@ -14,8 +15,7 @@ use crate::hub::Hub;
 use crate::log::Log;
 use crate::monitor::{self, About};
 use crate::net::{Listener, Protocol};
-use crate::ports::{PidFile, Ports, PortsFile, join, urls};
-use crate::setup::{self, NATS_VERSION, VERSION};
+use crate::ports::{PidFile, Ports, PortsFile, urls};
 use crate::signals::{Request, Signals};
 
 /// Threads that serve connections; more than this serve no board better.
@@ -37,7 +37,7 @@ pub(crate) fn check(run: &Run) -> Exit {
             Exit::Config
         }
         Ok((options, report)) => {
-            let errors = match setup::settings(&options, ServerInfo::default()) {
+            let errors = match midge_setup::settings(&options, ServerInfo::default()) {
                 Ok(_) => Vec::new(),
                 Err(errors) => errors,
             };
@@ -118,10 +118,9 @@ fn check_served(options: &Options, log: &Log) -> bool {
 async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let clock = Clock::start();
     let id = server_id(entropy());
-    let name = options.server_name.clone().unwrap_or_else(|| id.clone());
     log.info("Starting midged");
     log.info(format_args!("  Version:  {NATS_VERSION} (midge {VERSION})"));
-    log.info(format_args!("  Name:     {name}"));
+    log.info(format_args!("  Name:     {}", options.server_name.as_ref().unwrap_or(&id)));
     log.info(format_args!("  ID:       {id}"));
     if let Some(file) = &options.config_file {
         let digest = options.config_digest.as_deref().unwrap_or_default();
@@ -142,19 +141,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
             return Exit::Unavailable;
         }
     };
-    let info = ServerInfo {
-        id,
-        name,
-        version: NATS_VERSION.to_owned(),
-        midge: VERSION.to_owned(),
-        git_commit: String::new(),
-        go: concat!("rust", env!("CARGO_PKG_RUST_VERSION")).to_owned(),
-        host: options.listen.host.clone(),
-        port: bound.client_port(),
-        connect_urls: advertised(&options, bound.client_port()),
-        jetstream: false,
-    };
-    let settings = match setup::settings(&options, info.clone()) {
+    let info = midge_setup::server_info(&options, id, bound.client_port());
+    let settings = match midge_setup::settings(&options, info.clone()) {
         Ok(settings) => settings,
         Err(errors) => {
             errors.iter().for_each(|error| log.fatal(error));
@@ -322,16 +310,6 @@ impl Listeners {
     }
 }
 
-/// `client_advertise` as clients want it.
-fn advertised(options: &Options, port: u16) -> Vec<String> {
-    let Some(address) = &options.client_advertise else { return Vec::new() };
-    let has_port = address.rsplit_once(':').is_some_and(|(host, port)| {
-        port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
-    });
-    let host = address.trim_start_matches('[').trim_end_matches(']');
-    vec![if has_port { address.clone() } else { join(host, port) }]
-}
-
 #[derive(Default)]
 struct Files {
     pid: Option<PidFile>,
@@ -481,8 +459,8 @@ impl Daemon {
             return;
         }
         let mut info = self.about.info();
-        info.connect_urls = advertised(&new, info.port);
-        let settings = match setup::settings(&new, info.clone()) {
+        info.connect_urls = midge_setup::connect_urls(&new, info.port);
+        let settings = match midge_setup::settings(&new, info.clone()) {
             Ok(settings) => settings,
             Err(errors) => {
                 for error in errors {

@@ -10,7 +10,6 @@ mod log;
 mod monitor;
 mod net;
 mod ports;
-mod setup;
 mod signals;
 
 use std::process::ExitCode;
@@ -31,7 +30,7 @@ fn main() -> ExitCode {
             Exit::Ok
         }
         Ok(Invocation::Version) => {
-            println!("midged: v{} (nats-server: v{})", setup::VERSION, setup::NATS_VERSION);
+            println!("midged: v{} (nats-server: v{})", midge_setup::VERSION, midge_setup::NATS_VERSION);
             Exit::Ok
         }
         Err(error) => {

@@ -33,7 +33,7 @@ pub(crate) fn urls(scheme: &str, host: &str, port: u16) -> Vec<String> {
 }
 
 /// `host:port`, with brackets around an IPv6 address.
-pub(crate) fn join(host: &str, port: u16) -> String {
+fn join(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -10,13 +10,8 @@ use midge_broker::{
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, SYSTEM_ACCOUNT};
 use smol_str::{SmolStr, ToSmolStr};
 
-/// The nats-server version whose behaviour we reproduce; clients decide by it what they may use.
-pub(crate) const NATS_VERSION: &str = "2.15.1";
-/// midge's own version.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 /// The broker's settings. Mappings that make no sense are errors, one line each.
-pub(crate) fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<String>> {
+pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<String>> {
     let mut errors = Vec::new();
     let mut mappings = |list: &[midge_config::Mapping]| -> Vec<Mapping> {
         list.iter()
