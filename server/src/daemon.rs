@@ -1,6 +1,7 @@
 //! The composition root: the one file that names every part.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,6 +182,7 @@ struct Bound {
     client_listen: Listen,
     monitor: Option<(std::net::TcpListener, Listen)>,
     others: Vec<(Protocol, Listener, Listen)>,
+    unix: Option<(Listener, PathBuf)>,
 }
 
 impl Bound {
@@ -213,7 +215,15 @@ impl Bound {
                 others.push((protocol, listener, listen));
             }
         }
-        Ok(Self { client, client_listen, monitor, others })
+        let unix = match &options.unix_socket {
+            None => None,
+            Some(path) => {
+                let listener = Listener::unix(path)
+                    .map_err(|error| format!("Error listening on Unix socket {}: {error}", path.display()))?;
+                Some((listener, path.clone()))
+            }
+        };
+        Ok(Self { client, client_listen, monitor, others, unix })
     }
 
     fn client_port(&self) -> u16 {
@@ -232,6 +242,9 @@ impl Bound {
                 Protocol::Mqtt => "MQTT",
             };
             log.info(format_args!("Listening for {what} connections on {listen}"));
+        }
+        if let Some((_, path)) = &self.unix {
+            log.info(format_args!("Listening for client connections on Unix socket {}", path.display()));
         }
         log.info(format_args!("Listening for client connections on {}", self.client_listen));
     }
@@ -261,6 +274,9 @@ impl Bound {
         if let Some((_, listen)) = &self.monitor {
             line["monitor"] = listen.to_string().into();
         }
+        if let Some((_, path)) = &self.unix {
+            line["unix"] = path.display().to_string().into();
+        }
         for (protocol, _, listen) in &self.others {
             let key = match protocol {
                 Protocol::Client => "client",
@@ -276,9 +292,9 @@ impl Bound {
     fn serve(self, hub: &Arc<Hub>, about: &Arc<About>) -> Listeners {
         let write_deadline = about.options().keepalive.write_deadline;
         let mut tasks = Vec::new();
-        for (protocol, listener) in std::iter::once((Protocol::Client, self.client))
-            .chain(self.others.into_iter().map(|(p, l, _)| (p, l)))
-        {
+let unix = self.unix.map(|(listener, _)| (Protocol::Client, listener));
+        let others = self.others.into_iter().map(|(protocol, listener, _)| (protocol, listener));
+        for (protocol, listener) in std::iter::once((Protocol::Client, self.client)).chain(unix).chain(others) {
             let hub = Arc::clone(hub);
             tasks.push(tokio::spawn(async move {
                 if let Err(error) = listener.serve(Arc::clone(&hub), protocol, write_deadline).await {
@@ -428,6 +444,12 @@ impl Daemon {
 
     /// HUP: the whole file is read and checked before anything changes.
     fn reload(&mut self) {
+        if self.run.config_file.is_none() {
+            self.log.error(
+                "Failed to reload server configuration: there is no file, name one with -c at the next start",
+            );
+            return;
+        }
         let (new, report) = match load(&self.run) {
             Ok(loaded) => loaded,
             Err(report) => {
