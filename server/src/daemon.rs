@@ -290,14 +290,14 @@ impl Bound {
     }
 
     fn serve(self, hub: &Arc<Hub>, about: &Arc<About>) -> Listeners {
-        let write_deadline = about.options().keepalive.write_deadline;
         let mut tasks = Vec::new();
-let unix = self.unix.map(|(listener, _)| (Protocol::Client, listener));
+        let unix = self.unix.map(|(listener, _)| (Protocol::Client, listener));
         let others = self.others.into_iter().map(|(protocol, listener, _)| (protocol, listener));
-        for (protocol, listener) in std::iter::once((Protocol::Client, self.client)).chain(unix).chain(others) {
+        for (protocol, listener) in std::iter::once((Protocol::Client, self.client)).chain(unix).chain(others)
+        {
             let hub = Arc::clone(hub);
             tasks.push(tokio::spawn(async move {
-                if let Err(error) = listener.serve(Arc::clone(&hub), protocol, write_deadline).await {
+                if let Err(error) = listener.serve(Arc::clone(&hub), protocol).await {
                     hub.log.error(format_args!("a listener failed: {error}"));
                 }
             }));

@@ -88,11 +88,13 @@ impl Hub {
     /// Does what is due, when it is due, and sleeps in between. Never returns.
     pub(crate) async fn run_timers(&self) {
         loop {
-            let deadline = self.look(|broker, _| broker.deadline());
-            let until = deadline.map_or(u64::MAX, |at| at.as_micros());
-            self.armed.store(until, Ordering::Release);
+            let deadline = self.look(|broker, _| {
+                let deadline = broker.deadline();
+                // Stored under the lock: a turn that brings an earlier deadline comes before the look or sees this.
+                self.armed.store(deadline.map_or(u64::MAX, |at| at.as_micros()), Ordering::Release);
+                deadline
+            });
             match deadline {
-                // A connection that came between the look and the store left its notice in `rearm`.
                 None => self.rearm.notified().await,
                 Some(at) => tokio::select! {
                     () = tokio::time::sleep_until(self.clock.at(at)) => {

@@ -347,8 +347,10 @@ impl<P: Port> Broker<P> {
         self.close(id, CloseReason::SlowConsumerPending, now);
     }
 
-    /// A driver's write took longer than `deadline`, with `pending` bytes still to go.
-    pub fn too_slow(&mut self, id: ConnId, deadline: Duration, pending: usize, now: Now) {
+    /// The peer took nothing for as long as `write_deadline`.
+    pub fn too_slow(&mut self, id: ConnId, now: Now) {
+        let deadline = self.settings.write_deadline;
+        let pending = self.conn(id).map_or(0, Conn::pending);
         let text = format_args!(
             "Slow Consumer Detected: WriteDeadline of {deadline:?} exceeded with {pending} total bytes."
         );

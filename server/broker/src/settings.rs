@@ -62,6 +62,8 @@ pub struct Settings {
     pub ping_max: u32,
     /// Time for CONNECT, where credentials are asked for.
     pub auth_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it. Kept by the driver.
+    pub write_deadline: Duration,
     /// Drop messages for a connection that is nearly full instead of slowing the publisher down.
     pub no_fast_producer_stall: bool,
     /// Ended connections that are remembered for /connz.
@@ -91,6 +93,7 @@ impl Default for Settings {
             ping_interval: Duration::from_secs(120),
             ping_max: 2,
             auth_timeout: Duration::from_secs(2),
+            write_deadline: Duration::from_secs(10),
             no_fast_producer_stall: false,
             max_closed: 10_000,
             debug: false,

@@ -56,6 +56,7 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Str
         ping_interval: options.keepalive.ping_interval,
         ping_max: options.keepalive.pings_max,
         auth_timeout: options.auth_timeout(),
+        write_deadline: options.keepalive.write_deadline,
         no_fast_producer_stall: options.no_fast_producer_stall,
         max_closed: usize::try_from(limits.closed_clients_max).unwrap_or(usize::MAX),
         debug: options.log.debug,

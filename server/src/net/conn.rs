@@ -33,14 +33,14 @@ thread_local! {
 }
 
 /// Runs a connection from its first byte to its last.
-pub(crate) async fn run(hub: Arc<Hub>, handle: Handle, reader: Reader, peer: Peer, write_deadline: Duration) {
+pub(crate) async fn run(hub: Arc<Hub>, handle: Handle, reader: Reader, peer: Peer) {
     let _life = hub.life();
     let (session, _) = hub.turn(|broker, now| {
         let id = broker.attach(handle.clone(), peer, now);
         Session::new(broker, id)
     });
     let mut task = Task { hub, handle, reader, session, partial: BytesMut::new(), need: 1 };
-    let reason = task.serve(write_deadline).await;
+    let reason = task.serve().await;
     task.end(reason).await;
 }
 
@@ -76,7 +76,7 @@ enum Work {
 }
 
 impl Task {
-    async fn serve(&mut self, write_deadline: Duration) -> CloseReason {
+    async fn serve(&mut self) -> CloseReason {
         // Set while the socket takes nothing: the peer must make room by then.
         let mut blocked_until: Option<Instant> = None;
         loop {
@@ -86,7 +86,7 @@ impl Task {
                     let event = poll_fn(|context| self.poll_event(context, true));
                     match tokio::time::timeout_at(until, event).await {
                         Ok(event) => event,
-                        Err(_) => return self.too_slow(write_deadline),
+                        Err(_) => return self.too_slow(),
                     }
                 }
             };
@@ -94,8 +94,8 @@ impl Task {
                 Event::Closing => return CloseReason::ClientClosed,
                 Event::Gone(reason) => return reason,
                 Event::Blocked => {
-                    let deadline = self.hub.clock.at(self.hub.clock.now().mono) + write_deadline;
-                    blocked_until.get_or_insert(deadline);
+                    let allowed = self.hub.look(|broker, _| broker.settings().write_deadline);
+                    blocked_until.get_or_insert(self.hub.clock.at(self.hub.clock.now().mono + allowed));
                     continue;
                 }
                 Event::Writable => {
@@ -248,12 +248,9 @@ impl Task {
         let _ = tokio::time::timeout(STALL, drained).await;
     }
 
-    fn too_slow(&self, deadline: Duration) -> CloseReason {
-        let pending = self.handle.outbox().pending();
+    fn too_slow(&self) -> CloseReason {
         let id = self.session.id();
-        self.hub.turn(|broker, now| {
-            broker.too_slow(id, deadline, pending, now);
-        });
+        self.hub.turn(|broker, now| broker.too_slow(id, now));
         CloseReason::SlowConsumerDeadline
     }
 

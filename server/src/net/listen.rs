@@ -84,12 +84,7 @@ impl Listener {
     }
 
     /// Accepts until the task is aborted.
-    pub(crate) async fn serve(
-        self,
-        hub: Arc<Hub>,
-        protocol: Protocol,
-        write_deadline: Duration,
-    ) -> io::Result<()> {
+    pub(crate) async fn serve(self, hub: Arc<Hub>, protocol: Protocol) -> io::Result<()> {
         let mut pause = Duration::ZERO;
         let accept: Accept = match self {
             Self::Tcp(listener) => Accept::Tcp(TcpListener::from_std(listener)?),
@@ -112,7 +107,7 @@ impl Listener {
                     pause = Duration::ZERO;
                     match protocol {
                         Protocol::Client => {
-                            tokio::spawn(conn::run(Arc::clone(&hub), handle, reader, peer, write_deadline));
+                            tokio::spawn(conn::run(Arc::clone(&hub), handle, reader, peer));
                         }
                         other => {
                             tokio::spawn(refuse::run(Arc::clone(&hub), handle, reader, peer, other));
