@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn as_often_and_as_long_as_the_rule_says() {
-        let at = |s| Instant::from_micros(s * 1_000_000);
+        let at = |s: u64| Instant::from_micros(s * 1_000_000);
         let mut replies = Replies::new(Responses { max: Some(2), expires: Some(Duration::from_secs(10)) });
         replies.note(b"in.1", at(0));
         assert!(!replies.allow(b"in.2", at(0)));
