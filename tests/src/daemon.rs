@@ -24,6 +24,42 @@ pub enum Program {
     Ours(PathBuf),
 }
 
+impl Program {
+    /// The server to compare with: `MIDGE_REFERENCE`, else the one that `tests/setup` has installed.
+    pub fn reference() -> Result<Self, String> {
+        let path = match std::env::var_os("MIDGE_REFERENCE") {
+            Some(path) => PathBuf::from(path),
+            None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/nats-server"),
+        };
+        match path.is_file() {
+            true => Ok(Self::Reference(path)),
+            false => Err(format!(
+                "no {}: run tests/setup, or name a nats-server in MIDGE_REFERENCE",
+                path.display()
+            )),
+        }
+    }
+
+    /// Our daemon: `MIDGED`, else the one built beside this test.
+    pub fn ours() -> Result<Self, String> {
+        let path = match std::env::var_os("MIDGED") {
+            Some(path) => PathBuf::from(path),
+            None => beside_this_test("midged").unwrap_or_default(),
+        };
+        match path.is_file() {
+            true => Ok(Self::Ours(path)),
+            false => Err(format!("no {}: run `cargo build -p midged`, or name it in MIDGED", path.display())),
+        }
+    }
+
+    /// Where the binary is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Reference(path) | Self::Ours(path) => path,
+        }
+    }
+}
+
 /// A running server. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Daemon {
@@ -229,7 +265,10 @@ impl Lines {
         while !written.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("somebody still holds the pipe behind these lines:\n{}", written.lines.join("\n")));
+                return Err(format!(
+                    "somebody still holds the pipe behind these lines:\n{}",
+                    written.lines.join("\n")
+                ));
             }
             written = self.0.grown.wait_timeout(written, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -250,9 +289,7 @@ fn spawn(
     flags: &[String],
     port: Option<u16>,
 ) -> Result<(Child, Lines, SocketAddr), String> {
-    let path = match program {
-        Program::Reference(path) | Program::Ours(path) => path,
-    };
+    let path = program.path();
     let mut arguments: Vec<OsString> = vec!["-a".into(), "127.0.0.1".into(), "-p".into()];
     arguments.push(port.map_or("-1".into(), |port| port.to_string().into()));
     if has_config {
@@ -284,6 +321,14 @@ fn spawn(
             Err(format!("the server did not start ({status}): {why}\n{words}"))
         }
     }
+}
+
+/// A binary in the directory that cargo puts binaries in: that of this executable, or the one above `deps`.
+fn beside_this_test(name: &str) -> Option<PathBuf> {
+    let executable = std::env::current_exe().ok()?;
+    let directory = executable.parent()?;
+    let directory = if directory.ends_with("deps") { directory.parent()? } else { directory };
+    Some(directory.join(name).with_extension(std::env::consts::EXE_EXTENSION))
 }
 
 fn announced_port(program: &Program, stdout: &Lines, log: &Lines) -> Result<u16, String> {

@@ -8,11 +8,15 @@
 //! * [`run`]: plays a script's steps over connections and judges what comes back.
 //! * [`target`]: what a script can be played on, and the seam between runner and target.
 //! * [`daemon`]: a server process: started in its own directory, watched, and ended whatever happens.
+//! * [`process`]: any other program that a test runs.
+//! * [`peer`]: a connection by hand, for tests that are about something else.
 //! * [`corpus`]: the scripts on disk, played on every target, and the table of differences made from them.
 
 pub mod corpus;
 pub mod daemon;
 mod frame;
+pub mod peer;
+pub mod process;
 pub mod run;
 pub mod script;
 pub mod target;

@@ -4,7 +4,6 @@
 //! kind; a broker inside the test, on a clock of its own, is another: there `advance` moves the clock and `read`
 //! returns at once, because nothing can arrive that has not arrived.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::daemon::{Daemon, Program};
@@ -59,31 +58,14 @@ pub enum Read {
 }
 
 impl Target {
-    /// The server to compare with: `MIDGE_REFERENCE`, else the one that `tests/setup` has installed.
+    /// The server to compare with, as a process.
     pub fn reference() -> Result<Self, String> {
-        let path = match std::env::var_os("MIDGE_REFERENCE") {
-            Some(path) => PathBuf::from(path),
-            None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/nats-server"),
-        };
-        match path.is_file() {
-            true => Ok(Self::Process(Program::Reference(path))),
-            false => Err(format!(
-                "no {}: run tests/setup, or name a nats-server in MIDGE_REFERENCE",
-                path.display()
-            )),
-        }
+        Program::reference().map(Self::Process)
     }
 
-    /// Our daemon: `MIDGED`, else the one built beside this test.
+    /// Our daemon, as a process.
     pub fn ours() -> Result<Self, String> {
-        let path = match std::env::var_os("MIDGED") {
-            Some(path) => PathBuf::from(path),
-            None => beside_this_test("midged").unwrap_or_default(),
-        };
-        match path.is_file() {
-            true => Ok(Self::Process(Program::Ours(path))),
-            false => Err(format!("no {}: run `cargo build -p midged`, or name it in MIDGED", path.display())),
-        }
+        Program::ours().map(Self::Process)
     }
 
     /// How scripts and reports call it.
@@ -116,12 +98,4 @@ impl Target {
             }
         }
     }
-}
-
-/// A binary in the directory that cargo puts binaries in: that of this executable, or the one above `deps`.
-fn beside_this_test(name: &str) -> Option<PathBuf> {
-    let executable = std::env::current_exe().ok()?;
-    let directory = executable.parent()?;
-    let directory = if directory.ends_with("deps") { directory.parent()? } else { directory };
-    Some(directory.join(name).with_extension(std::env::consts::EXE_EXTENSION))
 }

@@ -1,0 +1,70 @@
+//! A client that is a socket and nothing else: what a test writes is what the server reads.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::daemon::PATIENCE;
+
+/// A connection, line by line.
+#[derive(Debug)]
+pub struct Peer(BufReader<TcpStream>);
+
+impl Peer {
+    /// Connects, and leaves the greeting to be read.
+    pub fn connect(address: SocketAddr) -> Result<Self, String> {
+        let stream = TcpStream::connect(address).map_err(|err| format!("{address}: {err}"))?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(|err| err.to_string())?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Connects, reads the greeting and says `CONNECT` with these options.
+    pub fn greeted(address: SocketAddr, options: &str) -> Result<Self, String> {
+        let mut peer = Self::connect(address)?;
+        peer.info()?;
+        peer.send(&format!("CONNECT {options}\r\n"));
+        Ok(peer)
+    }
+
+    /// Writes. A server that has closed is no error here: reading tells.
+    pub fn send(&mut self, text: &str) {
+        let _ = self.0.get_mut().write_all(text.as_bytes());
+    }
+
+    /// The next line without its end, or none if the server has closed.
+    pub fn line(&mut self) -> Result<Option<String>, String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(line.trim_end().to_owned())),
+            Err(err) if err.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
+            Err(err) => Err(format!("no line: {err}")),
+        }
+    }
+
+    /// The next line, which must be an INFO: what it says.
+    pub fn info(&mut self) -> Result<Value, String> {
+        let line = self.line()?.unwrap_or_default();
+        let json = line.strip_prefix("INFO ").ok_or_else(|| format!("no INFO but {line:?}"))?;
+        serde_json::from_str(json).map_err(|err| err.to_string())
+    }
+
+    /// All lines up to the end of the connection.
+    pub fn rest(&mut self) -> Result<Vec<String>, String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.line()? {
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    /// Returns when the server has done all that it was told.
+    pub fn fence(&mut self) -> Result<(), String> {
+        self.send("PING\r\n");
+        match self.line()?.as_deref() {
+            Some("PONG") => Ok(()),
+            other => Err(format!("no PONG but {other:?}")),
+        }
+    }
+}
