@@ -189,7 +189,7 @@ impl Bound {
     fn bind(options: &Options) -> Result<Self, String> {
         let tcp = |listen: &Listen| -> Result<(Listener, Listen), String> {
             let listener = Listener::tcp(&listen.host, listen.port)
-                .map_err(|error| format!("Error listening on {listen}: {error}"))?;
+                .map_err(|error| format!("Error listening on port: {listen}, {error}"))?;
             let port = listener.port();
             Ok((listener, Listen { host: listen.host.clone(), port }))
         };

@@ -120,7 +120,8 @@ fn a_port_that_is_taken_is_75() {
     let first = start(&[]);
     let ended = run(&["-a", "127.0.0.1", "-p", &first.address().port().to_string()]);
     assert_eq!(ended.code, Some(75), "{ended:?}");
-    assert!(ended.stderr.contains(&format!("[FTL] Error listening on {}", first.address())), "{ended:?}");
+    let told = format!("[FTL] Error listening on port: {}", first.address());
+    assert!(ended.stderr.contains(&told), "{ended:?}");
 }
 
 #[test]
