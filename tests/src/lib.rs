@@ -8,6 +8,7 @@
 //! * [`run`]: plays a script's steps over connections and judges what comes back.
 //! * [`target`]: what a script can be played on, and the seam between runner and target.
 //! * [`daemon`]: a server process: started in its own directory, watched, and ended whatever happens.
+//! * [`sim`]: a server inside the test, on a clock of its own.
 //! * [`process`]: any other program that a test runs.
 //! * [`peer`]: a connection by hand, for tests that are about something else.
 //! * [`corpus`]: the scripts on disk, played on every target, and the table of differences made from them.
@@ -19,4 +20,5 @@ pub mod peer;
 pub mod process;
 pub mod run;
 pub mod script;
+pub mod sim;
 pub mod target;

@@ -1,19 +1,21 @@
 //! What a script is played on, and the seam that every target fits behind.
 //!
 //! The runner knows a [`World`] (one fresh server) and its [`Wire`]s (connections). Servers as processes are one
-//! kind; a broker inside the test, on a clock of its own, is another: there `advance` moves the clock and `read`
-//! returns at once, because nothing can arrive that has not arrived.
+//! kind; a broker inside the test is another, on a clock that only `advance` moves, and `read` where it must wait.
 
 use std::time::Duration;
 
 use crate::daemon::{Daemon, Program};
 use crate::script::{Script, Side, Signal};
+use crate::sim::Sim;
 
 /// Where scripts are played.
 #[derive(Debug, Clone)]
 pub enum Target {
     /// A server process.
     Process(Program),
+    /// Our daemon's core inside the test, on a clock of its own.
+    Sim,
 }
 
 /// One server, started for one play of one script.
@@ -73,6 +75,7 @@ impl Target {
         match self {
             Self::Process(Program::Reference(_)) => "reference",
             Self::Process(Program::Ours(_)) => "ours",
+            Self::Sim => "sim",
         }
     }
 
@@ -80,14 +83,15 @@ impl Target {
     pub fn side(&self) -> Side {
         match self {
             Self::Process(Program::Reference(_)) => Side::Reference,
-            Self::Process(Program::Ours(_)) => Side::Ours,
+            Self::Process(Program::Ours(_)) | Self::Sim => Side::Ours,
         }
     }
 
     /// Whether `script` is for this target: real clocks play only what is over soon.
     pub fn plays(&self, script: &Script) -> bool {
         let named = script.only.is_empty() || script.only.iter().any(|name| name == self.name());
-        named && script.duration() < Duration::from_secs(3)
+        let soon = matches!(self, Self::Sim) || script.duration() < Duration::from_secs(3);
+        named && soon
     }
 
     /// Starts a server for `script`.
@@ -96,6 +100,7 @@ impl Target {
             Self::Process(program) => {
                 Ok(Box::new(Daemon::start(program.clone(), script.config.as_deref(), &script.flags)?))
             }
+            Self::Sim => Ok(Box::new(Sim::start(script.config.as_deref(), &script.flags)?)),
         }
     }
 }

@@ -24,7 +24,9 @@ fn main() -> ExitCode {
         }
     };
     let mut failures = Vec::new();
-    for (name, target) in [("reference", Target::reference()), ("ours", Target::ours())] {
+    for (name, target) in
+        [("sim", Ok(Target::Sim)), ("reference", Target::reference()), ("ours", Target::ours())]
+    {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! Works with the transcripts by hand.
 //!
-//! * `transcript run [--target reference|ours] [FILTER]` plays scripts whose name contains FILTER.
+//! * `transcript run [--target reference|ours|sim] [FILTER]` plays scripts whose name contains FILTER.
 //! * `transcript record FILE [--target …]` plays a file that only sends and prints it with what came back.
 //! * `transcript compat` prints `COMPAT.md`.
 
@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use midge_tests::target::Target;
 use midge_tests::{corpus, run};
+
+const USAGE: &str = "usage: transcript run [FILTER] | record FILE | compat   [--target reference|ours|sim]";
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
         ["run", filter] => play(&target, filter),
         ["record", file] => record(&target, file),
         ["compat"] => corpus::read("").map(|scripts| print!("{}", corpus::differences(&scripts))),
-        _ => Err("usage: transcript run [FILTER] | record FILE | compat   [--target reference|ours]".into()),
+        _ => Err(USAGE.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,6 +38,7 @@ fn named(target: &str) -> Result<Target, String> {
     match target {
         "reference" => Target::reference(),
         "ours" => Target::ours(),
+        "sim" => Ok(Target::Sim),
         other => Err(format!("no target `{other}`")),
     }
 }
