@@ -401,6 +401,9 @@ impl<P: Port> Broker<P> {
         }
         conn.pings_out += 1;
         conn.ping_sent = Some(now.mono);
+        if self.settings.trace {
+            self.note(id, Level::Trace, "->> [PING]");
+        }
         self.stage(id, |out| out.put(emit::PING));
     }
 

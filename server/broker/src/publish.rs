@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port};
 use crate::mapping::Outcome;
-use crate::notice::Level;
+use crate::notice::{Level, Notice};
 use crate::outbox::SHARE_MIN;
 use crate::subs::Subscriptions;
 
@@ -162,6 +162,7 @@ impl<P: Port> Broker<P> {
             bare_size: None,
             now,
             max_pending: self.settings.max_pending,
+            trace: self.settings.trace.then_some((&mut self.notices, self.settings.max_traced)),
             drop_above: self.settings.no_fast_producer_stall.then(|| self.settings.stall_pending()),
             cost: Cost::default(),
         };
@@ -242,6 +243,8 @@ struct Fanout<'a, P> {
     bare_size: Option<Digits>,
     now: Now,
     max_pending: u64,
+    /// Where deliveries are reported to, if they are.
+    trace: Option<(&'a mut Vec<Notice>, usize)>,
     /// Messages for connections with more pending bytes than this are dropped.
     drop_above: Option<usize>,
     cost: Cost,
@@ -285,6 +288,17 @@ impl<P: Port> Fanout<'_, P> {
             None => (None, message.size, message.body),
         };
         emit::msg(&mut conn.stage, message.subject, sub.sid(), message.reply, header_size, size.text);
+        if let Some((notices, max)) = &mut self.trace {
+            let mut head = Vec::new();
+            emit::msg(&mut head, message.subject, sub.sid(), message.reply, header_size, size.text);
+            let payload = traced(message.payload(), *max);
+            for text in [
+                format!("[{}]", String::from_utf8_lossy(&head).trim_end()),
+                format!("MSG_PAYLOAD: {payload}"),
+            ] {
+                notices.push(Notice::new(Level::Trace, format_args!("{} - ->> {text}", conn.label())));
+            }
+        }
         if body.len() <= SHARE_MIN {
             conn.stage.put(body);
         } else {
@@ -316,6 +330,13 @@ impl<P: Port> Fanout<'_, P> {
         }
         true
     }
+}
+
+/// A payload as it stands in a log line, cut to `max` bytes unless that is 0.
+pub(crate) fn traced(payload: &[u8], max: usize) -> String {
+    let shown = if max > 0 { &payload[..payload.len().min(max)] } else { payload };
+    let cut = if shown.len() < payload.len() { "..." } else { "" };
+    format!("[{:?}{cut}]", String::from_utf8_lossy(shown))
 }
 
 /// Whether a connection may have a message for a subscription of which a part is denied.

@@ -18,6 +18,7 @@
 mod handshake;
 mod ready;
 
+use midge_protocol::emit::{self, Sink};
 use midge_protocol::limits::Limits;
 use midge_protocol::op::ClientOp;
 use midge_protocol::parse::{Step, client_op};
@@ -27,7 +28,7 @@ use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port};
 use crate::notice::Level;
-use crate::publish::Cost;
+use crate::publish::{Cost, traced};
 
 /// A client's session.
 #[derive(Debug)]
@@ -193,12 +194,9 @@ impl Session {
             ClientOp::Pub(m) => {
                 let verb = if m.header_size.is_some() { "HPUB" } else { "PUB" };
                 let reply = m.reply.map(|reply| format!(" {}", text(reply))).unwrap_or_default();
-                let max = broker.settings().max_traced;
-                let payload = m.payload();
-                let shown = if max > 0 { &payload[..payload.len().min(max)] } else { payload };
-                let cut = if shown.len() < payload.len() { "..." } else { "" };
+                let payload = traced(m.payload(), broker.settings().max_traced);
                 let (subject, size) = (text(m.subject), m.size.value);
-                format!("<<- [{verb} {subject}{reply} {size}]\n<<- MSG_PAYLOAD: [{:?}{cut}]", text(shown))
+                format!("<<- [{verb} {subject}{reply} {size}]\n<<- MSG_PAYLOAD: {payload}")
             }
             ClientOp::Sub(s) => {
                 let queue = s.queue.map(|queue| format!(" {}", text(queue))).unwrap_or_default();
@@ -221,9 +219,11 @@ impl Session {
 
     /// +OK, for those who asked for it.
     fn ok<P: Port>(&self, broker: &mut Broker<P>) {
-        use midge_protocol::emit::{OK, Sink};
         if self.verbose {
-            broker.stage(self.id, |out| out.put(OK));
+            if broker.settings().trace {
+                broker.note(self.id, Level::Trace, "->> [OK]");
+            }
+            broker.stage(self.id, |out| out.put(emit::OK));
         }
     }
 }

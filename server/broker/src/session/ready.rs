@@ -79,6 +79,9 @@ impl Session {
 
     /// PONG, and after the first one INFO again, with what CONNECT led to.
     pub(super) fn ping<P: Port>(&self, broker: &mut Broker<P>, now: Now) {
+        if broker.settings().trace {
+            broker.note(self.id, Level::Trace, "->> [PONG]");
+        }
         broker.stage(self.id, |out| out.put(emit::PONG));
         let Some(conn) = broker.conn_mut(self.id) else { return };
         conn.last_in = now.mono;
