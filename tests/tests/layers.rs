@@ -33,7 +33,8 @@ fn dependencies_point_downwards() {
             continue;
         }
         let allowed = ARROWS.iter().find(|(from, _)| *from == name).map(|(_, to)| *to);
-        let allowed = allowed.unwrap_or_else(|| panic!("{name} is new: draw its arrows here and in ARCHITECTURE.md"));
+        let allowed =
+            allowed.unwrap_or_else(|| panic!("{name} is new: draw its arrows here and in ARCHITECTURE.md"));
         let dependencies = package["dependencies"].as_array().expect("a package has dependencies");
         for dependency in dependencies.iter().filter(|dependency| dependency["kind"].is_null()) {
             let to = dependency["name"].as_str().expect("a dependency has a name");
