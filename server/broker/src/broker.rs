@@ -120,13 +120,15 @@ impl<P: Port> Broker<P> {
         self.install(settings);
         let ids: Vec<_> = self.ids().collect();
         for id in &ids {
-            let Some(conn) = self.conn(*id).filter(|conn| conn.connected) else { continue };
+            // Who still has to send CONNECT is judged by it.
+            let Some(conn) = self.conn(*id).filter(|conn| conn.auth_by.is_none()) else { continue };
+            let account = &self.account(conn.account).name;
             match self.settings.directory.readmit(&old.directory, &conn.user) {
-                Some(identity) => {
+                Some(identity) if identity.account == *account => {
                     self.assign(*id, &identity);
                     self.recheck_subscriptions(*id);
                 }
-                None => self.fail(*id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now),
+                _ => self.fail(*id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now),
             }
         }
         if let Some(max) = self.settings.max_connections {
@@ -461,6 +463,10 @@ impl<P: Port> Broker<P> {
         conn.replies =
             answers.map(|rule| conn.replies.take().unwrap_or_else(|| Box::new(Replies::new(rule))));
         let old = std::mem::replace(&mut conn.account, account);
+        debug_assert!(
+            old == account || conn.subs.len == 0,
+            "subscriptions stay in the account they were made in"
+        );
         self.accounts[usize::from(old.0)].connections -= 1;
         let account = &mut self.accounts[usize::from(account.0)];
         account.connections += 1;

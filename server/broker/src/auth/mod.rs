@@ -127,19 +127,10 @@ impl Directory {
     /// Judges `credentials`.
     pub fn check(&self, credentials: &Credentials) -> Verdict {
         if !self.is_required() {
-            return Verdict::Granted(Identity {
-                user: SmolStr::default(),
-                account: self.default_account.clone(),
-                permit: None,
-            });
+            return Verdict::Granted(self.anybody(""));
         }
         if let Some(secret) = &self.token {
-            let identity = Identity {
-                user: SmolStr::new_static("[REDACTED]"),
-                account: self.default_account.clone(),
-                permit: None,
-            };
-            return compare(secret, &credentials.token, identity);
+            return compare(secret, &credentials.token, self.anybody("[REDACTED]"));
         }
         let Credentials { user, pass, token, other } = credentials;
         let anonymous = user.is_empty() && pass.is_empty() && token.is_empty() && !other;
@@ -154,26 +145,29 @@ impl Directory {
 
     /// Who a connection is that sends no CONNECT, if that is allowed.
     pub fn anonymous(&self) -> Option<Identity> {
+        if !self.is_required() {
+            return Some(self.anybody(""));
+        }
         let name = self.no_auth_user.as_ref()?;
         self.users.get(name).filter(|entry| entry.standard).map(|entry| entry.identity(name))
     }
 
     /// Who somebody is now that came in as `user` under `old`; `None` if they wouldn't come in the same way.
     pub(crate) fn readmit(&self, old: &Self, user: &str) -> Option<Identity> {
-        if !self.is_required() {
-            let account = self.default_account.clone();
-            return Some(Identity { user: SmolStr::default(), account, permit: None });
-        }
         match (self.users.get_key_value(user), old.users.get(user)) {
             (Some((name, new)), Some(old)) => {
                 let same = new.secret == old.secret && new.account == old.account && new.standard;
                 same.then(|| new.identity(name))
             }
-            (None, None) if self.token.is_some() && self.token == old.token => {
-                Some(Identity { user: user.into(), account: self.default_account.clone(), permit: None })
-            }
+            (None, None) if !self.is_required() => Some(self.anybody("")),
+            (None, None) if self.token.is_some() && self.token == old.token => Some(self.anybody(user)),
             _ => None,
         }
+    }
+
+    /// Somebody without a name of their own.
+    fn anybody(&self, shown: &str) -> Identity {
+        Identity { user: shown.into(), account: self.default_account.clone(), permit: None }
     }
 }
 
