@@ -25,6 +25,14 @@ pub enum Program {
 }
 
 impl Program {
+    /// What a report calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reference(_) => "reference",
+            Self::Ours(_) => "ours",
+        }
+    }
+
     /// The server to compare with: `MIDGE_REFERENCE`, else the one that `tests/setup` has installed.
     pub fn reference() -> Result<Self, String> {
         let path = match std::env::var_os("MIDGE_REFERENCE") {

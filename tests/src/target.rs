@@ -73,8 +73,7 @@ impl Target {
     /// How scripts and reports call it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Process(Program::Reference(_)) => "reference",
-            Self::Process(Program::Ours(_)) => "ours",
+            Self::Process(program) => program.name(),
             Self::Sim => "sim",
         }
     }

@@ -5,8 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use midge_tests::daemon::{Daemon, PATIENCE};
-use midge_tests::target::Target;
+use midge_tests::daemon::{Daemon, PATIENCE, Program};
 use serde_json::Value;
 
 /// A server that is watched, with a few clients.
@@ -29,8 +28,7 @@ const CONFIG: &str = r#"
 "#;
 
 impl Scene {
-    fn start(target: &Target, config: &str) -> Self {
-        let Target::Process(program) = target;
+    fn start(program: &Program, config: &str) -> Self {
         let flags = ["-m".to_owned(), "-1".to_owned()];
         let daemon =
             Daemon::start(program.clone(), Some(config), &flags).unwrap_or_else(|why| panic!("{why}"));
@@ -38,12 +36,12 @@ impl Scene {
         let line = line.expect("a monitor");
         let (_, monitor) = line.rsplit_once(' ').expect("an address");
         let monitor = monitor.parse().expect("an address");
-        Self { name: target.name(), monitor, clients: BTreeMap::new(), daemon }
+        Self { name: program.name(), monitor, clients: BTreeMap::new(), daemon }
     }
 
     /// Two clients of A and one of B, each with subscriptions and some traffic; and one that has left.
-    fn peopled(target: &Target) -> Self {
-        let mut scene = Self::start(target, CONFIG);
+    fn peopled(program: &Program) -> Self {
+        let mut scene = Self::start(program, CONFIG);
         let publish = "PUB a.b 2\r\nhi\r\n";
         scene.client("one", "ann", &format!("SUB a.b 1\r\nSUB a.> workers 2\r\nUNSUB 1 9\r\n{publish}"));
         scene.client("two", "ann", &format!("SUB c.* 1\r\n{publish}{publish}"));
@@ -115,13 +113,13 @@ struct Answer {
 }
 
 /// Our server, and the reference where there is one.
-fn targets() -> Vec<Target> {
-    let ours = Target::ours().unwrap_or_else(|why| panic!("{why}"));
+fn programs() -> Vec<Program> {
+    let ours = Program::ours().unwrap_or_else(|why| panic!("{why}"));
     std::iter::once(ours).chain(reference()).collect()
 }
 
-fn reference() -> Option<Target> {
-    Target::reference().map_err(|why| println!("reference: SKIPPED, {why}")).ok()
+fn reference() -> Option<Program> {
+    Program::reference().map_err(|why| println!("reference: SKIPPED, {why}")).ok()
 }
 
 /// Every member with its type, lists as if they had one element.
@@ -159,7 +157,7 @@ const NOT_OURS: [&str; 2] = [".git_commit", ".feature_flags"];
 fn every_member_of_the_reference_is_there_in_its_place() {
     let Some(reference) = reference() else { return };
     let theirs = Scene::peopled(&reference);
-    let ours = Scene::peopled(&Target::ours().unwrap_or_else(|why| panic!("{why}")));
+    let ours = Scene::peopled(&Program::ours().unwrap_or_else(|why| panic!("{why}")));
     for path in [
         "/varz",
         "/connz?auth=1&subs=1",
@@ -188,8 +186,8 @@ fn every_member_of_the_reference_is_there_in_its_place() {
 
 #[test]
 fn connections_are_sorted_and_paged() {
-    for target in targets() {
-        let scene = Scene::peopled(&target);
+    for program in programs() {
+        let scene = Scene::peopled(&program);
         for (path, names) in [
             ("/connz", &["one", "two", "three"][..]),
             ("/connz?sort=start&limit=2", &["one", "two"]),
@@ -211,7 +209,7 @@ fn connections_are_sorted_and_paged() {
             ("/connz?callback=f", &["one", "two", "three"]),
         ] {
             // For an account that doesn't exist the reference has no list at all.
-            if target.name() == "reference" && path == "/connz?acc=C" {
+            if program.name() == "reference" && path == "/connz?acc=C" {
                 continue;
             }
             assert_eq!(scene.names(path), names, "{}: {path}", scene.name);
@@ -229,8 +227,8 @@ fn connections_are_sorted_and_paged() {
 
 #[test]
 fn connections_tell_who_they_are_and_what_they_want() {
-    for target in targets() {
-        let scene = Scene::peopled(&target);
+    for program in programs() {
+        let scene = Scene::peopled(&program);
         let connz = scene.json("/connz?auth=1&subs=1&limit=1");
         let one = &connz["connections"][0];
         assert_eq!((&one["kind"], &one["type"]), (&"Client".into(), &"nats".into()));
@@ -270,8 +268,8 @@ fn connections_tell_who_they_are_and_what_they_want() {
 
 #[test]
 fn subscriptions_are_listed() {
-    for target in targets() {
-        let scene = Scene::peopled(&target);
+    for program in programs() {
+        let scene = Scene::peopled(&program);
         let subsz = scene.json("/subsz?subs=1&test=x.z");
         let rows = subsz["subscriptions_list"].as_array().expect("a list");
         let mut subjects: Vec<_> =
@@ -292,8 +290,8 @@ fn subscriptions_are_listed() {
 
 #[test]
 fn the_server_counts() {
-    for target in targets() {
-        let scene = Scene::peopled(&target);
+    for program in programs() {
+        let scene = Scene::peopled(&program);
         scene.get("/connz?sort=subs");
         scene.get("/nowhere");
         scene.get("/subscriptionsz");
@@ -317,8 +315,8 @@ fn the_server_counts() {
 
 #[test]
 fn questions_that_make_no_sense() {
-    for target in targets() {
-        let scene = Scene::start(&target, "");
+    for program in programs() {
+        let scene = Scene::start(&program, "");
         for (path, text) in [
             (
                 "/connz?auth=maybe",
@@ -370,8 +368,8 @@ fn questions_that_make_no_sense() {
 
 #[test]
 fn pages_have_their_place() {
-    for target in targets() {
-        let scene = Scene::start(&target, "http_base_path: watch");
+    for program in programs() {
+        let scene = Scene::start(&program, "http_base_path: watch");
         for (path, status) in [
             ("/watch", 200),
             ("/watch/varz", 200),
@@ -394,7 +392,7 @@ fn pages_have_their_place() {
 
 #[test]
 fn what_is_not_served_is_said_so() {
-    let scene = Scene::start(&Target::ours().unwrap_or_else(|why| panic!("{why}")), "");
+    let scene = Scene::start(&Program::ours().unwrap_or_else(|why| panic!("{why}")), "");
     for path in
         ["/jsz", "/routez", "/leafz", "/gatewayz", "/accountz", "/accstatz", "/debug/vars", "/stacksz"]
     {
@@ -412,7 +410,7 @@ fn what_is_not_served_is_said_so() {
 
 #[test]
 fn silence_keeps_nobody_out_for_long() {
-    let scene = Scene::start(&Target::ours().unwrap_or_else(|why| panic!("{why}")), "");
+    let scene = Scene::start(&Program::ours().unwrap_or_else(|why| panic!("{why}")), "");
     let connect = |_| TcpStream::connect(scene.monitor).expect("a connection");
     // One that waits in line behind many, who are sent away when their time is over.
     let (_silent, mut last): (Vec<_>, _) = ((0..32).map(connect).collect(), connect(32));

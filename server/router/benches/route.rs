@@ -1,5 +1,6 @@
 //! Times of the router's operations, in ns each. Run with `cargo bench -p midge-router`; an argument selects the
 //! figures whose name contains it.
+#![allow(clippy::disallowed_methods)] // a bench measures time
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

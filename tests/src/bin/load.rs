@@ -17,7 +17,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use midge_tests::daemon::{Daemon, Program};
-use midge_tests::target::Target;
 
 /// One kind of traffic.
 #[derive(Clone, Copy)]
@@ -53,10 +52,8 @@ fn main() -> Result<(), String> {
         None => 5,
         Some(text) => text.parse().map_err(|_| format!("{text:?} is not a number of rounds"))?,
     };
-    let Target::Process(ours) = Target::ours()? else { return Err("midged is a process".to_owned()) };
-    let Target::Process(reference) = Target::reference()? else {
-        return Err("nats-server is a process".to_owned());
-    };
+    let ours = Program::ours()?;
+    let reference = Program::reference()?;
     println!(
         "| shape | payload B | midged msgs/s | nats-server msgs/s | ratio | midged CPU µs | nats-server CPU µs | ratio |"
     );
