@@ -112,7 +112,8 @@ fn an_nkey_file_logs_in() {
     let pair = nkeys::KeyPair::new_user();
     let seed = TempFile::new("user.nk", &format!("# a comment\n{}\n", pair.seed().unwrap()));
     let config = format!("authorization {{ users: [ {{ nkey: {} }} ] }}", pair.public_key());
-    let server = Server::with_config(&config);
+    // midged refuses a configuration with nkeys, so this is between the tool and nats-server.
+    let Some(server) = Server::reference_with_config(&config) else { return };
     server.midge(&["rtt", "--nkey", seed.path()]).run().ok();
     server.midge(&["rtt"]).run().failed(1);
     let empty = TempFile::new("empty.nk", "");

@@ -26,19 +26,32 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one without any restrictions.
     pub(crate) fn start() -> Server {
-        Server::launch(None, None)
+        Server::launch(server_binary(), None, None)
+    }
+
+    /// Starts nats-server, for what midged doesn't serve yet. `None`, and a word about it, where there is none.
+    pub(crate) fn reference_with_config(config: &str) -> Option<Server> {
+        let binary = reference_binary();
+        if !binary.exists() {
+            println!(
+                "SKIPPED: needs nats-server, which tests/setup installs (looked for {})",
+                binary.display()
+            );
+            return None;
+        }
+        Some(Server::launch(binary, Some(TempFile::new("server.conf", config)), None))
     }
 
     /// Starts one with a configuration, which needs not set the port.
     pub(crate) fn with_config(config: &str) -> Server {
-        Server::launch(Some(TempFile::new("server.conf", config)), None)
+        Server::launch(server_binary(), Some(TempFile::new("server.conf", config)), None)
     }
 
     /// Ends the server and starts another on its port, `before` being run in between.
     pub(crate) fn restart(mut self, before: impl FnOnce()) -> Server {
         self.kill();
         before();
-        Server::launch(self.config.take(), Some(self.port))
+        Server::launch(self.binary.clone(), self.config.take(), Some(self.port))
     }
 
     pub(crate) fn url(&self) -> String {
@@ -50,8 +63,7 @@ impl Server {
         Midge::new(args).env("NATS_URL", &self.url())
     }
 
-    fn launch(config: Option<TempFile>, port: Option<u16>) -> Server {
-        let binary = server_binary();
+    fn launch(binary: PathBuf, config: Option<TempFile>, port: Option<u16>) -> Server {
         let port = port.map_or("-1".to_owned(), |port| port.to_string());
         let mut command = Command::new(&binary);
         command.args(["-a", "127.0.0.1", "-p", &port]);
@@ -87,7 +99,7 @@ fn server_binary() -> PathBuf {
         return asked.into();
     }
     let ours = Path::new(env!("CARGO_BIN_EXE_midge")).with_file_name("midged");
-    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.venv/bin/nats-server");
+    let reference = reference_binary();
     match [&ours, &reference].into_iter().find(|path| path.exists()) {
         Some(path) => path.clone(),
         None => panic!(
@@ -97,6 +109,10 @@ fn server_binary() -> PathBuf {
             reference.display()
         ),
     }
+}
+
+fn reference_binary() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.venv/bin/nats-server")
 }
 
 /// A `midge` that is about to run.
