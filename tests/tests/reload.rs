@@ -145,10 +145,10 @@ fn what_needs_a_restart_is_refused_with_all_the_rest() {
 #[test]
 fn fewer_connections_turn_away_those_that_are_too_many() {
     let mut daemon = start("max_connections: 3", &[]);
-    let peers = [(); 3].map(|()| greeted(&daemon, PLAIN));
+    let mut peers = [(); 3].map(|()| greeted(&daemon, PLAIN));
     reload(&mut daemon, "max_connections: 1");
     let mut left = 0;
-    for mut peer in peers {
+    for peer in &mut peers {
         peer.send("PING\r\n");
         match peer.line().expect("an answer").as_deref() {
             Some("PONG") => left += 1,

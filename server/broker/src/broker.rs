@@ -118,21 +118,20 @@ impl<P: Port> Broker<P> {
         }
         let old = self.settings.clone();
         self.install(settings);
-        let ids: Vec<_> = self.ids().collect();
-        for id in &ids {
+        for id in self.connections().map(|(id, _)| id).collect::<Vec<_>>() {
             // Who still has to send CONNECT is judged by it.
-            let Some(conn) = self.conn(*id).filter(|conn| conn.auth_by.is_none()) else { continue };
+            let Some(conn) = self.conn(id).filter(|conn| conn.auth_by.is_none()) else { continue };
             let account = &self.account(conn.account).name;
             match self.settings.directory.readmit(&old.directory, &conn.user) {
                 Some(identity) if identity.account == *account => {
-                    self.assign(*id, &identity);
-                    self.recheck_subscriptions(*id);
+                    self.assign(id, &identity);
+                    self.recheck_subscriptions(id);
                 }
-                _ => self.fail(*id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now),
+                _ => self.fail(id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now),
             }
         }
         if let Some(max) = self.settings.max_connections {
-            let mut newest: Vec<_> = ids.iter().filter_map(|id| Some((self.conn(*id)?.cid, *id))).collect();
+            let mut newest: Vec<_> = self.connections().map(|(id, conn)| (conn.cid, id)).collect();
             newest.sort_unstable_by_key(|(cid, _)| Reverse(*cid));
             let excess = newest.len().saturating_sub(max as usize);
             for (_, id) in newest.into_iter().take(excess) {
@@ -219,10 +218,7 @@ impl<P: Port> Broker<P> {
     pub fn detach(&mut self, id: ConnId, reason: CloseReason, now: Now) {
         self.close(id, reason, now);
         let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        let account = &mut self.accounts[usize::from(conn.account.0)];
-        account.connections = account.connections.saturating_sub(1);
         conn.port.outbox().close(conn.closing.is_none_or(CloseReason::flushes));
-        self.open -= 1;
         self.free.push(id.0);
         self.dirty.retain(|dirty| *dirty != id);
         while self.conns.last().is_some_and(Option::is_none) {
@@ -258,6 +254,9 @@ impl<P: Port> Broker<P> {
     pub(crate) fn bury(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let Some(reason) = conn.closing else { return };
+        // One that is on its way out takes nobody's place.
+        self.open -= 1;
+        self.accounts[usize::from(conn.account.0)].connections -= 1;
         match reason {
             CloseReason::StaleConnection => self.stats.stale_connections += 1,
             CloseReason::SlowConsumerPending | CloseReason::SlowConsumerDeadline => {
@@ -432,8 +431,12 @@ impl<P: Port> Broker<P> {
         self.timers.push(Reverse(entry));
     }
 
-    /// Puts a connection into the account of its identity. False, and -ERR, if that account is full.
+    /// Puts a connection into the account of its identity. False if it was closed meanwhile, and, after -ERR, if that
+    /// account is full.
     pub(crate) fn admit(&mut self, id: ConnId, identity: &Identity, now: Now) -> bool {
+        if !self.conn(id).is_some_and(Conn::is_open) {
+            return false;
+        }
         self.assign(id, identity);
         let max_subs = self.settings.max_subscriptions;
         let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
@@ -453,6 +456,7 @@ impl<P: Port> Broker<P> {
         true
     }
 
+    /// Gives an open connection its identity.
     fn assign(&mut self, id: ConnId, identity: &Identity) {
         let account = self.account_or_new(&identity.account);
         let max_payload = self.settings.max_payload;
@@ -460,8 +464,13 @@ impl<P: Port> Broker<P> {
         conn.user = identity.user.clone();
         conn.permit.clone_from(&identity.permit);
         let answers = identity.permit.as_deref().and_then(Permit::responses);
-        conn.replies =
-            answers.map(|rule| conn.replies.take().unwrap_or_else(|| Box::new(Replies::new(rule))));
+        conn.replies = answers.map(|rule| match conn.replies.take() {
+            Some(mut replies) => {
+                replies.rule = rule;
+                replies
+            }
+            None => Box::new(Replies::new(rule)),
+        });
         let old = std::mem::replace(&mut conn.account, account);
         debug_assert!(
             old == account || conn.subs.len == 0,

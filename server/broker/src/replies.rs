@@ -9,7 +9,7 @@ use crate::auth::Responses;
 /// Open requests of one connection, by reply subject.
 #[derive(Debug)]
 pub(crate) struct Replies {
-    rule: Responses,
+    pub(crate) rule: Responses,
     open: HashMap<Box<[u8]>, Reply>,
 }
 
