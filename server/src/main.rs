@@ -30,7 +30,12 @@ fn main() -> ExitCode {
             Exit::Ok
         }
         Ok(Invocation::Version) => {
-            println!("midged: v{} (nats-server: v{})", midge_setup::VERSION, midge_setup::NATS_VERSION);
+            let (ours, theirs) = (midge_setup::VERSION, midge_setup::NATS_VERSION);
+            // Programs that spawn `nats-server` read its version off this line.
+            match ports::called_as().as_deref() {
+                Some("nats-server") => println!("nats-server: v{theirs}"),
+                _ => println!("midged: v{ours} (nats-server: v{theirs})"),
+            }
             Exit::Ok
         }
         Err(error) => {

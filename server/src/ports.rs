@@ -63,14 +63,17 @@ pub(crate) struct PortsFile(PathBuf);
 impl PortsFile {
     /// Writes `<program>_<pid>.ports` into `dir`.
     pub(crate) fn write(dir: &Path, ports: &Ports) -> io::Result<Self> {
-        let program = std::env::current_exe()
-            .ok()
-            .and_then(|exe| Some(exe.file_name()?.to_string_lossy().into_owned()));
-        let program = program.unwrap_or_else(|| "midged".to_owned());
+        let program = called_as().unwrap_or_else(|| "midged".to_owned());
         let path = dir.join(format!("{program}_{}.ports", std::process::id()));
         write_whole(&path, &serde_json::to_string(ports).unwrap_or_default())?;
         Ok(Self(path))
     }
+}
+
+/// The name that the daemon was called by: whoever spawns it as `nats-server` looks for a file of that name.
+pub(crate) fn called_as() -> Option<String> {
+    let name = std::env::args_os().next()?;
+    Some(Path::new(&name).file_name()?.to_string_lossy().into_owned())
 }
 
 impl Drop for PortsFile {

@@ -100,7 +100,7 @@ fn a_configuration_is_checked_without_being_run() {
         ("port: 4222\n", 0, "is valid (sha256:", ""),
         ("port: 4222\n  no_such: 1\n", 78, "", ":2:3: unknown field \"no_such\"\n"),
         ("port: 4222\nmax_payload: much\n", 78, "", ":2:1: "),
-        ("port: 4222\nmax_payload: {\n", 78, "", ":3:1: expected '}', but the text ends\n"),
+        ("port: 4222\nmax_payload: {\n", 78, "", ":3:1: Parse error: expected '}', but the text ends\n"),
         // It would start, but not as meant.
         ("max_payload: 9MB\n", 1, "", "over 8 MiB are generally discouraged"),
     ] {
@@ -229,6 +229,21 @@ fn the_ports_file_is_nats_servers() {
     let theirs: Value = serde_json::from_str(&find_in(&path, "}")).expect("JSON");
     let keys = |ports: &Value| ports.as_object().map(|it| it.keys().cloned().collect::<Vec<_>>());
     assert_eq!(keys(&ports), keys(&theirs));
+}
+
+/// Test harnesses spawn `nats-server`, look for a ports file of that name and read its version.
+#[test]
+fn called_as_nats_server_it_answers_to_that_name() {
+    let directory = TempDir::new().expect("a directory");
+    let alias = directory.path().join("nats-server");
+    std::os::unix::fs::symlink(program().path(), &alias).expect("a link");
+    let version = Command::new(&alias).arg("-v").output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&version.stdout), "nats-server: v2.15.1\n");
+
+    let flags = ["--ports_file_dir", text(directory.path())].map(String::from);
+    let daemon = Daemon::start(Program::Ours(alias), None, &flags).expect("it starts");
+    let path = directory.path().join(format!("nats-server_{}.ports", daemon.pid()));
+    assert!(path.exists());
 }
 
 #[test]

@@ -49,7 +49,13 @@ pub(crate) fn finish((options, mut report): (Options, Report)) -> Loaded {
 fn read(name: &str, parsed: Result<Map, Problem>) -> Loaded {
     let map = match parsed {
         Ok(map) => map,
-        Err(problem) => return Err(Report { errors: vec![problem], warnings: Vec::new() }),
+        Err(mut problem) => {
+            // Said of the language, not of a key, and in words that programs look for in nats-server's output.
+            if problem.at.is_some() {
+                problem.text.insert_str(0, "Parse error: ");
+            }
+            return Err(Report { errors: vec![problem], warnings: Vec::new() });
+        }
     };
     let mut report = Report::default();
     if map.is_empty() {
