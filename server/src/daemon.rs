@@ -99,18 +99,11 @@ pub(crate) fn run(run: Run) -> Exit {
 fn check_served(options: &Options, log: &Log) -> bool {
     let mut fit = true;
     for key in unserved(options) {
-        let at = key.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
         if key.refused {
-            log.fatal(format_args!(
-                "{at}{:?} is not served by this version of midge, and running without it would not be safe",
-                key.key
-            ));
+            log.fatal(key);
             fit = false;
         } else {
-            log.warn(format_args!(
-                "{at}{:?} is not served by this version of midge; it has no effect",
-                key.key
-            ));
+            log.warn(key);
         }
     }
     fit

@@ -121,8 +121,8 @@ pub fn differences(scripts: &[Script]) -> String {
         }
     }
     text += "\n## Not served\n\n\
-        midge does not start with a configuration that has one of these keys, rather than run without what it asks\n\
-        for.\n\n| Key | Scripts that wait for it |\n|---|---|\n";
+        midge says at its start that it does not serve these keys yet. Where running without would let others in, it\n\
+        does not start.\n\n| Key | Scripts that wait for it |\n|---|---|\n";
     for (key, scripts) in unserved {
         let _ = writeln!(text, "| `{key}` | {} |", scripts.join(", "));
     }

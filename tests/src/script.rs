@@ -4,7 +4,7 @@
 //! # The first comment is the title: what is shown here, and why it matters.
 //! config { max_payload: 1024 }                  the server's configuration, in as many lines as it takes
 //! flags: --auth secret                          or its command line
-//! unserved: accounts.imports                    midge does not start with this key, and says so
+//! unserved: accounts.imports                    midge says that it does not serve this key; no more is played on it
 //! fragmented                                    play again cut at every byte (on the same server: new
 //!                                               connections, but no queue groups, please)
 //! only: sim                                     where to play it (reference, ours, sim); default: everywhere

@@ -1,5 +1,7 @@
 //! The first reading of a tree: is every key known, does every value look as it should, and is it served?
 
+use std::fmt;
+
 use midge_protocol::subject::Filter;
 
 use crate::keys::{Key, Kind, Stance};
@@ -16,6 +18,20 @@ pub struct Unserved {
     pub at: Option<Position>,
     /// True if the daemon should rather not run than run without it.
     pub refused: bool,
+}
+
+impl fmt::Display for Unserved {
+    /// For a log line: where it was set, and what comes of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = &self.at {
+            write!(f, "{at}: ")?;
+        }
+        let outcome = match self.refused {
+            true => ", and running without it would not be safe",
+            false => " yet; it has no effect",
+        };
+        write!(f, "{:?} is not served by this version of midge{outcome}", self.key)
+    }
 }
 
 /// Checks the whole tree and returns the keys that midge does not serve, in the order of the text.

@@ -226,7 +226,8 @@ static AUTHORIZATION: &[Key] = &[
 ];
 
 static USER: &[Key] = &[
-    key("nkey", Nkey('U'), Refused),
+    // Who is known by an nkey alone stays out.
+    key("nkey", Nkey('U'), Ignored),
     key("user username", Text, Served),
     key("password pass", Text, Served),
     key("permissions permission authorization", Block(PERMISSIONS), Served),
@@ -259,8 +260,8 @@ static AUTH_CALLOUT: &[Key] = &[
 
 static ACCOUNT: &[Key] = &[
     key("nkey", Nkey('A'), Ignored),
-    key("imports", Blocks(IMPORT), Refused),
-    key("exports", Blocks(EXPORT), Refused),
+    key("imports", Blocks(IMPORT), Ignored),
+    key("exports", Blocks(EXPORT), Ignored),
     key("jetstream", Switch(ACCOUNT_JETSTREAM), Ignored),
     key("users", Blocks(USER), Served),
     key("default_permissions", Block(PERMISSIONS), Served),

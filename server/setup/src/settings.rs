@@ -91,6 +91,7 @@ fn directory(options: &Options) -> Directory {
         }
     }
     Directory {
+        closed: options.users().next().is_some(),
         token: authorization.token.as_ref().map(secret),
         users,
         no_auth_user: options.no_auth_user.as_deref().map(SmolStr::from),

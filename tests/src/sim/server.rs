@@ -57,6 +57,7 @@ impl Server {
         let info = server_info(&options, server_id([SEED; 32]), PORT);
         let settings = settings(&options, info).map_err(|errors| errors.join("\n"))?;
         let now = Now { mono: Instant::default(), wall: EPOCH };
+        let log = unserved(&options).iter().map(ToString::to_string).collect();
         Ok(Self {
             run,
             files,
@@ -66,7 +67,7 @@ impl Server {
             blocked: Vec::new(),
             leaving: None,
             exit: None,
-            log: Vec::new(),
+            log,
         })
     }
 
@@ -227,7 +228,7 @@ fn load(run: &Run, files: &MemoryFiles) -> Result<Options, String> {
     let (options, _) =
         run.load(World { files, environment: &|_| None }).map_err(|report| report.to_string())?;
     match unserved(&options).iter().find(|key| key.refused) {
-        Some(key) => Err(format!("{:?} is not served by this version of midge", key.key)),
+        Some(key) => Err(key.to_string()),
         None => Ok(options),
     }
 }

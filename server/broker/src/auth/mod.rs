@@ -110,6 +110,9 @@ pub enum Verdict {
 pub struct Directory {
     /// One token for all.
     pub token: Option<Secret>,
+    /// Nobody comes in unasked, even if there is neither a token nor a user here: those who may come are known in ways
+    /// that aren't served.
+    pub closed: bool,
     /// Users by name.
     pub users: HashMap<SmolStr, User>,
     /// Who a connection without credentials is.
@@ -121,7 +124,7 @@ pub struct Directory {
 impl Directory {
     /// True if credentials are configured at all.
     pub fn is_required(&self) -> bool {
-        self.token.is_some() || !self.users.is_empty()
+        self.closed || self.token.is_some() || !self.users.is_empty()
     }
 
     /// Judges `credentials`.
