@@ -15,7 +15,13 @@ pub const SYSTEM_ACCOUNT: &str = "$SYS";
 
 /// An account's place in the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AccountId(pub(crate) u16);
+pub struct AccountId(pub(crate) u32);
+
+impl AccountId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A subject space. Messages never leave it.
 pub struct Account {

@@ -14,7 +14,7 @@ use smol_str::SmolStr;
 use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
 use crate::auth::{Identity, Permit};
 use crate::closed::{CloseReason, ClosedConn};
-use crate::conn::{Conn, ConnId, Counters, Peer, Port};
+use crate::conn::{Conn, ConnId, Counters, Peer, Port, at};
 use crate::notice::{Level, Notice};
 use crate::outbox::Stage;
 use crate::replies::Replies;
@@ -103,7 +103,7 @@ impl<P: Port> Broker<P> {
     fn install(&mut self, settings: Settings) {
         for AccountSettings { name, mappings, limits } in &settings.accounts {
             let at = self.account_or_new(name);
-            let account = &mut self.accounts[usize::from(at.0)];
+            let account = &mut self.accounts[at.index()];
             account.mappings.clone_from(mappings);
             account.limits = *limits;
         }
@@ -199,7 +199,7 @@ impl<P: Port> Broker<P> {
             }
         };
         self.conns[slot as usize] = Some(conn);
-        self.accounts[usize::from(account.0)].connections += 1;
+        self.accounts[account.index()].connections += 1;
         self.open += 1;
         let id = ConnId(slot);
         self.timers.push(Reverse((deadline, slot, cid)));
@@ -239,7 +239,7 @@ impl<P: Port> Broker<P> {
     /// Closes a connection: it gets no more messages, its subscriptions are gone, its driver is told by the next
     /// flush. Does nothing to one that is closing already.
     pub fn close(&mut self, id: ConnId, reason: CloseReason, now: Now) {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(conn) = at(&mut self.conns, id) else { return };
         if conn.closing.is_some() {
             return;
         }
@@ -252,16 +252,16 @@ impl<P: Port> Broker<P> {
 
     /// What closing takes besides the mark.
     pub(crate) fn bury(&mut self, id: ConnId, now: Now) {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(conn) = at(&mut self.conns, id) else { return };
         let Some(reason) = conn.closing else { return };
         // One that is on its way out takes nobody's place.
         self.open -= 1;
-        self.accounts[usize::from(conn.account.0)].connections -= 1;
+        self.accounts[conn.account.index()].connections -= 1;
         match reason {
             CloseReason::StaleConnection => self.stats.stale_connections += 1,
             CloseReason::SlowConsumerPending | CloseReason::SlowConsumerDeadline => {
                 self.stats.slow_consumers += 1;
-                self.accounts[usize::from(conn.account.0)].slow_consumers += 1;
+                self.accounts[conn.account.index()].slow_consumers += 1;
             }
             _ => {}
         }
@@ -297,7 +297,7 @@ impl<P: Port> Broker<P> {
             lang: conn.lang.clone(),
             version: conn.version.clone(),
             user: conn.user.clone(),
-            account: self.accounts[usize::from(conn.account.0)].name.clone(),
+            account: self.accounts[conn.account.index()].name.clone(),
         };
         self.closed.push_back(closed);
     }
@@ -309,15 +309,15 @@ impl<P: Port> Broker<P> {
     }
 
     /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, or that must be
-    /// closed. True if one of them is so full that its publishers should wait; then that one is the last.
+    /// closed. Returns one that is so full that whoever publishes to it should wait, if there is one.
     pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P)) -> Option<P> {
         let mut stalled = None;
         let (max, nearly) = (self.settings.max_pending, self.settings.stall_pending());
         // Closing a slow consumer marks it dirty again, so the list may grow while it is walked.
-        let mut at = 0;
-        while let Some(id) = self.dirty.get(at).copied() {
-            at += 1;
-            let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+        let mut next = 0;
+        while let Some(id) = self.dirty.get(next).copied() {
+            next += 1;
+            let Some(conn) = at(&mut self.conns, id) else {
                 continue;
             };
             conn.dirty = false;
@@ -329,7 +329,8 @@ impl<P: Port> Broker<P> {
                     stalled = Some(conn.port.clone());
                 }
                 if conn.queued as u64 > max && conn.closing.is_none() {
-                    self.slow(id, now);
+                    self.note_slow(id);
+                    self.close(id, CloseReason::SlowConsumerPending, now);
                     continue;
                 }
             }
@@ -342,10 +343,9 @@ impl<P: Port> Broker<P> {
         stalled
     }
 
-    fn slow(&mut self, id: ConnId, now: Now) {
+    pub(crate) fn note_slow(&mut self, id: ConnId) {
         let max = self.settings.max_pending;
         self.note(id, Level::Info, format_args!("Slow Consumer Detected: MaxPending of {max} Exceeded"));
-        self.close(id, CloseReason::SlowConsumerPending, now);
     }
 
     /// The peer took nothing for as long as `write_deadline`.
@@ -439,10 +439,10 @@ impl<P: Port> Broker<P> {
         }
         self.assign(id, identity);
         let max_subs = self.settings.max_subscriptions;
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+        let Some(conn) = at(&mut self.conns, id) else {
             return false;
         };
-        let account = &self.accounts[usize::from(conn.account.0)];
+        let account = &self.accounts[conn.account.index()];
         conn.max_subs = match account.limits.subscriptions {
             Some(most) if max_subs == 0 => most,
             Some(most) => most.min(max_subs),
@@ -460,7 +460,7 @@ impl<P: Port> Broker<P> {
     fn assign(&mut self, id: ConnId, identity: &Identity) {
         let account = self.account_or_new(&identity.account);
         let max_payload = self.settings.max_payload;
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(conn) = at(&mut self.conns, id) else { return };
         conn.user = identity.user.clone();
         conn.permit.clone_from(&identity.permit);
         let answers = identity.permit.as_deref().and_then(Permit::responses);
@@ -476,8 +476,8 @@ impl<P: Port> Broker<P> {
             old == account || conn.subs.len == 0,
             "subscriptions stay in the account they were made in"
         );
-        self.accounts[usize::from(old.0)].connections -= 1;
-        let account = &mut self.accounts[usize::from(account.0)];
+        self.accounts[old.index()].connections -= 1;
+        let account = &mut self.accounts[account.index()];
         account.connections += 1;
         conn.max_payload = account.limits.payload.map_or(max_payload, |most| most.min(max_payload));
     }
@@ -514,7 +514,7 @@ impl<P: Port> Broker<P> {
     pub(crate) fn stage_info(&mut self, id: ConnId, connect_info: bool) {
         let Some(conn) = self.conn(id) else { return };
         let (server, settings) = (&self.settings.info, &self.settings);
-        let account = &self.accounts[usize::from(conn.account.0)];
+        let account = &self.accounts[conn.account.index()];
         let urls: Vec<&str> = server.connect_urls.iter().map(String::as_str).collect();
         let directory = &settings.directory;
         let info = Info {
@@ -556,7 +556,7 @@ impl<P: Port> Broker<P> {
 
     /// Lets `write` append to a connection's output.
     pub(crate) fn stage(&mut self, id: ConnId, write: impl FnOnce(&mut Stage)) {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(conn) = at(&mut self.conns, id) else { return };
         if conn.closing.is_some() {
             return;
         }
@@ -624,14 +624,12 @@ impl<P: Port> Broker<P> {
 
     /// The account of `id`.
     pub fn account(&self, id: AccountId) -> &Account {
-        &self.accounts[usize::from(id.0)]
+        &self.accounts[id.index()]
     }
 
     /// A connection's subscriptions, newest first.
     pub fn subscriptions_of(&self, id: ConnId) -> impl Iterator<Item = &crate::subs::Sub> {
-        self.conn(id)
-            .into_iter()
-            .flat_map(|conn| self.accounts[usize::from(conn.account.0)].subs.of(&conn.subs))
+        self.conn(id).into_iter().flat_map(|conn| self.accounts[conn.account.index()].subs.of(&conn.subs))
     }
 
     fn account_or_new(&mut self, name: &SmolStr) -> AccountId {
@@ -643,7 +641,7 @@ impl<P: Port> Broker<P> {
                 self.accounts.len() - 1
             }
         };
-        AccountId(u16::try_from(at).expect("the configuration reader bounds the number of accounts"))
+        AccountId(u32::try_from(at).expect("2^32 accounts fit in no memory"))
     }
 }
 

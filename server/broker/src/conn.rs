@@ -31,6 +31,12 @@ impl Port for Arc<Outbox> {
     }
 }
 
+/// The connection in a slot, for those who hold other parts of the broker at the same time.
+#[inline]
+pub(crate) fn at<P>(conns: &mut [Option<Box<Conn<P>>>], id: ConnId) -> Option<&mut Conn<P>> {
+    conns.get_mut(id.0 as usize)?.as_deref_mut()
+}
+
 /// The other end's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {

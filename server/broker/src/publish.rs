@@ -11,7 +11,7 @@ use crate::Now;
 use crate::account::Account;
 use crate::broker::Broker;
 use crate::closed::CloseReason;
-use crate::conn::{Conn, ConnId, Port};
+use crate::conn::{Conn, ConnId, Port, at};
 use crate::mapping::Outcome;
 use crate::notice::{Level, Notice};
 use crate::outbox::SHARE_MIN;
@@ -44,10 +44,10 @@ impl<P: Port> Broker<P> {
         queue: Option<&[u8]>,
         sid: &[u8],
     ) -> Subscribed {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+        let Some(conn) = at(&mut self.conns, id) else {
             return Subscribed::Ok;
         };
-        let Account { router, subs, .. } = &mut self.accounts[usize::from(conn.account.0)];
+        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
         if subs.find(id, sid).is_some() {
             return Subscribed::Ok;
         }
@@ -63,8 +63,8 @@ impl<P: Port> Broker<P> {
 
     /// Ends the subscriptions that a connection's new permissions don't allow, and names them.
     pub(crate) fn recheck_subscriptions(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
-        let Account { router, subs, .. } = &mut self.accounts[usize::from(conn.account.0)];
+        let Some(conn) = at(&mut self.conns, id) else { return };
+        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
         let held: Vec<_> = subs.of(&conn.subs).map(crate::subs::Sub::id).collect();
         conn.filtered_queues.clear();
         let mut refused = Vec::new();
@@ -92,10 +92,10 @@ impl<P: Port> Broker<P> {
 
     /// Ends a subscription, or bounds it to `max` deliveries since it began. False if there is none.
     pub(crate) fn unsubscribe(&mut self, id: ConnId, sid: &[u8], max: Option<u32>) -> bool {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+        let Some(conn) = at(&mut self.conns, id) else {
             return false;
         };
-        let Account { router, subs, .. } = &mut self.accounts[usize::from(conn.account.0)];
+        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
         let Some(found) = subs.find(id, sid) else { return false };
         match (max, subs.get_mut(found)) {
             (Some(max), Some(sub)) if u64::from(max) > sub.delivered => sub.max = max,
@@ -110,8 +110,8 @@ impl<P: Port> Broker<P> {
 
     /// Ends all subscriptions of a connection.
     pub(crate) fn drop_subscriptions(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
-        let Account { router, subs, .. } = &mut self.accounts[usize::from(conn.account.0)];
+        let Some(conn) = at(&mut self.conns, id) else { return };
+        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
         while let Some(sub) = subs.first(&conn.subs) {
             router.remove(sub);
             subs.remove(sub, &mut conn.subs);
@@ -127,7 +127,7 @@ impl<P: Port> Broker<P> {
         out: &'o mut Vec<u8>,
     ) -> Option<&'o [u8]> {
         let account = self.conn(from)?.account;
-        let mappings = &self.accounts[usize::from(account.0)].mappings;
+        let mappings = &self.accounts[account.index()].mappings;
         // The first mapping whose source matches decides.
         let mapping = mappings.iter().find(|mapping| mapping.covers(subject))?;
         let random = &mut self.random;
@@ -142,11 +142,11 @@ impl<P: Port> Broker<P> {
 
     /// Brings `message` to whom its subject reaches. Permissions were checked.
     pub(crate) fn publish(&mut self, from: ConnId, message: &Message<'_>, now: Now) -> Cost {
-        let Some(publisher) = self.conns.get_mut(from.0 as usize).and_then(Option::as_deref_mut) else {
+        let Some(publisher) = at(&mut self.conns, from) else {
             return Cost::default();
         };
         let (account_id, wants_503) = (publisher.account, publisher.no_responders);
-        let account = &mut self.accounts[usize::from(account_id.0)];
+        let account = &mut self.accounts[account_id.index()];
         let random = &mut self.random;
         let Account { router, subs, .. } = account;
         let matches = router.matches(message.subject);
@@ -184,8 +184,7 @@ impl<P: Port> Broker<P> {
             self.end(account_id, sub);
         }
         for id in slow {
-            let max = self.settings.max_pending;
-            self.note(id, Level::Info, format_args!("Slow Consumer Detected: MaxPending of {max} Exceeded"));
+            self.note_slow(id);
             self.bury(id, now);
         }
         if !delivered && wants_503 && message.reply.is_some() {
@@ -196,9 +195,9 @@ impl<P: Port> Broker<P> {
 
     /// Removes a subscription that has delivered what it was bounded to.
     fn end(&mut self, account: crate::AccountId, sub: SubId) {
-        let Account { router, subs, .. } = &mut self.accounts[usize::from(account.0)];
+        let Account { router, subs, .. } = &mut self.accounts[account.index()];
         let Some(conn) = subs.get(sub).map(|sub| sub.conn) else { return };
-        let Some(conn) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(conn) = at(&mut self.conns, conn) else { return };
         router.remove(sub);
         subs.remove(sub, &mut conn.subs);
         conn.filtered_queues.retain(|(id, _)| *id != sub);
@@ -208,7 +207,7 @@ impl<P: Port> Broker<P> {
     fn no_responders(&mut self, from: ConnId, message: &Message<'_>) {
         let Some(reply) = message.reply else { return };
         let Some(account) = self.conn(from).map(|conn| conn.account) else { return };
-        let Account { router, subs, .. } = &mut self.accounts[usize::from(account.0)];
+        let Account { router, subs, .. } = &mut self.accounts[account.index()];
         let mine = |id: &&SubId| subs.get(**id).is_some_and(|sub| sub.conn == from);
         let Some(sid) = router.matches(reply).plain().iter().find(mine).and_then(|id| subs.get(*id)) else {
             return;
@@ -255,7 +254,7 @@ impl<P: Port> Fanout<'_, P> {
     #[inline]
     fn deliver(&mut self, id: SubId) -> bool {
         let Some(sub) = self.subs.get_mut(id) else { return false };
-        let Some(conn) = self.conns.get_mut(sub.conn.0 as usize).and_then(Option::as_deref_mut) else {
+        let Some(conn) = at(self.conns, sub.conn) else {
             return false;
         };
         if conn.closing.is_some() || (sub.conn == self.from && !conn.echo) {

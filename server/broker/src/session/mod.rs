@@ -26,7 +26,7 @@ use midge_protocol::parse::{Step, client_op};
 use crate::auth::{Credentials, Identity};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
-use crate::conn::{Conn, ConnId, Port};
+use crate::conn::{Conn, ConnId, Port, at};
 use crate::notice::Level;
 use crate::publish::{Cost, traced};
 
@@ -241,10 +241,10 @@ impl Tally {
         if self.msgs == 0 && self.interest == 0 {
             return;
         }
-        let Some(conn) = broker.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(conn) = at(&mut broker.conns, id) else { return };
         conn.last = now.mono;
         conn.last_in = now.mono;
-        let account = &mut broker.accounts[usize::from(conn.account.0)];
+        let account = &mut broker.accounts[conn.account.index()];
         for counters in [&mut conn.counters, &mut account.counters, &mut broker.stats.counters] {
             counters.in_msgs += self.msgs;
             counters.in_bytes += self.bytes;
