@@ -70,7 +70,7 @@ impl Account {
     }
 
     /// All subscriptions.
-    pub fn subscriptions(&self) -> impl Iterator<Item = &Sub> {
+    pub fn subscriptions(&self) -> impl Iterator<Item = Sub<'_>> {
         self.subs.iter()
     }
 
@@ -82,7 +82,7 @@ impl Account {
     }
 
     /// A subscription by its name in the router.
-    pub fn subscription(&self, id: SubId) -> Option<&Sub> {
+    pub fn subscription(&self, id: SubId) -> Option<Sub<'_>> {
         self.subs.get(id)
     }
 }

@@ -628,7 +628,7 @@ impl<P: Port> Broker<P> {
     }
 
     /// A connection's subscriptions, newest first.
-    pub fn subscriptions_of(&self, id: ConnId) -> impl Iterator<Item = &crate::subs::Sub> {
+    pub fn subscriptions_of(&self, id: ConnId) -> impl Iterator<Item = crate::subs::Sub<'_>> {
         self.conn(id).into_iter().flat_map(|conn| self.accounts[conn.account.index()].subs.of(&conn.subs))
     }
 

@@ -30,7 +30,6 @@ mod publish;
 mod replies;
 mod session;
 mod settings;
-mod sid;
 mod subs;
 
 pub use account::{Account, AccountId, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};

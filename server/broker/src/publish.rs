@@ -55,7 +55,7 @@ impl<P: Port> Broker<P> {
         let Ok(sub) = router.insert(filter, queue) else { return Subscribed::Full };
         subs.insert(sub, id, sid, &mut conn.subs);
         if conn.permit.as_ref().is_some_and(|permit| permit.must_filter(subject, queue)) {
-            subs.get_mut(sub).into_iter().for_each(|sub| sub.filtered = true);
+            subs.get_mut(sub).into_iter().for_each(|(record, _)| record.set_filtered(true));
             conn.filtered_queues.extend(queue.map(|queue| (sub, queue.into())));
         }
         Subscribed::Ok
@@ -65,7 +65,7 @@ impl<P: Port> Broker<P> {
     pub(crate) fn recheck_subscriptions(&mut self, id: ConnId) {
         let Some(conn) = at(&mut self.conns, id) else { return };
         let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
-        let held: Vec<_> = subs.of(&conn.subs).map(crate::subs::Sub::id).collect();
+        let held: Vec<_> = subs.of(&conn.subs).map(|sub| sub.id()).collect();
         conn.filtered_queues.clear();
         let mut refused = Vec::new();
         for sub in held {
@@ -75,16 +75,17 @@ impl<P: Port> Broker<P> {
             let permit = conn.permit.as_deref();
             if permit.is_none_or(|permit| permit.may_subscribe(&subject, queue.as_deref())) {
                 let filtered = permit.is_some_and(|permit| permit.must_filter(&subject, queue.as_deref()));
-                subs.get_mut(sub).into_iter().for_each(|sub| sub.filtered = filtered);
+                subs.get_mut(sub).into_iter().for_each(|(record, _)| record.set_filtered(filtered));
                 conn.filtered_queues.extend(queue.filter(|_| filtered).map(|queue| (sub, queue.into())));
             } else {
+                refused.extend(subs.get(sub).map(|sub| (subject, queue, sub.sid().to_vec())));
                 router.remove(sub);
-                refused.extend(subs.remove(sub, &mut conn.subs).map(|sub| (subject, queue, sub)));
+                subs.remove(sub, &mut conn.subs);
             }
         }
-        for (subject, queue, sub) in refused {
+        for (subject, queue, sid) in refused {
             let queue = queue.as_deref();
-            let removed = Violation::Removed { subject: &subject, queue, sid: sub.sid() };
+            let removed = Violation::Removed { subject: &subject, queue, sid: &sid };
             self.note(id, Level::Info, format_args!("Removed sub: {removed}"));
             self.stage_err(id, removed);
         }
@@ -98,7 +99,7 @@ impl<P: Port> Broker<P> {
         let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
         let Some(found) = subs.find(id, sid) else { return false };
         match (max, subs.get_mut(found)) {
-            (Some(max), Some(sub)) if u64::from(max) > sub.delivered => sub.max = max,
+            (Some(max), Some((record, _))) if u64::from(max) > record.delivered => record.max = max,
             _ => {
                 router.remove(found);
                 subs.remove(found, &mut conn.subs);
@@ -196,7 +197,7 @@ impl<P: Port> Broker<P> {
     /// Removes a subscription that has delivered what it was bounded to.
     fn end(&mut self, account: crate::AccountId, sub: SubId) {
         let Account { router, subs, .. } = &mut self.accounts[account.index()];
-        let Some(conn) = subs.get(sub).map(|sub| sub.conn) else { return };
+        let Some(conn) = subs.get(sub).map(|sub| sub.conn()) else { return };
         let Some(conn) = at(&mut self.conns, conn) else { return };
         router.remove(sub);
         subs.remove(sub, &mut conn.subs);
@@ -208,7 +209,7 @@ impl<P: Port> Broker<P> {
         let Some(reply) = message.reply else { return };
         let Some(account) = self.conn(from).map(|conn| conn.account) else { return };
         let Account { router, subs, .. } = &mut self.accounts[account.index()];
-        let mine = |id: &&SubId| subs.get(**id).is_some_and(|sub| sub.conn == from);
+        let mine = |id: &&SubId| subs.get(**id).is_some_and(|sub| sub.conn() == from);
         let Some(sid) = router.matches(reply).plain().iter().find(mine).and_then(|id| subs.get(*id)) else {
             return;
         };
@@ -253,7 +254,7 @@ impl<P: Port> Fanout<'_, P> {
     /// Appends the message to a subscriber's output. False if it can't have it.
     #[inline]
     fn deliver(&mut self, id: SubId) -> bool {
-        let Some(sub) = self.subs.get_mut(id) else { return false };
+        let Some((sub, sid)) = self.subs.get_mut(id) else { return false };
         let Some(conn) = at(self.conns, sub.conn) else {
             return false;
         };
@@ -263,7 +264,7 @@ impl<P: Port> Fanout<'_, P> {
         if self.drop_above.is_some_and(|above| conn.queued > above && conn.pending() > above) {
             return false;
         }
-        if sub.filtered && !may_receive(conn, id, self.message.subject) {
+        if sub.is_filtered() && !may_receive(conn, id, self.message.subject) {
             return false;
         }
         sub.delivered += 1;
@@ -286,10 +287,10 @@ impl<P: Port> Fanout<'_, P> {
             }
             None => (None, message.size, message.body),
         };
-        emit::msg(&mut conn.stage, message.subject, sub.sid(), message.reply, header_size, size.text);
+        emit::msg(&mut conn.stage, message.subject, sid.as_bytes(), message.reply, header_size, size.text);
         if let Some((notices, max)) = &mut self.trace {
             let mut head = Vec::new();
-            emit::msg(&mut head, message.subject, sub.sid(), message.reply, header_size, size.text);
+            emit::msg(&mut head, message.subject, sid.as_bytes(), message.reply, header_size, size.text);
             let payload = traced(message.payload(), *max);
             for text in [
                 format!("[{}]", String::from_utf8_lossy(&head).trim_end()),

@@ -1,46 +1,48 @@
-//! The subscriptions of one account: which connection each belongs to, and under which sid.
+//! Who subscribed, and under what name: records beside an account's router.
 //!
-//! A subscription's place here is its [`SubId`]: the router knows filters, this table knows subscribers. Memory is
-//! what a million subscriptions cost, so a record is 48 bytes, records live in chunks that are freed when empty, and
-//! the index by (connection, sid) holds 4-byte numbers.
+//! A record has the index of the router's id. Connections link theirs into a list, so that leaving costs what one had.
+//!
+//! ```text
+//! record, 32 bytes       delivered 8 | conn 4 | next 4 | previous 4 | max 4 | sid 7 | tag 1
+//! index by (conn, sid)   4 bytes and a byte of hash, at most 7/8 full
+//! ```
+//!
+//! Clients count sids upwards from 1, so nearly all fit into 7 bytes; longer ones stand in a table beside.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use midge_router::SubId;
-use std::hash::BuildHasher;
 
 use crate::conn::ConnId;
-use crate::sid::Sid;
 
 /// Ends a list.
 const NONE: u32 = u32::MAX;
 /// Records per chunk; a power of two.
 const CHUNK: usize = 256;
+/// Bytes of a sid that stand in the record.
+const SHORT: usize = 7;
 
-/// One subscription.
-pub struct Sub {
-    pub(crate) conn: ConnId,
-    sid: Sid,
-    /// Neighbours in the list of the connection's subscriptions.
-    next: u32,
-    previous: u32,
+/// One subscription, as others may see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sub<'a> {
     id: SubId,
-    /// Messages delivered since SUB.
-    pub(crate) delivered: u64,
-    /// Deliveries after which it ends; 0: none.
-    pub(crate) max: u32,
-    /// Part of what it asks for is denied to its connection.
-    pub(crate) filtered: bool,
+    sid: &'a [u8],
+    conn: ConnId,
+    delivered: u64,
+    max: u32,
 }
 
-impl Sub {
+impl<'a> Sub<'a> {
     /// The connection that subscribed.
     pub fn conn(&self) -> ConnId {
         self.conn
     }
 
     /// The subscriber's name for it.
-    pub fn sid(&self) -> &[u8] {
-        self.sid.as_bytes()
+    pub fn sid(&self) -> &'a [u8] {
+        self.sid
     }
 
     /// Messages delivered since SUB.
@@ -59,6 +61,48 @@ impl Sub {
     }
 }
 
+/// What is kept of a subscription.
+#[derive(Clone, Copy)]
+pub(crate) struct Record {
+    /// Messages delivered since SUB.
+    pub(crate) delivered: u64,
+    /// [`VACANT`] where there is no subscription.
+    pub(crate) conn: ConnId,
+    /// Neighbours in the list of the connection's subscriptions.
+    next: u32,
+    previous: u32,
+    /// Deliveries after which it ends; 0: none.
+    pub(crate) max: u32,
+    sid: [u8; SHORT],
+    /// The sid's length, [`Record::LONG`], and [`Record::FILTERED`].
+    tag: u8,
+}
+
+const VACANT: ConnId = ConnId(u32::MAX);
+
+impl Record {
+    /// The sid doesn't fit and stands in [`Subscriptions::long_sids`].
+    const LONG: u8 = 0x0f;
+    /// Part of what it asks for is denied to its connection.
+    const FILTERED: u8 = 0x80;
+
+    const EMPTY: Self =
+        Self { delivered: 0, conn: VACANT, next: NONE, previous: NONE, max: 0, sid: [0; SHORT], tag: 0 };
+
+    /// Whether its messages must be looked at one by one, because part of what it asks for is denied.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.tag & Self::FILTERED != 0
+    }
+
+    pub(crate) fn set_filtered(&mut self, filtered: bool) {
+        self.tag = (self.tag & !Self::FILTERED) | if filtered { Self::FILTERED } else { 0 };
+    }
+
+    fn short_sid(&self) -> Option<&[u8]> {
+        self.sid.get(..usize::from(self.tag & Self::LONG))
+    }
+}
+
 /// The head of a connection's list; lives in the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SubList {
@@ -74,135 +118,179 @@ impl Default for SubList {
 
 #[derive(Default)]
 struct Chunk {
-    records: Box<[Option<Sub>]>,
+    records: Box<[Record]>,
     live: u16,
 }
 
 #[derive(Default)]
 pub(crate) struct Subscriptions {
     chunks: Vec<Chunk>,
+    long_sids: HashMap<u32, Box<[u8]>>,
     by_sid: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
 impl Subscriptions {
-    #[inline]
-    pub(crate) fn get(&self, id: SubId) -> Option<&Sub> {
-        self.at(id.index())
+    pub(crate) fn get(&self, id: SubId) -> Option<Sub<'_>> {
+        let record = record(&self.chunks, place(id))?;
+        let sid = sid(&self.long_sids, record, place(id));
+        Some(Sub { id, sid, conn: record.conn, delivered: record.delivered, max: record.max })
     }
 
+    /// A subscription's record, and its sid.
     #[inline]
-    pub(crate) fn get_mut(&mut self, id: SubId) -> Option<&mut Sub> {
-        let at = id.index();
-        self.chunks.get_mut(at / CHUNK)?.records.get_mut(at % CHUNK)?.as_mut()
-    }
-
-    fn at(&self, at: usize) -> Option<&Sub> {
-        self.chunks.get(at / CHUNK)?.records.get(at % CHUNK)?.as_ref()
+    pub(crate) fn get_mut(&mut self, id: SubId) -> Option<(&mut Record, SidText<'_>)> {
+        let long_sids = &self.long_sids;
+        let record = record_mut(&mut self.chunks, place(id))?;
+        let text = match record.tag & Record::LONG {
+            Record::LONG => SidText::Long(long_sids.get(&place(id)).map_or(&[][..], |sid| sid)),
+            len => SidText::Short(record.sid, len),
+        };
+        Some((record, text))
     }
 
     pub(crate) fn find(&self, conn: ConnId, sid: &[u8]) -> Option<SubId> {
         let hash = self.hasher.hash_one((conn, sid));
-        let found = self.by_sid.find(hash, |at| {
-            self.at(*at as usize).is_some_and(|sub| sub.conn == conn && sub.sid.as_bytes() == sid)
-        })?;
-        self.at(*found as usize).map(|sub| sub.id)
+        self.by_sid.find(hash, |at| self.is_at(*at, conn, sid)).map(|at| SubId::from_index(*at))
+    }
+
+    fn is_at(&self, at: u32, conn: ConnId, text: &[u8]) -> bool {
+        record(&self.chunks, at).is_some_and(|r| r.conn == conn && sid(&self.long_sids, r, at) == text)
     }
 
     /// Notes that `conn` subscribed under `sid`, which it doesn't use yet.
     pub(crate) fn insert(&mut self, id: SubId, conn: ConnId, sid: &[u8], list: &mut SubList) {
-        let at = id.index();
-        while self.chunks.len() <= at / CHUNK {
+        let at = place(id);
+        while self.chunks.len() <= at as usize / CHUNK {
             self.chunks.push(Chunk::default());
         }
-        let chunk = &mut self.chunks[at / CHUNK];
+        let chunk = &mut self.chunks[at as usize / CHUNK];
         if chunk.records.is_empty() {
-            chunk.records = (0..CHUNK).map(|_| None).collect();
+            chunk.records = vec![Record::EMPTY; CHUNK].into_boxed_slice();
         }
-        let place = u32::try_from(at).expect("a router's ids are 32 bits wide");
-        chunk.records[at % CHUNK] = Some(Sub {
-            conn,
-            sid: sid.into(),
-            next: list.head,
-            previous: NONE,
-            id,
-            delivered: 0,
-            max: 0,
-            filtered: false,
-        });
+        let mut record = Record { conn, next: list.head, ..Record::EMPTY };
+        match record.sid.get_mut(..sid.len()) {
+            Some(short) => {
+                short.copy_from_slice(sid);
+                record.tag = sid.len() as u8;
+            }
+            None => {
+                record.tag = Record::LONG;
+                self.long_sids.insert(at, sid.into());
+            }
+        }
+        chunk.records[at as usize % CHUNK] = record;
         chunk.live += 1;
-        if let Some(next) = self.place_mut(list.head) {
-            next.previous = place;
+        if let Some(next) = record_mut(&mut self.chunks, list.head) {
+            next.previous = at;
         }
-        list.head = place;
+        list.head = at;
         list.len += 1;
-        let (chunks, hasher) = (&self.chunks, &self.hasher);
-        self.by_sid.insert_unique(hasher.hash_one((conn, sid)), place, |at| hash_of(chunks, hasher, *at));
+        let hash = self.hasher.hash_one((conn, sid));
+        let Self { chunks, long_sids, by_sid, hasher } = self;
+        by_sid.insert_unique(hash, at, |at| hash_of(chunks, long_sids, hasher, *at));
     }
 
     /// Forgets `id`. Its connection's list must be given.
-    pub(crate) fn remove(&mut self, id: SubId, list: &mut SubList) -> Option<Sub> {
-        let at = id.index();
-        let hash = {
-            let sub = self.at(at)?;
-            self.hasher.hash_one((sub.conn, sub.sid.as_bytes()))
-        };
-        if let Ok(entry) = self.by_sid.find_entry(hash, |place| *place as usize == at) {
+    pub(crate) fn remove(&mut self, id: SubId, list: &mut SubList) {
+        let at = place(id);
+        let Some(old) = record(&self.chunks, at).copied() else { return };
+        let hash = hash_of(&self.chunks, &self.long_sids, &self.hasher, at);
+        if let Ok(entry) = self.by_sid.find_entry(hash, |place| *place == at) {
             entry.remove();
         }
-        let chunk = self.chunks.get_mut(at / CHUNK)?;
-        let sub = chunk.records.get_mut(at % CHUNK)?.take()?;
+        if old.short_sid().is_none() {
+            self.long_sids.remove(&at);
+        }
+        match record_mut(&mut self.chunks, old.previous) {
+            Some(previous) => previous.next = old.next,
+            None => list.head = old.next,
+        }
+        if let Some(next) = record_mut(&mut self.chunks, old.next) {
+            next.previous = old.previous;
+        }
+        list.len -= 1;
+        let chunk = &mut self.chunks[at as usize / CHUNK];
+        chunk.records[at as usize % CHUNK] = Record::EMPTY;
         chunk.live -= 1;
         if chunk.live == 0 {
             chunk.records = Box::default();
-            while self.chunks.last().is_some_and(|chunk| chunk.records.is_empty()) {
-                self.chunks.pop();
-            }
+            while self.chunks.pop_if(|chunk| chunk.live == 0).is_some() {}
         }
-        match self.place_mut(sub.previous) {
-            Some(previous) => previous.next = sub.next,
-            None => list.head = sub.next,
-        }
-        if let Some(next) = self.place_mut(sub.next) {
-            next.previous = sub.previous;
-        }
-        list.len -= 1;
         self.shrink();
-        Some(sub)
     }
 
     /// The newest subscription on a connection's list.
     pub(crate) fn first(&self, list: &SubList) -> Option<SubId> {
-        self.at(list.head as usize).map(|sub| sub.id)
+        record(&self.chunks, list.head).map(|_| SubId::from_index(list.head))
     }
 
     /// A connection's subscriptions, newest first.
-    pub(crate) fn of<'a>(&'a self, list: &SubList) -> impl Iterator<Item = &'a Sub> {
-        std::iter::successors(self.at(list.head as usize), |sub| self.at(sub.next as usize))
+    pub(crate) fn of(&self, list: &SubList) -> impl Iterator<Item = Sub<'_>> {
+        let next = |at: &u32| record(&self.chunks, *at).map(|record| record.next);
+        std::iter::successors(Some(list.head), next).map_while(|at| self.get(SubId::from_index(at)))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sub> {
-        self.chunks.iter().flat_map(|chunk| chunk.records.iter().flatten())
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Sub<'_>> {
+        let slots = (0u32..).take(self.chunks.len() * CHUNK);
+        slots.filter_map(|at| self.get(SubId::from_index(at)))
     }
 
-    fn place_mut(&mut self, place: u32) -> Option<&mut Sub> {
-        let at = place as usize;
-        self.chunks.get_mut(at / CHUNK)?.records.get_mut(at % CHUNK)?.as_mut()
-    }
-
-    /// Gives the index back when many have left.
+    /// Gives memory back when many have left.
     fn shrink(&mut self) {
         if self.by_sid.capacity() > 1024 && self.by_sid.len() < self.by_sid.capacity() / 8 {
-            let (chunks, hasher) = (&self.chunks, &self.hasher);
-            self.by_sid.shrink_to(self.by_sid.len() * 2, |at| hash_of(chunks, hasher, *at));
+            let Self { chunks, long_sids, by_sid, hasher } = self;
+            by_sid.shrink_to(by_sid.len() * 2, |at| hash_of(chunks, long_sids, hasher, *at));
+            chunks.shrink_to(chunks.len() * 2);
+            long_sids.shrink_to(long_sids.len() * 2);
         }
     }
 }
 
-fn hash_of(chunks: &[Chunk], hasher: &DefaultHashBuilder, place: u32) -> u64 {
-    let at = place as usize;
-    let sub = chunks.get(at / CHUNK).and_then(|chunk| chunk.records.get(at % CHUNK)).and_then(Option::as_ref);
-    sub.map_or(0, |sub| hasher.hash_one((sub.conn, sub.sid.as_bytes())))
+/// A sid that outlives changes of its record.
+#[derive(Clone, Copy)]
+pub(crate) enum SidText<'a> {
+    Short([u8; SHORT], u8),
+    Long(&'a [u8]),
+}
+
+impl SidText<'_> {
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes, len) => &bytes[..usize::from(*len).min(SHORT)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+fn place(id: SubId) -> u32 {
+    u32::try_from(id.index()).expect("a router's ids are 32 bits wide")
+}
+
+#[inline]
+fn record(chunks: &[Chunk], at: u32) -> Option<&Record> {
+    let record = chunks.get(at as usize / CHUNK)?.records.get(at as usize % CHUNK)?;
+    (record.conn != VACANT).then_some(record)
+}
+
+#[inline]
+fn record_mut(chunks: &mut [Chunk], at: u32) -> Option<&mut Record> {
+    let record = chunks.get_mut(at as usize / CHUNK)?.records.get_mut(at as usize % CHUNK)?;
+    (record.conn != VACANT).then_some(record)
+}
+
+fn sid<'a>(long_sids: &'a HashMap<u32, Box<[u8]>>, record: &'a Record, at: u32) -> &'a [u8] {
+    record.short_sid().or_else(|| long_sids.get(&at).map(|sid| &**sid)).unwrap_or_default()
+}
+
+fn hash_of(
+    chunks: &[Chunk],
+    long_sids: &HashMap<u32, Box<[u8]>>,
+    hasher: &DefaultHashBuilder,
+    at: u32,
+) -> u64 {
+    record(chunks, at).map_or(0, |record| hasher.hash_one((record.conn, sid(long_sids, record, at))))
 }
 
 #[cfg(test)]
@@ -210,6 +298,33 @@ mod tests {
     use super::*;
     use midge_protocol::subject::Filter;
     use midge_router::Router;
+
+    #[test]
+    fn a_record_is_small() {
+        assert_eq!(size_of::<Record>(), 32);
+    }
+
+    #[test]
+    fn sids_of_any_length_are_kept() {
+        let (mut router, mut subs, mut list) = (Router::new(), Subscriptions::default(), SubList::default());
+        let sids: Vec<_> = (1..40).map(|len| vec![b'7'; len]).collect();
+        let filter = Filter::new(b"a").unwrap();
+        for sid in &sids {
+            subs.insert(router.insert(filter, None).unwrap(), ConnId(3), sid, &mut list);
+        }
+        for sid in &sids {
+            let id = subs.find(ConnId(3), sid).unwrap();
+            assert_eq!(subs.get(id).unwrap().sid(), sid);
+            let (record, text) = subs.get_mut(id).unwrap();
+            record.set_filtered(true);
+            assert_eq!(text.as_bytes(), sid);
+            assert!(subs.get_mut(id).unwrap().0.is_filtered());
+            router.remove(id);
+            subs.remove(id, &mut list);
+            assert!(subs.find(ConnId(3), sid).is_none());
+        }
+        assert!(subs.long_sids.is_empty() && subs.chunks.is_empty());
+    }
 
     #[test]
     fn lists_and_index_stay_in_step() {
@@ -228,10 +343,10 @@ mod tests {
         for i in (0..1000u32).filter(|i| i % 3 != 0 && i % 2 == 0) {
             let id = subs.find(me, i.to_string().as_bytes()).unwrap();
             router.remove(id);
-            assert!(subs.remove(id, &mut mine).is_some());
+            subs.remove(id, &mut mine);
         }
         assert_eq!(subs.of(&mine).count(), mine.len as usize);
-        assert!(subs.of(&mine).all(|sub| sub.conn == me));
+        assert!(subs.of(&mine).all(|sub| sub.conn() == me));
         while let Some(id) = subs.first(&theirs) {
             router.remove(id);
             subs.remove(id, &mut theirs);

@@ -19,6 +19,11 @@ impl SubId {
     pub fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The id that has this [`SubId::index`].
+    pub fn from_index(index: u32) -> Self {
+        Self(index)
+    }
 }
 
 /// No subscription can be added before another one leaves: ids have run out, at 2^30.

@@ -26,7 +26,7 @@ pub(super) struct SubDetail {
 
 impl SubDetail {
     /// `sub` of connection `cid`, without its account's name.
-    pub(super) fn new(account: &Account, sub: &Sub, cid: u64) -> Self {
+    pub(super) fn new(account: &Account, sub: Sub<'_>, cid: u64) -> Self {
         let mut qgroup = Vec::new();
         account.router().queue_of(sub.id(), &mut qgroup);
         Self {
@@ -48,7 +48,7 @@ impl SubDetail {
 }
 
 /// The filter of `sub`. Bytes that are not UTF-8 are shown as U+FFFD.
-pub(super) fn subject(account: &Account, sub: &Sub) -> String {
+pub(super) fn subject(account: &Account, sub: Sub<'_>) -> String {
     let mut subject = Vec::new();
     account.router().filter_of(sub.id(), &mut subject);
     text(subject)

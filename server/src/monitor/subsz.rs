@@ -114,8 +114,8 @@ impl Subsz {
                 total = listed()
                     .map(|(account, reached)| reached.as_ref().map_or(account.router().len(), Vec::len))
                     .sum();
-                let subs =
-                    listed().flat_map(|(account, reached)| -> Box<dyn Iterator<Item = (&Account, &Sub)>> {
+                let subs = listed().flat_map(
+                    |(account, reached)| -> Box<dyn Iterator<Item = (&Account, Sub<'_>)>> {
                         match reached {
                             None => Box::new(account.subscriptions().map(move |sub| (account, sub))),
                             Some(ids) => Box::new(
@@ -124,7 +124,8 @@ impl Subsz {
                                     .map(move |sub| (account, sub)),
                             ),
                         }
-                    });
+                    },
+                );
                 rows = subs
                     .skip(offset)
                     .take(limit)
