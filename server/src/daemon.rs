@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::hub::Hub;
 use crate::log::Log;
 use crate::monitor::{self, About};
-use crate::net::{Listener, Protocol};
+use crate::net::{Acceptor, Keeper, Listener, Protocol};
 use crate::ports::{PidFile, Ports, PortsFile, urls};
 use crate::signals::{Request, Signals};
 
@@ -128,6 +128,13 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
             return Exit::Failure;
         }
     };
+    let keeper = match Acceptor::new(&options) {
+        Ok(acceptor) => Arc::new(Keeper::new(acceptor)),
+        Err(error) => {
+            log.fatal(error);
+            return Exit::Config;
+        }
+    };
     let bound = match Bound::bind(&options) {
         Ok(bound) => bound,
         Err(error) => {
@@ -149,8 +156,15 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let ready_line = bound.ready_line();
     bound.announce(&log);
     let about = Arc::new(About::new(info, options, clock.now().wall));
-    let mut daemon =
-        Daemon { run, log, hub: Arc::clone(&hub), about: Arc::clone(&about), files: Files::default(), ports };
+    let mut daemon = Daemon {
+        run,
+        log,
+        hub: Arc::clone(&hub),
+        about: Arc::clone(&about),
+        files: Files::default(),
+        ports,
+        keeper: Arc::clone(&keeper),
+    };
     if let Err(error) = daemon.write_files() {
         daemon.log.fatal(error);
         return Exit::Failure;
@@ -159,7 +173,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         let hub = Arc::clone(&hub);
         tokio::spawn(async move { hub.run_timers().await })
     };
-    let listeners = bound.serve(&hub, &about);
+    let listeners = bound.serve(&hub, &about, &keeper);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);
 
@@ -282,15 +296,15 @@ impl Bound {
         line.to_string()
     }
 
-    fn serve(self, hub: &Arc<Hub>, about: &Arc<About>) -> Listeners {
+    fn serve(self, hub: &Arc<Hub>, about: &Arc<About>, keeper: &Arc<Keeper>) -> Listeners {
         let mut tasks = Vec::new();
         let unix = self.unix.map(|(listener, _)| (Protocol::Client, listener));
         let others = self.others.into_iter().map(|(protocol, listener, _)| (protocol, listener));
         for (protocol, listener) in std::iter::once((Protocol::Client, self.client)).chain(unix).chain(others)
         {
-            let hub = Arc::clone(hub);
+            let (hub, keeper) = (Arc::clone(hub), Arc::clone(keeper));
             tasks.push(tokio::spawn(async move {
-                if let Err(error) = listener.serve(Arc::clone(&hub), protocol).await {
+                if let Err(error) = listener.serve(Arc::clone(&hub), protocol, keeper).await {
                     hub.log.error(format_args!("a listener failed: {error}"));
                 }
             }));
@@ -332,6 +346,7 @@ struct Daemon {
     about: Arc<About>,
     files: Files,
     ports: Ports,
+    keeper: Arc<Keeper>,
 }
 
 impl Daemon {
@@ -473,8 +488,16 @@ impl Daemon {
             }
             return;
         }
+        let acceptor = match Acceptor::new(&new) {
+            Ok(acceptor) => acceptor,
+            Err(error) => {
+                self.log.error(format_args!("Failed to reload server configuration: {error}"));
+                return;
+            }
+        };
         let mut info = self.about.info();
         info.connect_urls = midge_setup::connect_urls(&new, info.port);
+        info.tls = midge_setup::tls_offer(&new);
         let settings = match midge_setup::settings(&new, info.clone()) {
             Ok(settings) => settings,
             Err(errors) => {
@@ -494,6 +517,7 @@ impl Daemon {
             self.log.info(format_args!("Reloaded: {} = {}", change.option, change.new));
         }
         let files_moved = old.pid_file != new.pid_file || old.ports_file_dir != new.ports_file_dir;
+        self.keeper.replace(acceptor);
         self.about.replace(info, new, self.hub.clock.now().wall);
         if files_moved && let Err(error) = self.write_files() {
             self.log.error(error);

@@ -147,6 +147,14 @@ impl<P: Port> Broker<P> {
 
     /// Lets a connection in, or, over `max_connections`, tells it why not. INFO is staged.
     pub fn attach(&mut self, port: P, peer: Peer, now: Now) -> ConnId {
+        let id = self.seat(port, peer, now);
+        self.stage_info(id, false);
+        self.welcome(id, now);
+        id
+    }
+
+    /// Gives a connection its place.
+    pub(crate) fn seat(&mut self, port: P, peer: Peer, now: Now) -> ConnId {
         let cid = self.next_cid;
         self.next_cid += 1;
         self.stats.total_connections += 1;
@@ -188,6 +196,8 @@ impl<P: Port> Broker<P> {
             pings_out: 0,
             ping_at: now.mono + self.settings.ping_interval,
             auth_by: must_connect.then(|| now.mono + self.settings.auth_timeout),
+            offered_tls: false,
+            tls: None,
         });
         let deadline = conn.deadline();
         let slot = match self.free.pop() {
@@ -203,7 +213,11 @@ impl<P: Port> Broker<P> {
         self.open += 1;
         let id = ConnId(slot);
         self.timers.push(Reverse((deadline, slot, cid)));
-        self.stage_info(id, false);
+        id
+    }
+
+    /// What a new connection's INFO is followed by.
+    pub(crate) fn welcome(&mut self, id: ConnId, now: Now) {
         if self.settings.debug {
             self.note(id, Level::Debug, "Client connection created");
         }
@@ -211,7 +225,13 @@ impl<P: Port> Broker<P> {
             self.note(id, Level::Error, error::MAX_CONNECTIONS);
             self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
         }
-        id
+    }
+
+    /// Notes a deadline that came nearer.
+    pub(crate) fn rearm(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        let entry = (conn.deadline(), id.0, conn.cid);
+        self.timers.push(Reverse(entry));
     }
 
     /// Ends a connection's story; `reason` counts if nobody closed it before. The id may be used again.
@@ -303,7 +323,7 @@ impl<P: Port> Broker<P> {
     }
 
     /// Says -ERR with `text`, then closes.
-    pub(crate) fn fail(&mut self, id: ConnId, text: &str, reason: CloseReason, now: Now) {
+    pub fn fail(&mut self, id: ConnId, text: &str, reason: CloseReason, now: Now) {
         self.stage_err(id, text);
         self.close(id, reason, now);
     }
@@ -427,8 +447,7 @@ impl<P: Port> Broker<P> {
         conn.connected = true;
         conn.rtt = Some(now.mono.since(conn.start).max(Duration::from_nanos(1)));
         conn.ping_at = now.mono + first + extra;
-        let entry = (conn.ping_at, id.0, conn.cid);
-        self.timers.push(Reverse(entry));
+        self.rearm(id);
     }
 
     /// Puts a connection into the account of its identity. False if it was closed meanwhile, and, after -ERR, if that
@@ -517,6 +536,7 @@ impl<P: Port> Broker<P> {
         let account = &self.accounts[conn.account.index()];
         let urls: Vec<&str> = server.connect_urls.iter().map(String::as_str).collect();
         let directory = &settings.directory;
+        let tls = self.tls_offer(conn);
         let info = Info {
             server_id: server.id.as_str().into(),
             server_name: server.name.as_str().into(),
@@ -528,6 +548,9 @@ impl<P: Port> Broker<P> {
             port: i64::from(server.port),
             headers: settings.headers,
             auth_required: directory.is_required() && directory.no_auth_user.is_none(),
+            tls_required: tls.required,
+            tls_verify: tls.verify,
+            tls_available: tls.available,
             max_payload: i64::from(conn.max_payload),
             jetstream: server.jetstream,
             client_id: conn.cid,
@@ -567,7 +590,15 @@ impl<P: Port> Broker<P> {
         }
     }
 
-    pub(crate) fn note(&mut self, id: ConnId, level: Level, text: impl std::fmt::Display) {
+    /// A line for the log about a connection, if somebody looks for a fault.
+    pub fn debug(&mut self, id: ConnId, text: impl std::fmt::Display) {
+        if self.settings.debug {
+            self.note(id, Level::Debug, text);
+        }
+    }
+
+    /// A line for the log about a connection.
+    pub fn note(&mut self, id: ConnId, level: Level, text: impl std::fmt::Display) {
         let Some(conn) = self.conn(id) else { return };
         let notice = Notice::new(level, format_args!("{} - {text}", conn.label()));
         self.notices.push(notice);

@@ -23,6 +23,8 @@ macro_rules! reasons {
 reasons! {
     /// The peer went away.
     ClientClosed = "Client Closed",
+    /// The peers could not agree on keys, in time or at all.
+    TlsHandshake = "TLS Handshake Failure",
     /// No CONNECT in time.
     AuthenticationTimeout = "Authentication Timeout",
     /// Credentials missing or wrong.
@@ -68,7 +70,11 @@ impl CloseReason {
     pub fn flushes(self) -> bool {
         !matches!(
             self,
-            Self::ReadError | Self::WriteError | Self::SlowConsumerPending | Self::SlowConsumerDeadline
+            Self::ReadError
+                | Self::WriteError
+                | Self::SlowConsumerPending
+                | Self::SlowConsumerDeadline
+                | Self::TlsHandshake
         )
     }
 }

@@ -13,6 +13,7 @@ use crate::auth::Permit;
 use crate::closed::CloseReason;
 use crate::outbox::{Outbox, Stage};
 use crate::replies::Replies;
+use crate::security::TlsFacts;
 use crate::subs::SubList;
 
 /// A connection's place in the broker. Used again after [`crate::Broker::detach`].
@@ -126,6 +127,9 @@ pub struct Conn<P> {
     pub(crate) ping_at: Instant,
     /// CONNECT must have come by then.
     pub(crate) auth_by: Option<Instant>,
+    /// It came over a listener with TLS.
+    pub(crate) offered_tls: bool,
+    pub(crate) tls: Option<Arc<TlsFacts>>,
 }
 
 impl<P> Conn<P> {
@@ -192,6 +196,11 @@ impl<P> Conn<P> {
     /// The last round trip.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// How it is encrypted, if it is.
+    pub fn tls(&self) -> Option<&Arc<TlsFacts>> {
+        self.tls.as_ref()
     }
 
     /// Times that publishers were slowed down for it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use midge_protocol::limits::{MAX_CONTROL_LINE, MAX_PAYLOAD};
 
 use crate::auth::Directory;
+use crate::security::TlsOffer;
 
 /// How the server presents itself in INFO.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub struct ServerInfo {
     pub connect_urls: Vec<String>,
     /// Streams are on.
     pub jetstream: bool,
+    /// What those who come over a listener with TLS are told of it.
+    pub tls: TlsOffer,
 }
 
 /// Limits and policies, with nats-server's defaults.

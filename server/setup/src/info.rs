@@ -1,7 +1,7 @@
 //! What the server says of itself.
 
-use midge_broker::ServerInfo;
-use midge_config::{Listen, Options};
+use midge_broker::{ServerInfo, TlsOffer};
+use midge_config::{HandshakeFirst, Listen, Options};
 
 /// The nats-server version whose behaviour we reproduce; clients decide by it what they may use.
 pub const NATS_VERSION: &str = "2.15.1";
@@ -21,7 +21,15 @@ pub fn server_info(options: &Options, id: String, port: u16) -> ServerInfo {
         port,
         connect_urls: connect_urls(options, port),
         jetstream: false,
+        tls: tls_offer(options),
     }
+}
+
+/// What INFO says of TLS.
+pub fn tls_offer(options: &Options) -> TlsOffer {
+    let Some(tls) = &options.tls else { return TlsOffer::default() };
+    let required = !options.allow_non_tls || tls.handshake_first == HandshakeFirst::Yes;
+    TlsOffer { required, available: !required, verify: tls.verify }
 }
 
 /// `client_advertise` as clients want it, with `port` if it names none.

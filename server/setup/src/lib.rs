@@ -6,5 +6,5 @@
 mod info;
 mod settings;
 
-pub use info::{NATS_VERSION, VERSION, connect_urls, server_info};
+pub use info::{NATS_VERSION, VERSION, connect_urls, server_info, tls_offer};
 pub use settings::settings;

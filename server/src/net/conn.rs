@@ -16,6 +16,7 @@ use midge_broker::{Attention, CloseReason, Next, Peer, Port, Session, Verify};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
+use super::tls;
 use super::wire::{Handle, Reader};
 use crate::hub::Hub;
 
@@ -34,14 +35,27 @@ thread_local! {
 }
 
 /// Runs a connection from its first byte to its last.
-pub(crate) async fn run(hub: Arc<Hub>, handle: Handle, reader: Reader, peer: Peer) {
+pub(crate) async fn run(
+    hub: Arc<Hub>,
+    handle: Handle,
+    reader: Reader,
+    peer: Peer,
+    tls: Option<Arc<tls::Acceptor>>,
+) {
     let _life = hub.life();
     let (session, _) = hub.turn(|broker, now| {
-        let id = broker.attach(handle.clone(), peer, now);
+        let id = match &tls {
+            None => broker.attach(handle.clone(), peer, now),
+            Some(tls) => broker.arrive(handle.clone(), peer, tls.greets(), now),
+        };
         Session::new(broker, id)
     });
     let mut task = Task { hub, handle, reader, session, partial: BytesMut::new(), need: 1 };
-    let reason = task.serve().await;
+    let secured = match tls {
+        Some(tls) => tls::establish(&task.hub, tls, &task.handle, &mut task.reader, task.session.id()).await,
+        None => true,
+    };
+    let reason = if secured { task.serve().await } else { CloseReason::TlsHandshake };
     task.end(reason).await;
 }
 

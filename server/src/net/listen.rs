@@ -12,6 +12,7 @@ use smol_str::{SmolStr, ToSmolStr};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::tls::{Keeper, Layer};
 use super::wire::Handle;
 use super::{conn, refuse};
 use crate::hub::Hub;
@@ -84,19 +85,26 @@ impl Listener {
     }
 
     /// Accepts until the task is aborted.
-    pub(crate) async fn serve(self, hub: Arc<Hub>, protocol: Protocol) -> io::Result<()> {
+    pub(crate) async fn serve(
+        self,
+        hub: Arc<Hub>,
+        protocol: Protocol,
+        keeper: Arc<Keeper>,
+    ) -> io::Result<()> {
         let mut pause = Duration::ZERO;
         let accept: Accept = match self {
             Self::Tcp(listener) => Accept::Tcp(TcpListener::from_std(listener)?),
             Self::Unix(listener, path) => Accept::Unix(UnixListener::from_std(listener)?, Unlink(path)),
         };
         loop {
+            let mut tls = None;
             let accepted = match &accept {
                 Accept::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
+                    tls = keeper.current().filter(|_| protocol == Protocol::Client);
                     // Messages are small and late ones are useless.
                     let _ = stream.set_nodelay(true);
                     let peer = Peer { host: from.ip().to_canonical().to_smolstr(), port: from.port() };
-                    (Handle::tcp(stream), peer)
+                    (Handle::tcp(stream, tls.as_ref().map(|_| Layer::default())), peer)
                 }),
                 Accept::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
                     (Handle::unix(stream), Peer { host: SmolStr::new_static("unix"), port: 0 })
@@ -107,7 +115,7 @@ impl Listener {
                     pause = Duration::ZERO;
                     match protocol {
                         Protocol::Client => {
-                            tokio::spawn(conn::run(Arc::clone(&hub), handle, reader, peer));
+                            tokio::spawn(conn::run(Arc::clone(&hub), handle, reader, peer, tls));
                         }
                         other => {
                             tokio::spawn(refuse::run(Arc::clone(&hub), handle, reader, peer, other));

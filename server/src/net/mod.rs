@@ -3,7 +3,9 @@
 mod conn;
 mod listen;
 mod refuse;
+mod tls;
 mod wire;
 
 pub(crate) use listen::{Listener, Protocol};
+pub(crate) use tls::{Acceptor, Keeper};
 pub(crate) use wire::Handle;

@@ -1,19 +1,29 @@
 //! The writing half of a connection, shared by its own task and by all who have something for it.
 
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use midge_broker::{Outbox, Port};
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+use super::tls;
 
 /// Slices given to one write call.
 const SLICES: usize = 64;
 
+/// A connection's reading half.
+pub(crate) struct Reader {
+    half: ReadHalf,
+    /// Where to decrypt, once there are keys.
+    secured: Option<Handle>,
+}
+
 /// A socket's reading half.
-pub(crate) enum Reader {
+enum ReadHalf {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
 }
@@ -31,6 +41,8 @@ pub(crate) struct Handle(Arc<Wire>);
 struct Wire {
     outbox: Outbox,
     writer: Writer,
+    /// Between outbox and socket, for those who came over a listener with TLS.
+    tls: Option<tls::Layer>,
     /// A write failed; the task ends the connection.
     broken: AtomicBool,
 }
@@ -42,18 +54,23 @@ impl Port for Handle {
 }
 
 impl Handle {
-    pub(crate) fn tcp(stream: TcpStream) -> (Self, Reader) {
+    pub(crate) fn tcp(stream: TcpStream, tls: Option<tls::Layer>) -> (Self, Reader) {
         let (reader, writer) = stream.into_split();
-        (Self::new(Writer::Tcp(writer)), Reader::Tcp(reader))
+        (Self::new(Writer::Tcp(writer), tls), Reader { half: ReadHalf::Tcp(reader), secured: None })
     }
 
     pub(crate) fn unix(stream: UnixStream) -> (Self, Reader) {
         let (reader, writer) = stream.into_split();
-        (Self::new(Writer::Unix(writer)), Reader::Unix(reader))
+        (Self::new(Writer::Unix(writer), None), Reader { half: ReadHalf::Unix(reader), secured: None })
     }
 
-    fn new(writer: Writer) -> Self {
-        Self(Arc::new(Wire { outbox: Outbox::default(), writer, broken: false.into() }))
+    fn new(writer: Writer, tls: Option<tls::Layer>) -> Self {
+        Self(Arc::new(Wire { outbox: Outbox::default(), writer, tls, broken: false.into() }))
+    }
+
+    /// What lies between outbox and socket.
+    pub(super) fn tls(&self) -> Option<&tls::Layer> {
+        self.0.tls.as_ref()
     }
 
     /// Writes what is queued, as far as the socket takes it without waiting. Anyone may call it.
@@ -76,25 +93,41 @@ impl Handle {
 
     /// Writes a batch. True if there is more to take.
     fn write_batch(&self, mut batch: midge_broker::Batch) -> bool {
-        let mut written = 0;
-        while !batch.is_empty() {
-            match self.try_write(&batch) {
-                Ok(n) => {
-                    batch.advance(n);
-                    written += n;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.0.broken.store(true, Ordering::Release);
-                    break;
-                }
-            }
+        let (written, result) = match &self.0.tls {
+            None => self.write_clear(&mut batch),
+            Some(layer) => layer.write(&mut batch, self),
+        };
+        if result.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            self.0.broken.store(true, Ordering::Release);
         }
         self.0.outbox.put_back(batch, written)
     }
 
-    fn try_write(&self, batch: &midge_broker::Batch) -> io::Result<usize> {
+    /// Writes a batch as it is. Returns the bytes of it that the socket took, and why it took no more.
+    pub(super) fn write_clear(&self, batch: &mut midge_broker::Batch) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while !batch.is_empty() {
+            match self.try_write_batch(batch) {
+                Ok(n) => {
+                    batch.advance(n);
+                    written += n;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Writes bytes to the socket, past outbox and encryption.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.0.writer {
+            Writer::Tcp(socket) => socket.try_write(bytes),
+            Writer::Unix(socket) => socket.try_write(bytes),
+        }
+    }
+
+    fn try_write_batch(&self, batch: &midge_broker::Batch) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for (slot, bytes) in slices.iter_mut().zip(batch.slices()) {
@@ -126,14 +159,14 @@ impl Handle {
 
     /// Writes a few bytes to a fresh socket, which has room for them.
     pub(crate) fn say(&self, bytes: &[u8]) {
-        let _ = match &self.0.writer {
-            Writer::Tcp(socket) => socket.try_write(bytes),
-            Writer::Unix(socket) => socket.try_write(bytes),
-        };
+        let _ = self.try_write(bytes);
     }
 
     /// Tells the peer that nothing more comes.
     pub(crate) fn shut_down(&self) {
+        if let Some(layer) = &self.0.tls {
+            layer.close(self);
+        }
         // Nothing is lost if the peer was faster.
         let _ = match &self.0.writer {
             Writer::Tcp(socket) => rustix::net::shutdown(socket.as_ref(), rustix::net::Shutdown::Write),
@@ -142,15 +175,40 @@ impl Handle {
     }
 }
 
-impl tokio::io::AsyncRead for Reader {
+impl Reader {
+    /// From now on what arrives is encrypted, for the layer of `handle`.
+    pub(super) fn secure(&mut self, handle: Handle) {
+        self.secured = Some(handle);
+    }
+
+    /// Looks at the first bytes that have arrived, without taking them.
+    pub(super) async fn peek(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match &mut self.half {
+            ReadHalf::Tcp(socket) => socket.peek(bytes).await,
+            ReadHalf::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+impl ReadHalf {
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
+            Self::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncRead for Reader {
     fn poll_read(
-        self: std::pin::Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => std::pin::Pin::new(socket).poll_read(context, buffer),
-            Self::Unix(socket) => std::pin::Pin::new(socket).poll_read(context, buffer),
+        let Self { half, secured } = self.get_mut();
+        match secured.as_ref().and_then(|handle| Some((handle, handle.tls()?))) {
+            None => half.poll_read(context, buffer),
+            Some((handle, layer)) => layer.read(buffer, handle, |arrived| half.poll_read(context, arrived)),
         }
     }
 }

@@ -1,0 +1,80 @@
+//! Encryption, as far as the broker must know of it: what INFO says, and what is shown of a connection.
+//!
+//! A connection that may be encrypted arrives with [`crate::Broker::arrive`]. While the driver and the peer agree on
+//! keys it gets no messages and its time for CONNECT does not run; [`crate::Broker::secured`] ends that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_protocol::time::Instant;
+
+use crate::broker::{Broker, Now};
+use crate::conn::{Conn, ConnId, Peer, Port};
+
+/// What INFO says of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsOffer {
+    /// A client must use it.
+    pub required: bool,
+    /// A client may use it.
+    pub available: bool,
+    /// A client must show a certificate.
+    pub verify: bool,
+}
+
+/// What a handshake agreed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// IANA's name of the cipher suite.
+    pub cipher_suite: &'static str,
+    /// The handshake came before INFO.
+    pub first: bool,
+}
+
+impl<P: Port> Broker<P> {
+    /// As [`Broker::attach`], for a connection over a listener with TLS, which is not encrypted yet: its time for
+    /// CONNECT begins with [`Broker::secured`]. INFO is staged if `greeted`, else it waits for [`Broker::greet`] or
+    /// [`Broker::secured`].
+    pub fn arrive(&mut self, port: P, peer: Peer, greeted: bool, now: Now) -> ConnId {
+        let id = self.seat(port, peer, now);
+        if let Some(conn) = self.conn_mut(id) {
+            conn.offered_tls = true;
+            // The end of time: nobody waits for CONNECT yet.
+            conn.auth_by = conn.auth_by.map(|_| Instant::default() + Duration::MAX);
+        }
+        if greeted {
+            self.stage_info(id, false);
+        }
+        self.welcome(id, now);
+        id
+    }
+
+    /// Stages the INFO that was held back, because the peer did not begin a handshake.
+    pub fn greet(&mut self, id: ConnId) {
+        self.stage_info(id, false);
+    }
+
+    /// The connection is as it will stay: encrypted as `facts` say, or in the clear, where that is allowed. INFO is
+    /// staged if the handshake came before it.
+    pub fn secured(&mut self, id: ConnId, facts: Option<Arc<TlsFacts>>, now: Now) {
+        let (auth_timeout, ping_interval) = (self.settings.auth_timeout, self.settings.ping_interval);
+        let Some(conn) = self.conn_mut(id).filter(|conn| conn.is_open()) else { return };
+        conn.auth_by = conn.auth_by.map(|_| now.mono + auth_timeout);
+        conn.ping_at = now.mono + ping_interval;
+        let first = facts.as_ref().is_some_and(|facts| facts.first);
+        conn.tls = facts;
+        self.rearm(id);
+        if first {
+            self.stage_info(id, false);
+        }
+    }
+
+    /// What INFO says of TLS to one connection.
+    pub(crate) fn tls_offer(&self, conn: &Conn<P>) -> TlsOffer {
+        let mut offer = if conn.offered_tls { self.settings.info.tls } else { TlsOffer::default() };
+        offer.required |= conn.tls.as_ref().is_some_and(|facts| facts.first);
+        offer
+    }
+}

@@ -1,0 +1,202 @@
+//! What lies between a connection's queue of output and its socket.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
+
+use midge_broker::Batch;
+use tokio::io::ReadBuf;
+
+use super::record::Record;
+use crate::net::wire::Handle;
+
+/// What is read at once, and encrypted at once: four full records.
+const PIECE_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static CIPHER_IN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static CIPHER_OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static PLAIN_OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection's way through TLS. Its lock is a leaf: nothing else is locked while it is held, and nothing waits.
+///
+/// The connection's own task reads, and anybody who has something for the connection writes. Both need the keys and
+/// both may have something to tell the peer, so they share the lock.
+#[derive(Default)]
+pub(crate) struct Layer(Mutex<State>);
+
+#[derive(Default)]
+enum State {
+    /// Bytes pass as they are.
+    #[default]
+    Clear,
+    /// The handshake is on: output waits.
+    Held,
+    Secured(Box<Record>),
+}
+
+impl Layer {
+    /// The handshake begins: what is queued waits.
+    pub(super) fn hold(&self) {
+        *self.lock() = State::Held;
+    }
+
+    pub(super) fn secure(&self, record: Box<Record>) {
+        *self.lock() = State::Secured(record);
+    }
+
+    /// Writes from the front of `batch` until it is empty or the socket is full. Returns the bytes of the batch that
+    /// are done with, and why there weren't more.
+    pub(crate) fn write(&self, batch: &mut Batch, socket: &Handle) -> (usize, io::Result<()>) {
+        match &mut *self.lock() {
+            State::Clear => socket.write_clear(batch),
+            State::Held => (0, Err(io::ErrorKind::WouldBlock.into())),
+            State::Secured(record) => {
+                let mut written = 0;
+                let result = write_secured(record, batch, socket, &mut written);
+                (written, result)
+            }
+        }
+    }
+
+    /// Reads plain text into `buffer`, with `read` for the socket. Nothing read: the peer is done.
+    pub(crate) fn read(
+        &self,
+        buffer: &mut ReadBuf<'_>,
+        socket: &Handle,
+        mut read: impl FnMut(&mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        let State::Secured(record) = &mut *state else {
+            return Poll::Ready(Err(io::Error::other("no keys were agreed on")));
+        };
+        loop {
+            if record.has_plain() {
+                record.deliver(buffer);
+                return Poll::Ready(Ok(()));
+            }
+            if record.has_ended() {
+                return Poll::Ready(Ok(()));
+            }
+            let arrived = CIPHER_IN.with_borrow_mut(|input| {
+                let kept = record.unused().len();
+                input.resize((kept + PIECE_BYTES).max(input.len()), 0);
+                input[..kept].copy_from_slice(record.unused());
+                let mut arrived = ReadBuf::new(&mut input[kept..]);
+                ready!(read(&mut arrived))?;
+                let n = arrived.filled().len();
+                if n > 0 {
+                    let result = record.receive(&mut input[..kept + n]);
+                    // What can't be said now goes with the next message. There is never much of it.
+                    let _ = flush(record, socket);
+                    result.map_err(io::Error::other)?;
+                }
+                Poll::Ready(Ok::<_, io::Error>(n))
+            });
+            if ready!(arrived)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more comes, as far as the socket takes it.
+    pub(crate) fn close(&self, socket: &Handle) {
+        if let State::Secured(record) = &mut *self.lock() {
+            let mut farewell = Vec::new();
+            if record.output.is_empty() && record.close(&mut farewell).is_ok() {
+                let _ = socket.try_write(&farewell);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked is gone with the connection's keys; with panic = "abort" there is nobody to see it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Encrypts and writes piece by piece. A piece counts as done with once the socket has all of it; until then the queue
+/// keeps its plain text, and so its ceiling and its waiting hold for encrypted connections as for others.
+fn write_secured(
+    record: &mut Record,
+    batch: &mut Batch,
+    socket: &Handle,
+    written: &mut usize,
+) -> io::Result<()> {
+    loop {
+        flush(record, socket)?;
+        let owed = std::mem::take(&mut record.owed);
+        batch.advance(owed);
+        *written += owed;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        CIPHER_OUT.with_borrow_mut(|cipher| {
+            cipher.clear();
+            let n = with_piece(batch, |plain| {
+                record.encrypt(plain, cipher).map_err(io::Error::other)?;
+                Ok::<_, io::Error>(plain.len())
+            })?;
+            let mut sent = 0;
+            while sent < cipher.len() {
+                match socket.try_write(&cipher[sent..]) {
+                    Ok(n) => sent += n,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        record.output.extend_from_slice(&cipher[sent..]);
+                        record.owed = n;
+                        return Err(error);
+                    }
+                }
+            }
+            batch.advance(n);
+            *written += n;
+            Ok(())
+        })?;
+    }
+}
+
+/// Shows the front of `batch` as one piece, gathered if its chunks are small.
+fn with_piece<R>(batch: &Batch, show: impl FnOnce(&[u8]) -> R) -> R {
+    let mut slices = batch.slices();
+    let first = slices.next().unwrap_or_default();
+    let second = slices.next();
+    if first.len() >= PIECE_BYTES || second.is_none() {
+        return show(&first[..first.len().min(PIECE_BYTES)]);
+    }
+    PLAIN_OUT.with_borrow_mut(|plain| {
+        plain.clear();
+        for slice in [first].into_iter().chain(second).chain(slices) {
+            let room = PIECE_BYTES - plain.len();
+            plain.extend_from_slice(&slice[..slice.len().min(room)]);
+            if slice.len() >= room {
+                break;
+            }
+        }
+        show(plain)
+    })
+}
+
+/// Writes what is encrypted already. An error of the kind `WouldBlock` leaves the rest for the next time.
+fn flush(record: &mut Record, socket: &Handle) -> io::Result<()> {
+    let mut sent = 0;
+    let result = loop {
+        match record.output.get(sent..) {
+            None | Some([]) => break Ok(()),
+            Some(rest) => match socket.try_write(rest) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            },
+        }
+    };
+    if result.is_ok() {
+        // Idle connections hold nothing.
+        record.output = Vec::new();
+    } else {
+        record.output.drain(..sent);
+    }
+    result
+}
