@@ -37,6 +37,21 @@ impl Account {
         kilobytes(&self.file("status")?, "VmHWM:")
     }
 
+    /// Times that one of its threads gave up or lost a processor: about as many as wake-ups.
+    pub(crate) fn switches(&self) -> Result<u64, String> {
+        let directory = format!("/proc/{}/task", self.pid);
+        let mut sum = 0;
+        for task in fs::read_dir(&directory).map_err(|error| format!("{directory}: {error}"))? {
+            let Ok(task) = task else { continue };
+            // A thread may end while it is looked at.
+            let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+            for key in ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"] {
+                sum += number(&status, key)?;
+            }
+        }
+        Ok(sum)
+    }
+
     /// Resident memory once it has come to rest: unchanged within 1 % for half a second, or after `patience`.
     pub(crate) fn settled(&self, patience: Duration) -> Result<u64, String> {
         const STEP: Duration = Duration::from_millis(100);
@@ -84,6 +99,7 @@ mod tests {
         let resident = account.resident().unwrap();
         assert!(resident > 100_000, "{resident}");
         assert!(account.resident_max().unwrap() >= 100_000);
+        assert!(account.switches().is_ok());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A connection of the generator, and many of them read at once.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
 
 use crate::certificate::NAME;
 use crate::servers::Server;
@@ -29,12 +30,30 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const READ_BYTES: usize = 256 * 1024;
 
 impl Client {
-    /// Connects and waits until the server has heard all of it.
+    /// Connects, and waits until the server has heard it.
     pub(crate) fn connect(server: &Server, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
-        Self::open(TcpStream::connect(server.address)?, server.wire, tls)
+        Self::open(TcpStream::connect(server.address)?, server.wire, tls, &[])
     }
 
-    fn open(mut socket: TcpStream, wire: Wire, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
+    /// Connects from an address of loopback of which `number` decides, so that ports suffice for any number of
+    /// connections, and says `words` at once.
+    pub(crate) fn connect_one_of_many(server: &Server, number: u32, words: &[u8]) -> io::Result<Self> {
+        /// Fewer than an address has ports for outgoing connections.
+        const EACH: u32 = 2_000;
+        let [_, _, high, low] = (number / EACH).to_be_bytes();
+        let from = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&from.into())?;
+        socket.connect(&server.address.into())?;
+        Self::open(socket.into(), server.wire, None, words)
+    }
+
+    fn open(
+        mut socket: TcpStream,
+        wire: Wire,
+        tls: Option<&Arc<ClientConfig>>,
+        words: &[u8],
+    ) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
@@ -42,16 +61,22 @@ impl Client {
             None => Stream::Plain(socket),
             Some(config) => {
                 // INFO comes in the clear, and nothing behind it before the handshake.
-                read_until(&mut socket, b"\r\n")?;
+                read_past(&mut socket, b"\r\n")?;
                 let name = NAME.try_into().map_err(io::Error::other)?;
                 let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
                 Stream::Tls(Box::new(StreamOwned::new(session, socket)))
             }
         };
         let mut client = Self { stream, wire };
-        client.write_all(&wire.hello())?;
-        client.fence()?;
+        client.write_all(&[wire.hello().as_slice(), words, wire.fence()].concat())?;
+        read_past(&mut client, wire.fenced())?;
         Ok(client)
+    }
+
+    /// Says `words`, and waits until the server has heard them.
+    pub(crate) fn say(&mut self, words: &[u8]) -> io::Result<()> {
+        self.write_all(words)?;
+        self.fence()
     }
 
     /// Waits until the server has heard all that was said. What else has come is passed over.
@@ -63,25 +88,36 @@ impl Client {
     pub(crate) fn fence_in_silence(&mut self) -> io::Result<()> {
         let heard = self.ask()?;
         let mut rest = heard.as_slice();
-        while let Some(more) = rest.strip_prefix(PING) {
+        while let Some(more) = rest.strip_prefix(PING).or_else(|| rest.strip_prefix(self.wire.fenced())) {
             rest = more;
         }
-        if rest == self.wire.fenced() {
+        if rest.is_empty() {
             return Ok(());
         }
         Err(io::Error::other(format!("more came than was awaited: {}", String::from_utf8_lossy(rest))))
     }
 
+    /// Answers a ping that came, if one did. For a connection that nothing else comes to.
+    pub(crate) fn answer_ping(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 1024];
+        self.socket().set_nonblocking(true)?;
+        let taken = match self.take(&mut buffer) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        };
+        self.socket().set_nonblocking(false)?;
+        taken
+    }
+
     fn ask(&mut self) -> io::Result<Vec<u8>> {
         let wire = self.wire;
         self.write_all(wire.fence())?;
-        read_until(self, wire.fenced())
+        read_past(self, wire.fenced())
     }
 
     /// Subscribes, once: deliveries are counted as those of the subscription 1.
     pub(crate) fn subscribe(&mut self, filter: &str, queue: Option<&str>) -> io::Result<()> {
-        self.write_all(&self.wire.subscribe(filter, queue, 1))?;
-        self.fence()
+        self.say(&self.wire.subscribe(filter, queue, 1))
     }
 
     fn socket(&self) -> &TcpStream {
@@ -193,20 +229,18 @@ fn short(got: &[u64], expected: u64) -> io::Error {
     io::Error::other(format!("subscribers got {got:?} bytes of {expected}"))
 }
 
-/// Reads up to `end`, byte by byte: what comes next belongs to somebody else.
-fn read_until(stream: &mut impl Read, end: &[u8]) -> io::Result<Vec<u8>> {
+/// Reads until `end` has come, and returns all that came.
+fn read_past(stream: &mut impl Read, end: &[u8]) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + PATIENCE;
     let mut seen = Vec::new();
-    let mut byte = [0];
-    while !seen.ends_with(end) {
-        if stream.read(&mut byte)? == 0 || Instant::now() > deadline {
-            let seen = String::from_utf8_lossy(&seen).into_owned();
-            return Err(io::Error::other(format!("the server left, or went on for too long: {seen}")));
+    let mut buffer = [0; 4096];
+    while !seen.windows(end.len()).any(|window| window == end) {
+        let n = stream.read(&mut buffer)?;
+        let text = String::from_utf8_lossy(&seen);
+        if n == 0 || Instant::now() > deadline {
+            return Err(io::Error::other(format!("the server left, or went on for too long: {text}")));
         }
-        seen.push(byte[0]);
-        if seen.starts_with(b"-ERR") && seen.ends_with(b"\r\n") {
-            return Err(io::Error::other(String::from_utf8_lossy(&seen).trim_end().to_owned()));
-        }
+        seen.extend_from_slice(&buffer[..n]);
     }
     Ok(seen)
 }

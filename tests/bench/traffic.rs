@@ -1,6 +1,6 @@
 //! One shape of traffic on one server, and what it cost.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,10 +9,13 @@ use rustls::ClientConfig;
 
 use crate::certificate::Certificate;
 use crate::client::{Client, Share, gather};
+use crate::footprint::Patience;
+use crate::report::Scale;
 use crate::servers::{Contender, Server};
 use crate::shapes::{Audience, KINDS, Shape, Work};
 use crate::statistics::Percentiles;
-use crate::wire::{PING, PONG, Wire};
+use crate::timed::{self, Message, inbox};
+use crate::wire::Wire;
 
 /// What one run of a shape showed.
 #[derive(Clone, Copy, Debug)]
@@ -29,18 +32,56 @@ pub(crate) struct Figures {
     pub(crate) latency: Option<Percentiles>,
 }
 
+/// One figure of a run, and how it is shown.
+pub(crate) struct Figure {
+    pub(crate) heading: &'static str,
+    pub(crate) scale: Scale,
+    pub(crate) of: fn(&Figures) -> Option<f64>,
+}
+
+/// Deliveries per second, in thousands.
+pub(crate) const RATE: Figure = Figure {
+    heading: "Messages per second, thousands",
+    scale: Scale::more(1),
+    of: |f| Some(f.per_second / 1e3),
+};
+/// CPU time per delivery.
+pub(crate) const CPU: Figure =
+    Figure { heading: "Server CPU per message, µs", scale: Scale::less(3), of: |f| Some(f.cpu_us) };
+/// Half of the messages were faster.
+pub(crate) const P50: Figure =
+    Figure { heading: "Latency p50, µs", scale: Scale::less(0), of: |f| micros(f.latency.as_ref()?.p50) };
+/// All but one in a hundred were faster.
+pub(crate) const P99: Figure =
+    Figure { heading: "Latency p99, µs", scale: Scale::less(0), of: |f| micros(f.latency.as_ref()?.p99) };
+/// All but one in a thousand were faster.
+pub(crate) const P999: Figure =
+    Figure { heading: "Latency p99.9, µs", scale: Scale::less(0), of: |f| micros(f.latency.as_ref()?.p999) };
+/// Resident memory at its most.
+pub(crate) const PEAK: Figure =
+    Figure { heading: "Peak RSS, MB", scale: Scale::less(1), of: |f| Some(f.peak as f64 / 1e6) };
+/// Resident memory after the load.
+pub(crate) const SETTLED: Figure =
+    Figure { heading: "Settled RSS, MB", scale: Scale::less(1), of: |f| Some(f.settled as f64 / 1e6) };
+/// In the order of the report.
+pub(crate) const FIGURES: &[Figure] = &[RATE, CPU, P50, P99, P999, PEAK, SETTLED];
+
+fn micros(time: Duration) -> Option<f64> {
+    Some(time.as_secs_f64() * 1e6)
+}
+
 /// Bytes that a publisher gives to the kernel at once, about.
 const WRITE_BYTES: usize = 64 * 1024;
 /// So much of the work is done before anything is measured: caches fill, and a heap finds its size.
 const WARM_UP: f64 = 0.1;
-/// How long memory may take to settle.
-const SETTLING: Duration = Duration::from_secs(3);
-const SUBJECT: &str = "load.subject";
+/// What most of the load is published to.
+pub(crate) const SUBJECT: &str = "load.subject";
 
 /// Runs `shape`, scaled by `share`, on a fresh process.
 pub(crate) fn run(
     shape: &Shape,
     share: f64,
+    patience: Patience,
     contender: &Contender,
     certificate: &Certificate,
 ) -> Result<Figures, String> {
@@ -62,7 +103,7 @@ pub(crate) fn run(
 
     let peak = server.account.resident_max()?;
     drop(load);
-    let settled = server.account.settled(SETTLING)?;
+    let settled = server.account.settled(patience.settling)?;
     let deliveries = count * shape.deliveries();
     Ok(Figures {
         deliveries,
@@ -128,10 +169,16 @@ impl Load {
     /// Does so much work, and returns when all of it has arrived. Where the way of each message is timed, with these
     /// times.
     fn pass(&mut self, count: u64) -> io::Result<Vec<Duration>> {
+        let message = Message { wire: self.wire, payload: self.shape.payload };
         match self.shape.work {
             Work::Stream { audience, .. } => self.stream(audience, count).map(|()| Vec::new()),
-            Work::Paced { per_second } => self.paced(per_second, count),
-            Work::Requests { .. } => self.requests(count),
+            Work::Paced { per_second } => {
+                let (publisher, subscriber) = (&mut self.publishers[0], &mut self.subscribers[0]);
+                timed::paced(publisher, subscriber, message, per_second, count)
+            }
+            Work::Requests { .. } => {
+                timed::requests(&mut self.publishers, &mut self.subscribers[0], message, count)
+            }
         }
     }
 
@@ -183,57 +230,6 @@ impl Load {
                 .try_for_each(|thread| thread.join().expect("a generator's thread does not panic"))
         })
     }
-
-    fn paced(&mut self, per_second: u32, count: u64) -> io::Result<Vec<Duration>> {
-        let (wire, payload) = (self.wire, self.shape.payload);
-        let [publisher] = self.publishers.as_mut_slice() else { unreachable!("one publisher") };
-        let [subscriber] = self.subscribers.as_mut_slice() else { unreachable!("one subscriber") };
-        let length = wire.delivered(SUBJECT, None, payload);
-        let epoch = Instant::now();
-        let pause = Duration::from_secs(1) / per_second;
-        thread::scope(|scope| {
-            let sender = scope.spawn(move || {
-                for number in 0..u32::try_from(count).unwrap_or(u32::MAX) {
-                    thread::sleep((pause * number).saturating_sub(epoch.elapsed()));
-                    let mut stamped = vec![b'x'; payload];
-                    stamped[..STAMP].copy_from_slice(&stamp(epoch));
-                    publisher.write_all(&wire.publish(SUBJECT, None, &stamped))?;
-                }
-                publisher.fence()
-            });
-            let mut frames = Frames::new(subscriber, length);
-            let mut times = Vec::new();
-            for _ in 0..count {
-                let frame = frames.next()?;
-                let at = length - wire.trailer() - payload;
-                times.push(epoch.elapsed().saturating_sub(stamped(&frame[at..])?));
-            }
-            sender.join().expect("a generator's thread does not panic")?;
-            Ok(times)
-        })
-    }
-
-    fn requests(&mut self, count: u64) -> io::Result<Vec<Duration>> {
-        let (wire, payload) = (self.wire, vec![b'x'; self.shape.payload]);
-        let each = count / self.publishers.len() as u64;
-        let [responder] = self.subscribers.as_mut_slice() else { unreachable!("one responder") };
-        let payload = payload.as_slice();
-        thread::scope(|scope| {
-            let responder = scope.spawn(move || respond(responder, wire, payload, count));
-            let requesters: Vec<_> = self
-                .publishers
-                .iter_mut()
-                .enumerate()
-                .map(|(number, client)| scope.spawn(move || request(client, wire, number, payload, each)))
-                .collect();
-            let mut times = Vec::new();
-            for requester in requesters {
-                times.extend(requester.join().expect("a generator's thread does not panic")?);
-            }
-            responder.join().expect("a generator's thread does not panic")?;
-            Ok(times)
-        })
-    }
 }
 
 /// What a publisher says again and again.
@@ -277,115 +273,4 @@ fn client_says(filter: &str, number: u64) -> Vec<u8> {
     let mut bytes = Wire::Nats.subscribe(filter, None, number + 1);
     bytes.extend_from_slice(format!("UNSUB {}\r\n", number + 1).as_bytes());
     bytes
-}
-
-/// As long as those of client libraries.
-fn inbox(number: usize) -> String {
-    format!("_INBOX.{number:022}")
-}
-
-/// Digits of a request's number.
-const NUMBER: usize = 8;
-
-fn reply_subject(requester: usize, number: u64) -> String {
-    format!("{}.{number:0NUMBER$}", inbox(requester))
-}
-
-fn request(
-    client: &mut Client,
-    wire: Wire,
-    requester: usize,
-    payload: &[u8],
-    count: u64,
-) -> io::Result<Vec<Duration>> {
-    let length = wire.delivered(&reply_subject(requester, 0), None, payload.len());
-    let mut times = Vec::new();
-    let mut frames = Frames::new(client, length);
-    for number in 0..count {
-        let reply = reply_subject(requester, number);
-        let request = wire.publish(SUBJECT, Some(&reply), payload);
-        let asked = Instant::now();
-        frames.client.write_all(&request)?;
-        let answer = frames.next()?;
-        times.push(asked.elapsed());
-        if !answer.windows(reply.len()).any(|window| window == reply.as_bytes()) {
-            return Err(io::Error::other("an answer to another request"));
-        }
-    }
-    Ok(times)
-}
-
-fn respond(client: &mut Client, wire: Wire, payload: &[u8], count: u64) -> io::Result<()> {
-    let reply = reply_subject(0, 0).len();
-    let length = wire.delivered(SUBJECT, Some(&reply_subject(0, 0)), payload.len());
-    let head = "MSG ".len() + SUBJECT.len() + " 1 ".len();
-    let mut frames = Frames::new(client, length);
-    let mut answers = Vec::new();
-    for number in 1..=count {
-        let frame = frames.next()?;
-        let to = std::str::from_utf8(&frame[head..head + reply]).map_err(io::Error::other)?;
-        answers.extend(wire.publish(to, None, payload));
-        // What came together is answered together.
-        if !frames.has_more() || number == count {
-            frames.client.write_all(&answers)?;
-            answers.clear();
-        }
-    }
-    Ok(())
-}
-
-/// Messages of one length, one after the other.
-struct Frames<'a> {
-    client: &'a mut Client,
-    length: usize,
-    buffer: Vec<u8>,
-    /// The part of the buffer that holds input.
-    from: usize,
-    to: usize,
-}
-
-impl<'a> Frames<'a> {
-    fn new(client: &'a mut Client, length: usize) -> Self {
-        Self { client, length, buffer: vec![0; length.max(64 * 1024)], from: 0, to: 0 }
-    }
-
-    fn next(&mut self) -> io::Result<&[u8]> {
-        loop {
-            if self.buffer[self.from..self.to].starts_with(PING) {
-                self.from += PING.len();
-                self.client.write_all(PONG)?;
-            } else if self.has_more() {
-                let start = self.from;
-                self.from += self.length;
-                return Ok(&self.buffer[start..self.from]);
-            } else {
-                self.buffer.copy_within(self.from..self.to, 0);
-                (self.from, self.to) = (0, self.to - self.from);
-                let n = self.client.read(&mut self.buffer[self.to..])?;
-                if n == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                self.to += n;
-            }
-        }
-    }
-
-    /// Whether the next one is here.
-    fn has_more(&self) -> bool {
-        self.to - self.from >= self.length
-    }
-}
-
-/// Bytes of a time in a payload.
-const STAMP: usize = 16;
-
-fn stamp(epoch: Instant) -> [u8; STAMP] {
-    let text = format!("{:0STAMP$}", epoch.elapsed().as_nanos());
-    text.as_bytes().try_into().expect("runs of this program last less than a hundred days")
-}
-
-fn stamped(payload: &[u8]) -> io::Result<Duration> {
-    let text = payload.get(..STAMP).and_then(|text| std::str::from_utf8(text).ok());
-    let nanos = text.and_then(|text| text.parse().ok());
-    nanos.map(Duration::from_nanos).ok_or_else(|| io::Error::other("a message without the time"))
 }

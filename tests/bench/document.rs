@@ -1,0 +1,76 @@
+//! docs/BENCHMARKS.md: the text around the tables.
+
+use std::fmt::Write as _;
+
+use crate::machine::Machine;
+use crate::report::{Table, number, tables};
+use crate::servers::Contender;
+use crate::targets;
+
+/// Where it stands, from the project's root.
+pub(crate) const PATH: &str = "docs/BENCHMARKS.md";
+
+/// All of it.
+pub(crate) fn document(
+    machine: &Machine,
+    command: &str,
+    rounds: u32,
+    contenders: &[Contender],
+    measured: &[Table],
+) -> String {
+    let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "\
+# Benchmarks
+
+Written by `{command}`; changes by hand would be overwritten. Cases that midge loses stand in the same tables, marked.
+
+## Targets
+
+{}
+## How this was measured
+
+| | |
+|---|---|
+| machine | {}, {} cores, {} GB |
+| system | {}, kernel {} |
+| commit | {} |
+| compiler | {} |
+| date | {} |
+| command | `{command}` |
+",
+        targets::table(&names, measured),
+        machine.cpu,
+        machine.cores,
+        number(machine.memory as f64 / 1e9, 1),
+        machine.system,
+        machine.kernel,
+        machine.commit,
+        machine.compiler,
+        machine.date,
+    );
+    for contender in contenders {
+        let _ = writeln!(text, "| {} | {} |", contender.name, contender.version);
+    }
+    let _ = write!(
+        text,
+        "
+Figures are medians of {rounds} rounds, behind them the lowest and the highest. In a round all servers take their turn,
+each as a fresh process with its defaults, so that what else happens on the machine happens to all of them. A ratio is
+the median of the rounds' own ratios; lower is better for everything but messages per second.
+
+The generator runs on the same machine as the server, so messages per second are what both can do together on its
+cores. CPU time is the server's alone, by the kernel's clock of its process. Publishers write prepared batches as fast
+as they are taken; a run ends when every subscriber has got its last byte, and fails if one gets more. Before each run a
+tenth of its work goes by unmeasured. A request and its reply count as one message, as does one that nobody listens to.
+Mosquitto, where a shape fits it, does the same over MQTT 3.1.1 at QoS 0, with a smaller number of messages.
+
+Memory is resident memory (RSS) of the process, 1 MB = 1,000,000 bytes. It has settled when it stays within 1 % for
+half a second. Wake-ups are context switches of all threads.
+"
+    );
+    text.push_str(&tables(&names, measured));
+    text
+}

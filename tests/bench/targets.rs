@@ -1,0 +1,203 @@
+//! What midge is to reach, and whether it does.
+
+use std::fmt::Write as _;
+
+use crate::report::{Better, Line, Table, number, show};
+use crate::servers::{OURS, REFERENCE};
+use crate::traffic::{CPU, P50, P99, RATE};
+
+/// The heading of the table of [`crate::footprint`].
+pub(crate) const FOOTPRINT: &str = "Footprint";
+
+struct Target {
+    what: &'static str,
+    measure: Measure,
+    limit: f64,
+    better: Better,
+    /// The heading of the table that tells.
+    table: &'static str,
+    /// Which of its lines count.
+    counts: fn(&str) -> bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    /// Ours to nats-server's, of the same round.
+    Ratio,
+    Ours,
+}
+
+const fn at_most(
+    what: &'static str,
+    measure: Measure,
+    limit: f64,
+    table: &'static str,
+    counts: fn(&str) -> bool,
+) -> Target {
+    Target { what, measure, limit, better: Better::Less, table, counts }
+}
+
+const fn at_least(what: &'static str, limit: f64, counts: fn(&str) -> bool) -> Target {
+    Target { what, measure: Measure::Ratio, limit, better: Better::More, table: RATE.heading, counts }
+}
+
+const TARGETS: &[Target] = &[
+    at_most("CPU per message, 1:1 and 1:10, 16 B and 128 B", Measure::Ratio, 0.5, CPU.heading, |title| {
+        ["1:1, 16 B", "1:1, 128 B", "1:10, 16 B", "1:10, 128 B"].contains(&title)
+    }),
+    at_least("messages per second, every shape", 1.0, |title| !title.contains("a second")),
+    at_least("messages per second, fan-out and request-reply", 1.5, |title| {
+        title.starts_with("1:10") || title.contains("wildcards") || title.starts_with("request-reply")
+    }),
+    at_most("request-reply p50, 1 requester", Measure::Ratio, 0.8, P50.heading, one_requester),
+    at_most("request-reply p99, 1 requester", Measure::Ratio, 0.8, P99.heading, one_requester),
+    at_most("CPU per request-reply", Measure::Ratio, 0.5, CPU.heading, |title| {
+        title.starts_with("request-reply")
+    }),
+    at_most("RSS when idle, MB", Measure::Ours, 4.0, FOOTPRINT, |title| {
+        title == "idle: RSS without clients, MB"
+    }),
+    at_most("bytes per idle connection with a subscription", Measure::Ours, 2_000.0, FOOTPRINT, |title| {
+        title.ends_with("idle connections: bytes each")
+    }),
+    at_most("of these, bytes that stay behind", Measure::Ours, 200.0, FOOTPRINT, |title| {
+        title.ends_with("idle connections: bytes each that stay behind")
+    }),
+    at_most("wake-ups per second when idle", Measure::Ours, 0.1, FOOTPRINT, |title| {
+        title == "idle: wake-ups per second without clients"
+    }),
+    at_most("stripped binary, MB", Measure::Ours, 4.0, FOOTPRINT, |title| {
+        title.starts_with("stripped binary")
+    }),
+    at_most("bytes per subscription at 1,000,000", Measure::Ours, 100.0, FOOTPRINT, |title| {
+        title == "1,000,000 subscriptions: bytes each"
+    }),
+];
+
+fn one_requester(title: &str) -> bool {
+    title.starts_with("request-reply, 1 requester")
+}
+
+/// The table of targets. Where several lines count, the worst stands for all, and those that miss are named.
+pub(crate) fn table(names: &[&str], tables: &[Table]) -> String {
+    let mut text = format!("| figure | target | {OURS} | |\n|---|---:|---:|---|\n");
+    for target in TARGETS {
+        let lines =
+            tables.iter().filter(|table| table.heading == target.table).flat_map(|table| &table.lines);
+        let counted = lines.filter(|line| (target.counts)(&line.title));
+        let _ = writeln!(text, "{}", target.judge(names, counted));
+    }
+    text
+}
+
+impl Target {
+    fn judge<'a>(&self, names: &[&str], lines: impl Iterator<Item = &'a Line>) -> String {
+        let mut found: Vec<_> = Vec::new();
+        let mut unknown = Vec::new();
+        for line in lines {
+            let spread = match self.measure {
+                Measure::Ratio => line.ratio(names, REFERENCE),
+                Measure::Ours => line.spread(names, OURS),
+            };
+            match spread {
+                Some(spread) => found.push((line, spread)),
+                None => unknown.push(line.title.as_str()),
+            }
+        }
+        let sign = match self.better {
+            Better::More => "≥",
+            Better::Less => "≤",
+        };
+        let unit = match self.measure {
+            Measure::Ratio => format!(" × {REFERENCE}"),
+            Measure::Ours => String::new(),
+        };
+        let digits = |line: &Line| if self.measure == Measure::Ratio { 2 } else { line.scale.digits };
+        let worst =
+            found.iter().max_by(|(_, a), (_, b)| self.excess(a.median).total_cmp(&self.excess(b.median)));
+        let measured = worst.map_or_else(String::new, |(line, spread)| {
+            let shown = show(*spread, digits(line));
+            if found.len() > 1 { format!("{shown}, {}", line.title) } else { shown }
+        });
+        let missed: Vec<_> = found.iter().filter(|(_, spread)| self.excess(spread.median) > 0.0).collect();
+        let mut verdict = match missed.as_slice() {
+            [] if found.is_empty() => "not measured".to_owned(),
+            [] => "met".to_owned(),
+            missed => {
+                let each = missed.iter().map(|(line, spread)| {
+                    let by = self.excess(spread.median) * 100.0;
+                    let by = if by < 1.0 { "less than 1 %".into() } else { format!("{by:.0} %") };
+                    if found.len() > 1 { format!("{} by {by}", line.title) } else { format!("by {by}") }
+                });
+                format!("**missed** {}", each.collect::<Vec<_>>().join("; "))
+            }
+        };
+        if !found.is_empty() && !unknown.is_empty() {
+            let _ = write!(verdict, "; not measured: {}", unknown.join("; "));
+        }
+        let limit_digits = if self.limit.fract() == 0.0 && self.measure == Measure::Ours { 0 } else { 1 };
+        let limit = number(self.limit, limit_digits);
+        format!("| {} | {sign} {limit}{unit} | {measured} | {verdict} |", self.what)
+    }
+
+    /// How far beyond the limit a value is, as a part of the limit; negative or 0 where the target is met.
+    fn excess(&self, value: f64) -> f64 {
+        match self.better {
+            Better::Less => value / self.limit - 1.0,
+            Better::More => 1.0 - value / self.limit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Cell, Scale};
+
+    const NAMES: [&str; 2] = [OURS, REFERENCE];
+
+    fn table_of(heading: &str, lines: &[(&str, f64, f64)]) -> Table {
+        let line = |(title, ours, theirs): &(&str, f64, f64)| Line {
+            title: (*title).to_owned(),
+            scale: Scale::less(2),
+            cells: vec![Cell::Values(vec![*ours]), Cell::Values(vec![*theirs])],
+        };
+        Table { heading: heading.into(), lines: lines.iter().map(line).collect() }
+    }
+
+    fn verdict(tables: &[Table], what: &str) -> String {
+        let text = table(&NAMES, tables);
+        text.lines().find(|line| line.starts_with(&format!("| {what} |"))).expect("such a target").to_owned()
+    }
+
+    #[test]
+    fn met_and_missed() {
+        let rate = table_of(RATE.heading, &[("1:1, 16 B", 3.0, 2.0), ("1:10, 16 B", 6.0, 5.0)]);
+        let footprint = table_of(FOOTPRINT, &[("idle: RSS without clients, MB", 5.0, 14.0)]);
+        let tables = [rate, footprint];
+        assert_eq!(
+            verdict(&tables, "messages per second, every shape"),
+            "| messages per second, every shape | ≥ 1.0 × nats-server | 1.20, 1:10, 16 B | met |"
+        );
+        assert_eq!(
+            verdict(&tables, "messages per second, fan-out and request-reply"),
+            "| messages per second, fan-out and request-reply | ≥ 1.5 × nats-server | 1.20 | **missed** by 20 % |"
+        );
+        assert_eq!(
+            verdict(&tables, "RSS when idle, MB"),
+            "| RSS when idle, MB | ≤ 4 | 5.00 | **missed** by 25 % |"
+        );
+        assert!(verdict(&tables, "CPU per request-reply").ends_with("| not measured |"));
+    }
+
+    #[test]
+    fn all_that_miss_are_named() {
+        let cpu = table_of(
+            CPU.heading,
+            &[("1:1, 16 B", 6.0, 10.0), ("1:1, 128 B", 7.0, 10.0), ("1:10, 16 B", 1.0, 10.0)],
+        );
+        let line = verdict(&[cpu], "CPU per message, 1:1 and 1:10, 16 B and 128 B");
+        assert!(line.contains("| 0.70, 1:1, 128 B |"), "{line}");
+        assert!(line.ends_with("| **missed** 1:1, 16 B by 20 %; 1:1, 128 B by 40 % |"), "{line}");
+    }
+}
