@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_broker::{Broker, ServerInfo, server_id};
+use midge_broker::{Broker, ServerInfo, ServerKeys};
 use midge_config::{Listen, Options, OsFiles, Run, World, unserved};
 use midge_setup::{NATS_VERSION, VERSION};
 use tokio::task::JoinHandle;
@@ -21,6 +21,9 @@ use crate::signals::{Request, Signals};
 
 /// Threads that serve connections; more than this serve no board better.
 const WORKERS_MAX: usize = 4;
+/// Threads that hash passwords and check signatures. However many clients come at once, those who are in need the
+/// processor, too.
+const HELPERS_MAX: usize = 2;
 /// How long connections may take to read their last words when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -85,7 +88,9 @@ pub(crate) fn run(run: Run) -> Exit {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    let runtime = builder.enable_io().enable_time().worker_threads(cores.min(WORKERS_MAX)).build();
+    builder.enable_io().enable_time();
+    builder.worker_threads(cores.min(WORKERS_MAX)).max_blocking_threads(HELPERS_MAX);
+    let runtime = builder.build();
     match runtime {
         Ok(runtime) => runtime.block_on(serve(run, options, log)),
         Err(error) => {
@@ -111,7 +116,8 @@ fn check_served(options: &Options, log: &Log) -> bool {
 
 async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let clock = Clock::start();
-    let id = server_id(entropy());
+    let keys = ServerKeys::new(entropy());
+    let id = keys.id();
     log.info("Starting midged");
     log.info(format_args!("  Version:  {NATS_VERSION} (midge {VERSION})"));
     log.info(format_args!("  Name:     {}", options.server_name.as_ref().unwrap_or(&id)));
@@ -142,7 +148,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
             return Exit::Unavailable;
         }
     };
-    let info = midge_setup::server_info(&options, id, bound.client_port());
+    let info = midge_setup::server_info(&options, keys, bound.client_port());
     let settings = match midge_setup::settings(&options, info.clone()) {
         Ok(settings) => settings,
         Err(errors) => {

@@ -5,6 +5,7 @@
 //! what a script says, and where midge means to differ the script carries both captures and the reason.
 //!
 //! * [`script`]: the language, text to steps.
+//! * [`cast`]: the keys and tokens that a script names.
 //! * [`run`]: plays a script's steps over connections and judges what comes back.
 //! * [`target`]: what a script can be played on, and the seam between runner and target.
 //! * [`daemon`]: a server process: started in its own directory, watched, and ended whatever happens.
@@ -13,6 +14,7 @@
 //! * [`peer`]: a connection by hand, for tests that are about something else.
 //! * [`corpus`]: the scripts on disk, played on every target, and the table of differences made from them.
 
+pub mod cast;
 pub mod corpus;
 pub mod daemon;
 mod frame;

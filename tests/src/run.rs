@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::cast::Cast;
 use crate::frame::{Frame, escape};
 use crate::script::{Action, Expected, Piece, Script, Side, Step, Text};
 use crate::target::{Read, Target, Wire, World};
@@ -65,7 +66,9 @@ fn said(mut world: Box<dyn World>, key: &str) -> bool {
 pub fn play(script: &Script, target: &Target) -> Result<usize, Failure> {
     let fail =
         |what| Failure { script: script.name.clone(), line: 0, cut: Cut::Whole, what, log: String::new() };
-    let started = target.start(script);
+    let cast = Cast::new(&script.roles, target.now()).map_err(fail)?;
+    let config = script.config.as_ref().map(|config| cast.fill(config));
+    let started = target.start(script, config.as_deref());
     if let (Some(key), Side::Ours) = (&script.unserved, target.side()) {
         return match started.map(|world| said(world, key)) {
             Err(why) if why.contains(key) => Ok(1),
@@ -77,7 +80,7 @@ pub fn play(script: &Script, target: &Target) -> Result<usize, Failure> {
         };
     }
     let mut world = started.map_err(fail)?;
-    let mut play_cut = |cut| play_cut(script, target, &mut *world, cut);
+    let mut play_cut = |cut| play_cut(script, target, &mut *world, &cast, cut);
     let sends = play_cut(Cut::Whole)?;
     if !script.fragmented {
         return Ok(1);
@@ -96,8 +99,10 @@ pub fn play(script: &Script, target: &Target) -> Result<usize, Failure> {
 /// Plays a script that only sends, and returns it with everything that came back written below each step.
 pub fn record(name: &str, source: &str, target: &Target) -> Result<String, String> {
     let script = Script::parse(name, source).map_err(|err| err.to_string())?;
-    let mut world = target.start(&script)?;
-    let mut player = Player::new(&script, target, &mut *world, Cut::Whole);
+    let cast = Cast::new(&script.roles, target.now())?;
+    let config = script.config.as_ref().map(|config| cast.fill(config));
+    let mut world = target.start(&script, config.as_deref())?;
+    let mut player = Player::new(&script, target, &mut *world, &cast, Cut::Whole);
     let mut recorded = String::new();
     for (index, line) in source.lines().enumerate() {
         recorded += line;
@@ -127,10 +132,11 @@ fn play_cut(
     script: &Script,
     target: &Target,
     world: &mut dyn World,
+    cast: &Cast,
     cut: Cut,
 ) -> Result<Vec<usize>, Failure> {
     let fail = |line, what, log| Failure { script: script.name.clone(), line, cut, what, log };
-    let mut player = Player::new(script, target, world, cut);
+    let mut player = Player::new(script, target, world, cast, cut);
     let mut last = 0;
     for step in script.steps_on(target.side()) {
         last = step.line;
@@ -142,6 +148,7 @@ fn play_cut(
 
 struct Player<'w> {
     world: &'w mut dyn World,
+    cast: &'w Cast,
     clients: HashMap<String, Client>,
     bound: HashMap<String, Vec<u8>>,
     /// Clients whose script asks for the server's PINGs.
@@ -160,6 +167,8 @@ struct Client {
     outgoing: Outgoing,
     pongs: usize,
     shows_pings: bool,
+    /// What the greeting gave to sign.
+    nonce: Option<String>,
     /// Something was sent that may not be processed yet.
     dirty: bool,
     /// The end of the stream was read off the wire.
@@ -179,7 +188,7 @@ struct Outgoing {
 }
 
 impl<'w> Player<'w> {
-    fn new(script: &Script, target: &Target, world: &'w mut dyn World, cut: Cut) -> Self {
+    fn new(script: &Script, target: &Target, world: &'w mut dyn World, cast: &'w Cast, cut: Cut) -> Self {
         let mut pinged = Vec::new();
         let mut first: HashMap<&String, bool> = HashMap::new();
         for step in script.steps_on(target.side()) {
@@ -200,6 +209,7 @@ impl<'w> Player<'w> {
         let greeted = first.into_iter().filter(|(_, sees)| *sees).map(|(client, _)| client.clone()).collect();
         Self {
             world,
+            cast,
             clients: HashMap::new(),
             bound: HashMap::new(),
             pinged,
@@ -221,8 +231,13 @@ impl<'w> Player<'w> {
         match &step.action {
             Action::Wait => Ok(()),
             Action::Send(clients, times, text) => {
-                let bytes = text.fill(|name| self.bound.get(name).cloned())?.repeat(*times);
-                clients.iter().try_for_each(|name| self.send(name, &bytes))
+                for name in clients {
+                    let nonce = self.client(name)?.nonce.clone();
+                    let spoken = |it: &str| self.cast.speak(it, nonce.as_deref()).map(String::into_bytes);
+                    let bytes = text.fill(|it| self.bound.get(it).cloned().or_else(|| spoken(it)))?;
+                    self.send(name, &bytes.repeat(*times))?;
+                }
+                Ok(())
             }
             Action::Finish(clients) => {
                 for name in clients {
@@ -242,7 +257,10 @@ impl<'w> Player<'w> {
             }
             Action::ExpectSet(name, set) => self.expect_set(name, set),
             Action::ExpectShared(clients, times, text) => self.expect_shared(clients, *times, text),
-            Action::Reload(config) => self.fence_all().and_then(|()| self.world.reload(config)),
+            Action::Reload(config) => {
+                let config = self.cast.fill(config);
+                self.fence_all().and_then(|()| self.world.reload(&config))
+            }
             Action::Signal(signal) => self.fence_all().and_then(|()| self.world.signal(*signal)),
             Action::Exit(code) => match self.world.exit(patience)? {
                 it if it == *code => Ok(()),
@@ -423,7 +441,11 @@ impl<'w> Player<'w> {
     }
 
     fn binds(&mut self, text: &Text, bytes: &[u8]) -> bool {
-        match text.matches(bytes, |name| self.bound.get(name).cloned()) {
+        let known = |name: &str| {
+            let spoken = || self.cast.speak(name, None).map(String::into_bytes);
+            self.bound.get(name).cloned().or_else(spoken)
+        };
+        match text.matches(bytes, known) {
             Some(bound) => {
                 self.bound.extend(bound);
                 true
@@ -457,6 +479,7 @@ impl Client {
             outgoing: Outgoing::default(),
             pongs: 0,
             shows_pings,
+            nonce: None,
             dirty: false,
             ended: false,
             closed: false,
@@ -512,6 +535,10 @@ impl Client {
                         continue;
                     }
                     b"PONG" => self.pongs += 1,
+                    b"INFO" if self.nonce.is_none() => {
+                        let nonce = frame.info().and_then(|info| Some(info["nonce"].as_str()?.to_owned()));
+                        self.nonce = nonce;
+                    }
                     _ => {}
                 }
                 return Some(frame);

@@ -4,6 +4,7 @@
 //! # The first comment is the title: what is shown here, and why it matters.
 //! config { max_payload: 1024 }                  the server's configuration, in as many lines as it takes
 //! flags: --auth secret                          or its command line
+//! key alice user                                a key (account, curve, operator, server, user), made from its name
 //! unserved: accounts.imports                    midge says that it does not serve this key; no more is played on it
 //! fragmented                                    play again cut at every byte (on the same server: new
 //!                                               connections, but no queue groups, please)
@@ -35,6 +36,9 @@
 //! ours: a< EOF
 //! ```
 //!
+//! In what is sent and in configurations, `${alice}` is a key that was declared, `${seed alice}` its secret,
+//! `${sig alice}` its signature of the nonce that the sending client was given, `${now+60}` a time: see [`crate::cast`].
+//!
 //! Escapes: `\r \n \t \s \\ \xNN`, and `\(text*N)` for N times `text`. Unless a script's step asks for them, the
 //! greeting INFO and the INFO that follows the first PONG are read and dropped, and a server's PING is answered.
 //! When the steps are done, bytes that no step asked for are a failure.
@@ -43,6 +47,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::cast::Role;
 
 /// A parsed transcript.
 #[derive(Debug, Clone)]
@@ -59,6 +65,8 @@ pub struct Script {
     pub unserved: Option<String>,
     /// Whether to play it again with the sends cut into pieces.
     pub fragmented: bool,
+    /// Keys that it names.
+    pub roles: Vec<Role>,
     /// Where to play it; empty is everywhere.
     pub only: Vec<String>,
     /// What happens, in order.
@@ -192,6 +200,7 @@ impl Script {
             flags: Vec::new(),
             unserved: None,
             fragmented: false,
+            roles: Vec::new(),
             only: Vec::new(),
             steps: Vec::new(),
             differences: Vec::new(),
@@ -221,6 +230,8 @@ impl Script {
         if text.is_empty() || text.starts_with('#') {
         } else if let Some(rest) = text.strip_prefix("config ") {
             self.config = Some(lines.block(rest)?);
+        } else if let Some(rest) = text.strip_prefix("key ") {
+            self.roles.push(Role::key(rest)?);
         } else if text.starts_with("flags:") {
             self.flags = words().collect();
         } else if text.starts_with("only:") {

@@ -3,7 +3,7 @@
 //! The runner knows a [`World`] (one fresh server) and its [`Wire`]s (connections). Servers as processes are one
 //! kind; a broker inside the test is another, on a clock that only `advance` moves, and `read` where it must wait.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::daemon::{Daemon, Program};
 use crate::script::{Script, Side, Signal};
@@ -93,13 +93,19 @@ impl Target {
         named && soon
     }
 
-    /// Starts a server for `script`.
-    pub fn start(&self, script: &Script) -> Result<Box<dyn World>, String> {
+    /// What the calendar of a server that is started now shows, since the Unix epoch.
+    pub fn now(&self) -> Duration {
         match self {
-            Self::Process(program) => {
-                Ok(Box::new(Daemon::start(program.clone(), script.config.as_deref(), &script.flags)?))
-            }
-            Self::Sim => Ok(Box::new(Sim::start(script.config.as_deref(), &script.flags)?)),
+            Self::Process(_) => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            Self::Sim => crate::sim::EPOCH,
+        }
+    }
+
+    /// Starts a server for `script`, with this configuration.
+    pub fn start(&self, script: &Script, config: Option<&str>) -> Result<Box<dyn World>, String> {
+        match self {
+            Self::Process(program) => Ok(Box::new(Daemon::start(program.clone(), config, &script.flags)?)),
+            Self::Sim => Ok(Box::new(Sim::start(config, &script.flags)?)),
         }
     }
 }

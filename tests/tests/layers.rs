@@ -7,15 +7,17 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("midge-protocol", &[]),
     ("midge-router", &["midge-protocol"]),
-    ("midge-broker", &["midge-protocol", "midge-router"]),
+    ("midge-jwt", &[]),
+    ("midge-broker", &["midge-jwt", "midge-protocol", "midge-router"]),
     ("midge-config", &["midge-protocol"]),
-    ("midge-setup", &["midge-broker", "midge-config"]),
+    ("midge-setup", &["midge-broker", "midge-config", "midge-jwt"]),
     ("midged", &["midge-broker", "midge-config", "midge-protocol", "midge-router", "midge-setup"]),
     ("midge-cli", &["midge-config", "midge-protocol"]),
 ];
 
 /// Crates that know nothing of an operating system's sockets, and so must not see its runtime either.
-const NO_TOKIO: &[&str] = &["midge-protocol", "midge-router", "midge-broker", "midge-config", "midge-setup"];
+const NO_TOKIO: &[&str] =
+    &["midge-protocol", "midge-router", "midge-jwt", "midge-broker", "midge-config", "midge-setup"];
 
 #[test]
 fn dependencies_point_downwards() {

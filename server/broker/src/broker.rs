@@ -537,6 +537,9 @@ impl<P: Port> Broker<P> {
         let urls: Vec<&str> = server.connect_urls.iter().map(String::as_str).collect();
         let directory = &settings.directory;
         let tls = self.tls_offer(conn);
+        // The first INFO alone has something to sign.
+        let asks = !conn.connected && !conn.greeted && directory.wants_signatures();
+        let nonce = if asks { server.keys.nonce(conn.cid) } else { String::new() };
         let info = Info {
             server_id: server.id.as_str().into(),
             server_name: server.name.as_str().into(),
@@ -555,6 +558,7 @@ impl<P: Port> Broker<P> {
             jetstream: server.jetstream,
             client_id: conn.cid,
             client_ip: conn.peer.host.as_str().into(),
+            nonce: nonce.as_str().into(),
             connect_urls: (!urls.is_empty() && !self.lame_duck).then_some(Texts::Plain(&urls)),
             ldm: self.lame_duck,
             connect_info,

@@ -1,30 +1,59 @@
-//! The name that a server gives itself at each start.
+//! Who the server is, anew at each start.
 
-/// A server id in the form of a public server nkey: 56 characters, `N` first, a checksum at the end. Clients compare
-/// ids, tools check their form. `seed` should be random.
-///
-/// Form: nkeys' encoding, base32 (RFC 4648, no padding) over prefix byte, 32 bytes, CRC-16/XMODEM little-endian.
-pub fn server_id(seed: [u8; 32]) -> String {
-    /// 'N' in base32's first five bits.
-    const PREFIX_SERVER: u8 = 13 << 3;
-    let mut raw = Vec::with_capacity(35);
-    raw.push(PREFIX_SERVER);
-    raw.extend_from_slice(&seed);
-    let crc =
-        raw.iter().fold(0u16, |crc, byte| {
-            (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| {
-                if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
-            })
-        });
-    raw.extend_from_slice(&crc.to_le_bytes());
+use std::fmt;
 
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    raw.chunks(5)
-        .flat_map(|five| {
-            let bits = five.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
-            (0..8).map(move |i| char::from(ALPHABET[(bits >> (35 - 5 * i) & 31) as usize]))
-        })
-        .collect()
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use midge_jwt::{KeyPair, Kind};
+use sha2::{Digest, Sha256};
+
+/// What a server makes up at each start and keeps to itself: the key behind its id, and the secret behind its nonces.
+pub struct ServerKeys {
+    server: KeyPair,
+    nonces: [u8; 32],
+}
+
+impl ServerKeys {
+    /// The keys that belong to 32 random bytes, which nobody else may know.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self {
+            server: KeyPair::new(Kind::Server, &derive(&seed, b"server")),
+            nonces: derive(&seed, b"nonces"),
+        }
+    }
+
+    /// The server's id: its public key, 56 characters, `N` first. Clients compare ids, tools check their form.
+    pub fn id(&self) -> String {
+        self.server.public().to_string()
+    }
+
+    /// What connection `cid` must sign, 15 characters. Made from the number, so that nobody has to remember it; as
+    /// long as numbers are not used twice, neither are nonces.
+    pub(crate) fn nonce(&self, cid: u64) -> String {
+        let hash = derive(&self.nonces, &cid.to_le_bytes());
+        URL_SAFE_NO_PAD.encode(&hash[..NONCE_BYTES])
+    }
+}
+
+/// As many as nats-server takes.
+const NONCE_BYTES: usize = 11;
+
+fn derive(secret: &[u8; 32], what: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(secret).chain_update(what).finalize().into()
+}
+
+impl Default for ServerKeys {
+    /// Keys that everybody knows, for settings that nobody runs with.
+    fn default() -> Self {
+        Self::new([0; 32])
+    }
+}
+
+impl fmt::Debug for ServerKeys {
+    /// Never the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerKeys({})", self.server.public())
+    }
 }
 
 #[cfg(test)]
@@ -32,9 +61,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn has_the_form_of_a_server_key() {
-        let id = server_id([7; 32]);
-        assert_eq!((id.len(), &id[..1]), (56, "N"));
-        assert_ne!(id, server_id([8; 32]));
+    fn differ_with_the_seed() {
+        let (one, other) = (ServerKeys::new([7; 32]), ServerKeys::new([8; 32]));
+        assert_eq!((one.id().len(), &one.id()[..1]), (56, "N"));
+        assert_ne!(one.id(), other.id());
+        assert_eq!((one.nonce(1), one.nonce(1).len()), (one.nonce(1), 15));
+        assert!(one.nonce(1) != one.nonce(2) && one.nonce(1) != other.nonce(1));
     }
 }

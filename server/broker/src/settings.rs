@@ -1,17 +1,21 @@
 //! What the core is told: limits, names, who may come in. Replaced as a whole on reload.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use midge_protocol::limits::{MAX_CONTROL_LINE, MAX_PAYLOAD};
 
 use crate::auth::Directory;
+use crate::identity::ServerKeys;
 use crate::security::TlsOffer;
 
 /// How the server presents itself in INFO.
 #[derive(Clone, Debug, Default)]
 pub struct ServerInfo {
-    /// Unique for each start; see [`crate::server_id`].
+    /// Unique for each start: what [`ServerKeys::id`] says.
     pub id: String,
+    /// The keys behind the id.
+    pub keys: Arc<ServerKeys>,
     /// The configured name, or the id.
     pub name: String,
     /// The nats-server version whose behaviour clients may count on.

@@ -227,7 +227,7 @@ static AUTHORIZATION: &[Key] = &[
 
 static USER: &[Key] = &[
     // Who is known by an nkey alone stays out.
-    key("nkey", Nkey('U'), Ignored),
+    key("nkey", Nkey('U'), Served),
     key("user username", Text, Served),
     key("password pass", Text, Served),
     key("permissions permission authorization", Block(PERMISSIONS), Served),

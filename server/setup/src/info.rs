@@ -1,6 +1,8 @@
 //! What the server says of itself.
 
-use midge_broker::{ServerInfo, TlsOffer};
+use std::sync::Arc;
+
+use midge_broker::{ServerInfo, ServerKeys, TlsOffer};
 use midge_config::{HandshakeFirst, Listen, Options};
 
 /// The nats-server version whose behaviour we reproduce; clients decide by it what they may use.
@@ -8,11 +10,13 @@ pub const NATS_VERSION: &str = "2.15.1";
 /// midge's own version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// INFO of a server with this `id` that listens on `port`, which is not the configured one if that is random.
-pub fn server_info(options: &Options, id: String, port: u16) -> ServerInfo {
+/// INFO of a server with these keys that listens on `port`, which is not the configured one if that is random.
+pub fn server_info(options: &Options, keys: ServerKeys, port: u16) -> ServerInfo {
+    let id = keys.id();
     ServerInfo {
         name: options.server_name.clone().unwrap_or_else(|| id.clone()),
         id,
+        keys: Arc::new(keys),
         version: NATS_VERSION.to_owned(),
         midge: VERSION.to_owned(),
         git_commit: String::new(),

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use midge_broker::{
-    AccountLimits, AccountSettings, Destination, Directory, Mapping, Permit, Responses, Rules, Secret,
+    AccountLimits, AccountSettings, Destination, Directory, Mapping, Permit, Proof, Responses, Rules, Secret,
     ServerInfo, Settings, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, SYSTEM_ACCOUNT};
+use midge_jwt::PublicKey;
 use smol_str::{SmolStr, ToSmolStr};
 
 /// The broker's settings. Mappings that make no sense are errors, one line each.
@@ -74,21 +75,27 @@ fn directory(options: &Options) -> Directory {
     let authorization = &options.authorization;
     let mut users = HashMap::new();
     if let (Some(name), Some(password)) = (&authorization.user, &authorization.password) {
-        let user =
-            User { secret: secret(password), account: GLOBAL_ACCOUNT.into(), permit: None, standard: true };
+        let proof = Proof::Secret(secret(password));
+        let user = User { proof, account: GLOBAL_ACCOUNT.into(), permit: None, standard: true };
         users.insert(name.to_smolstr(), user);
     }
     for (account, user) in options.users() {
-        if let Identity::Password { name, password } = &user.identity {
-            let types = &user.connection_types;
-            let user = User {
-                secret: secret(password),
-                account: account.into(),
-                permit: user.permissions.as_ref().map(|permissions| Arc::new(permit(permissions))),
-                standard: types.is_empty() || types.iter().any(|kind| kind == "STANDARD"),
-            };
-            users.insert(name.to_smolstr(), user);
-        }
+        let proof = match &user.identity {
+            Identity::Password { password, .. } => Proof::Secret(secret(password)),
+            Identity::Nkey(key) => match PublicKey::parse(key) {
+                Ok(key) => Proof::Key(key),
+                // The configuration's reader has refused it.
+                Err(_) => continue,
+            },
+        };
+        let types = &user.connection_types;
+        let entry = User {
+            proof,
+            account: account.into(),
+            permit: user.permissions.as_ref().map(|permissions| Arc::new(permit(permissions))),
+            standard: types.is_empty() || types.iter().any(|kind| kind == "STANDARD"),
+        };
+        users.insert(user.identity.name().to_smolstr(), entry);
     }
     Directory {
         closed: options.users().next().is_some(),

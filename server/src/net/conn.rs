@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use midge_broker::{Attention, CloseReason, Next, Peer, Port, Session, Verify};
+use midge_broker::{Attention, CloseReason, Next, Peer, Port, Question, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
@@ -87,7 +87,7 @@ enum Event {
 enum Work {
     Read { stalled: Option<Handle> },
     Yield { stalled: Option<Handle> },
-    Verify(Verify),
+    Ask(Question),
 }
 
 impl Task {
@@ -122,8 +122,8 @@ impl Task {
                     }
                     continue;
                 }
-                Event::Worked(Work::Verify(question)) => {
-                    self.verify(question).await;
+                Event::Worked(Work::Ask(question)) => {
+                    self.find_out(question).await;
                     continue;
                 }
                 Event::Worked(Work::Yield { stalled }) => {
@@ -228,7 +228,7 @@ impl Task {
                 Work::Read { stalled }
             }
             Next::Yield => Work::Yield { stalled },
-            Next::Verify(question) => Work::Verify(question),
+            Next::Ask(question) => Work::Ask(question),
             // The outbox says so too, once it is asked.
             Next::Close => return (Work::Read { stalled: None }, input.len()),
         };
@@ -248,14 +248,19 @@ impl Task {
         }
     }
 
-    /// Hashes a password beside the event loop.
-    async fn verify(&mut self, question: Verify) {
-        let (hash, secret) = (question.hash.clone(), question.secret.clone());
-        let answer = tokio::task::spawn_blocking(move || bcrypt::verify(secret, &hash)).await;
-        // A hash that can't be read matches nothing.
-        let matches = answer.is_ok_and(|verified| verified.unwrap_or(false));
-        let session = &mut self.session;
-        self.hub.turn(|broker, now| session.verified(broker, &question, matches, now));
+    /// Answers what the session asks, beside the event loop.
+    async fn find_out(&mut self, question: Question) {
+        let mut next = Some(question);
+        while let Some(question) = next {
+            let work = tokio::task::spawn_blocking(move || {
+                let answer = question.answer();
+                (question, answer)
+            });
+            // Fails only if the runtime is going, and the connection with it.
+            let Ok((question, answer)) = work.await else { return };
+            let session = &mut self.session;
+            (next, _) = self.hub.turn(|broker, now| session.answered(broker, question, answer, now));
+        }
     }
 
     /// Waits until a subscriber that was nearly full has room, or for long enough.

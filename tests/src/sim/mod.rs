@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::script::Signal;
 use crate::target::{Wire, World};
+pub(crate) use server::EPOCH;
 use server::Server;
 
 /// A simulated server.

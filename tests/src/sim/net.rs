@@ -121,9 +121,12 @@ impl Wire for Cable {
             match received.next {
                 Next::Read(need) => self.need = need,
                 Next::Yield => {}
-                Next::Verify(question) => {
-                    let matches = bcrypt::verify(&question.secret, &question.hash).unwrap_or(false);
-                    server.turn(|broker, now| session.verified(broker, &question, matches, now));
+                Next::Ask(question) => {
+                    let mut next = Some(question);
+                    while let Some(question) = next {
+                        let answer = question.answer();
+                        next = server.turn(|broker, now| session.answered(broker, question, answer, now));
+                    }
                 }
                 Next::Close => break,
             }

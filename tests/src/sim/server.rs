@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use midge_broker::{Broker, CloseReason, Instant, Now, Peer, Session, Settings, server_id};
+use midge_broker::{Broker, CloseReason, Instant, Now, Peer, ServerKeys, Session, Settings};
 use midge_config::{Invocation, MemoryFiles, Options, Run, Verdict, World, diff, parse_args, unserved};
 use midge_setup::{connect_urls, server_info, settings};
 
@@ -13,7 +13,7 @@ use crate::script::Signal;
 /// Decides what is left to chance, among it the server's id.
 const SEED: u8 = 7;
 /// The calendar when the clock starts, since the Unix epoch: the first of January 2026.
-const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+pub(crate) const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 const CONFIG: &str = "server.conf";
 const PORT: u16 = 4222;
 /// Longest time between two clients that are closed in lame duck mode.
@@ -54,7 +54,7 @@ impl Server {
             return Err("these flags start no server".into());
         };
         let options = load(&run, &files)?;
-        let info = server_info(&options, server_id([SEED; 32]), PORT);
+        let info = server_info(&options, ServerKeys::new([SEED; 32]), PORT);
         let settings = settings(&options, info).map_err(|errors| errors.join("\n"))?;
         let now = Now { mono: Instant::default(), wall: EPOCH };
         let log = unserved(&options).iter().map(ToString::to_string).collect();

@@ -1,60 +1,44 @@
 //! Who may come in, and as whom.
 //!
-//! [`Directory::check`] turns what CONNECT carried into a verdict. It is a pure function of the configuration;
-//! hashing passwords is slow on purpose, so that is left to the driver ([`Verdict::Hash`]).
+//! [`Directory::check`] turns what CONNECT carried into a verdict. It is a pure function of the configuration and of
+//! what is known about the attempt. What takes a while to find out, hashes and signatures, is a [`Question`] that the
+//! driver answers elsewhere; then the check is made anew.
 
 mod permit;
+mod question;
+mod secret;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use midge_jwt::PublicKey;
 use smol_str::SmolStr;
 
 pub use permit::{Permit, Responses, Rules};
-
-/// What a password or token is compared with.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// The text itself.
-    Plain(String),
-    /// A bcrypt hash, `$2a$…`.
-    Bcrypt(String),
-}
-
-impl Secret {
-    /// As a configuration gives it: bcrypt if it looks like it, as nats-server decides.
-    pub fn new(text: impl Into<String>) -> Self {
-        let text = text.into();
-        let bytes = text.as_bytes();
-        let is_hash = bytes.len() > 7
-            && bytes.starts_with(b"$2")
-            && b"abxy".contains(&bytes[2])
-            && bytes[3] == b'$'
-            && bytes[4].is_ascii_digit()
-            && bytes[5].is_ascii_digit()
-            && bytes[6] == b'$';
-        if is_hash { Self::Bcrypt(text) } else { Self::Plain(text) }
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    /// Never the secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[REDACTED]")
-    }
-}
+pub(crate) use question::Known;
+pub use question::{Answer, Question};
+pub use secret::Secret;
 
 /// A user of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// What the password must be.
-    pub secret: Secret,
+    /// How the user proves who they are.
+    pub proof: Proof,
     /// The account that the user is in.
     pub account: SmolStr,
     /// What the user may do; `None`: everything.
     pub permit: Option<Arc<Permit>>,
     /// The user may come as an ordinary client, not only in other ways.
     pub standard: bool,
+}
+
+/// How a user proves who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// By a password.
+    Secret(Secret),
+    /// By signing the nonce. Such a user's name is the key's text.
+    Key(PublicKey),
 }
 
 impl User {
@@ -64,16 +48,80 @@ impl User {
 }
 
 /// What CONNECT carried. Empty: not given.
-#[derive(Clone, Debug, Default)]
-pub struct Credentials {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub pass: String,
-    /// Token.
-    pub token: String,
-    /// Something that isn't one of these was given too, an nkey or a JWT.
-    pub other: bool,
+#[derive(Clone, Default)]
+pub(crate) struct Credentials {
+    pub(crate) user: String,
+    pub(crate) pass: String,
+    pub(crate) token: String,
+    pub(crate) nkey: String,
+    /// Signature of the nonce.
+    pub(crate) sig: String,
+}
+
+impl std::fmt::Display for Credentials {
+    /// Who it was, for the log; nothing if there is nothing to say.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.nkey.is_empty() {
+            write!(f, "Nkey {:?}", self.nkey)
+        } else if !self.user.is_empty() {
+            write!(f, "User {:?}", self.user)
+        } else if !self.token.is_empty() {
+            f.write_str("Token \"[REDACTED]\"")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    /// Never a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({self})")
+    }
+}
+
+/// Somebody wants to come in.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) credentials: &'a Credentials,
+    /// What INFO gave to sign.
+    pub(crate) nonce: &'a str,
+    /// Answers to earlier questions.
+    pub(crate) known: &'a Known,
+}
+
+impl Attempt<'_> {
+    /// `identity` may come in if the answer to `question` is yes.
+    fn if_yes(&self, question: Question, identity: Identity) -> Verdict {
+        match self.known.iter().find(|(asked, _)| *asked == question) {
+            Some((_, Answer::Yes)) => Verdict::Granted(identity),
+            Some((_, Answer::No)) => Verdict::Denied,
+            None => Verdict::Ask(question),
+        }
+    }
+
+    fn if_secret(&self, secret: &Secret, given: &str, identity: Identity) -> Verdict {
+        match secret {
+            Secret::Plain(text) if secret::same(text.as_bytes(), given.as_bytes()) => {
+                Verdict::Granted(identity)
+            }
+            Secret::Plain(_) => Verdict::Denied,
+            Secret::Bcrypt(hash) => {
+                self.if_yes(Question::Password { hash: hash.clone(), secret: given.to_owned() }, identity)
+            }
+        }
+    }
+
+    fn if_signed(&self, key: PublicKey, identity: Identity) -> Verdict {
+        let sig = &self.credentials.sig;
+        match midge_jwt::signature(sig).filter(|_| !sig.is_empty()) {
+            None => Verdict::Denied,
+            Some(signature) => {
+                let message = self.nonce.as_bytes().to_vec();
+                self.if_yes(Question::Signature { key, message, signature }, identity)
+            }
+        }
+    }
 }
 
 /// Who a connection is, once that is known.
@@ -89,20 +137,13 @@ pub struct Identity {
 
 /// What a check found.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Come in.
     Granted(Identity),
     /// Stay out. One answer for all causes.
     Denied,
-    /// Come in as `identity` if bcrypt says that `secret` belongs to `hash`.
-    Hash {
-        /// The configured hash.
-        hash: String,
-        /// What the peer sent.
-        secret: String,
-        /// Who it would be.
-        identity: Identity,
-    },
+    /// Not known before this is answered.
+    Ask(Question),
 }
 
 /// All who may come in.
@@ -127,39 +168,59 @@ impl Directory {
         self.closed || self.token.is_some() || !self.users.is_empty()
     }
 
-    /// Judges `credentials`.
-    pub fn check(&self, credentials: &Credentials) -> Verdict {
+    /// True if somebody here proves who they are by a signature, so that INFO needs a nonce.
+    pub(crate) fn wants_signatures(&self) -> bool {
+        self.users.values().any(|user| matches!(user.proof, Proof::Key(_)))
+    }
+
+    /// Judges an attempt to come in. The order is nats-server's: anonymous, nkey, name.
+    pub(crate) fn check(&self, attempt: &Attempt<'_>) -> Verdict {
         if !self.is_required() {
             return Verdict::Granted(self.anybody(""));
         }
+        let given = attempt.credentials;
         if let Some(secret) = &self.token {
-            return compare(secret, &credentials.token, self.anybody("[REDACTED]"));
+            return attempt.if_secret(secret, &given.token, self.anybody("[REDACTED]"));
         }
-        let Credentials { user, pass, token, other } = credentials;
-        let anonymous = user.is_empty() && pass.is_empty() && token.is_empty() && !other;
-        match (&self.no_auth_user, anonymous) {
-            (Some(_), true) => self.anonymous().map_or(Verdict::Denied, Verdict::Granted),
-            _ => match self.users.get_key_value(user.as_str()) {
-                Some((name, entry)) if entry.standard => compare(&entry.secret, pass, entry.identity(name)),
-                _ => Verdict::Denied,
-            },
+        // Where nobody signs, an nkey counts for nothing.
+        let by_nkey = !given.nkey.is_empty() && self.wants_signatures();
+        let nothing = given.user.is_empty() && given.pass.is_empty() && given.token.is_empty() && !by_nkey;
+        if let Some(name) = self.no_auth_user.as_ref().filter(|_| nothing) {
+            let user = self.users.get(name).filter(|user| user.standard);
+            return user.map_or(Verdict::Denied, |user| Verdict::Granted(user.identity(name)));
+        }
+        let name = if by_nkey { &given.nkey } else { &given.user };
+        let Some((name, user)) = self.users.get_key_value(name.as_str()).filter(|(_, user)| user.standard)
+        else {
+            return Verdict::Denied;
+        };
+        match &user.proof {
+            // Who may come in as this user without any credentials may do so by its name, too.
+            Proof::Key(_) if by_nkey && self.no_auth_user.as_ref() == Some(name) => {
+                Verdict::Granted(user.identity(name))
+            }
+            Proof::Key(key) if by_nkey => attempt.if_signed(*key, user.identity(name)),
+            Proof::Secret(secret) if !by_nkey => attempt.if_secret(secret, &given.pass, user.identity(name)),
+            _ => Verdict::Denied,
         }
     }
 
-    /// Who a connection is that sends no CONNECT, if that is allowed.
-    pub fn anonymous(&self) -> Option<Identity> {
+    /// Who a connection is that sends no CONNECT, if that is allowed. As in nats-server, that is nobody who is known
+    /// by an nkey.
+    pub(crate) fn anonymous(&self) -> Option<Identity> {
         if !self.is_required() {
             return Some(self.anybody(""));
         }
         let name = self.no_auth_user.as_ref()?;
-        self.users.get(name).filter(|entry| entry.standard).map(|entry| entry.identity(name))
+        let user = self.users.get(name).filter(|user| user.standard)?;
+        matches!(user.proof, Proof::Secret(_)).then(|| user.identity(name))
     }
 
     /// Who somebody is now that came in as `user` under `old`; `None` if they wouldn't come in the same way.
     pub(crate) fn readmit(&self, old: &Self, user: &str) -> Option<Identity> {
         match (self.users.get_key_value(user), old.users.get(user)) {
             (Some((name, new)), Some(old)) => {
-                let same = new.secret == old.secret && new.account == old.account && new.standard;
+                let same = new.proof == old.proof && new.account == old.account && new.standard;
                 same.then(|| new.identity(name))
             }
             (None, None) if !self.is_required() => Some(self.anybody("")),
@@ -174,62 +235,107 @@ impl Directory {
     }
 }
 
-fn compare(secret: &Secret, given: &str, identity: Identity) -> Verdict {
-    match secret {
-        Secret::Plain(text) if same(text.as_bytes(), given.as_bytes()) => Verdict::Granted(identity),
-        Secret::Plain(_) => Verdict::Denied,
-        Secret::Bcrypt(hash) => Verdict::Hash { hash: hash.clone(), secret: given.to_owned(), identity },
-    }
-}
-
-/// Compares in a time that tells only the length.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use midge_jwt::{KeyPair, Kind};
 
-    fn credentials(user: &str, pass: &str) -> Credentials {
+    const NONCE: &str = "nonce";
+
+    fn user(proof: Proof, account: &str) -> User {
+        User { proof, account: account.into(), permit: None, standard: true }
+    }
+
+    fn named(user: &str, pass: &str) -> Credentials {
         Credentials { user: user.into(), pass: pass.into(), ..Credentials::default() }
     }
 
-    fn granted(verdict: Verdict) -> Option<Identity> {
-        match verdict {
-            Verdict::Granted(identity) => Some(identity),
-            _ => None,
+    fn signed(pair: &KeyPair, message: &str) -> Credentials {
+        use base64::Engine;
+        let sig = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()));
+        Credentials { nkey: pair.public().to_string(), sig, ..Credentials::default() }
+    }
+
+    /// Who `credentials` come in as, when all questions are answered.
+    fn enter(directory: &Directory, credentials: &Credentials) -> Option<Identity> {
+        let mut known = Known::new();
+        loop {
+            match directory.check(&Attempt { credentials, nonce: NONCE, known: &known }) {
+                Verdict::Granted(identity) => return Some(identity),
+                Verdict::Denied => return None,
+                Verdict::Ask(question) => {
+                    let answer = question.answer();
+                    known.push((question, answer));
+                }
+            }
         }
     }
 
     #[test]
     fn users_and_anonymous() {
-        let entry = |pass: &str, account: &str| User {
-            secret: Secret::new(pass),
-            account: account.into(),
-            permit: None,
-            standard: true,
-        };
+        let secret = |text: &str| Proof::Secret(Secret::new(text));
+        let hash = bcrypt::hash("2", 4).unwrap();
         let mut directory = Directory {
-            users: [("a".into(), entry("1", "A")), ("b".into(), entry("$2a$04$xyz", "B"))].into(),
+            users: [("a".into(), user(secret("1"), "A")), ("b".into(), user(secret(&hash), "B"))].into(),
             ..Directory::default()
         };
-        assert_eq!(granted(directory.check(&credentials("a", "1"))).unwrap().account, "A");
-        assert!(granted(directory.check(&credentials("a", "2"))).is_none());
-        assert!(granted(directory.check(&credentials("c", "1"))).is_none());
-        assert!(granted(directory.check(&credentials("", ""))).is_none());
-        assert!(matches!(directory.check(&credentials("b", "x")), Verdict::Hash { .. }));
+        assert_eq!(enter(&directory, &named("a", "1")).unwrap().account, "A");
+        assert_eq!(enter(&directory, &named("b", "2")).unwrap().account, "B");
+        for (name, pass) in [("a", "2"), ("b", "1"), ("c", "1"), ("", "")] {
+            assert!(enter(&directory, &named(name, pass)).is_none(), "{name} {pass}");
+        }
         directory.no_auth_user = Some("a".into());
-        assert_eq!(granted(directory.check(&credentials("", ""))).unwrap().user, "a");
-        assert!(granted(directory.check(&credentials("", "x"))).is_none());
+        assert_eq!(enter(&directory, &named("", "")).unwrap().user, "a");
+        assert!(enter(&directory, &named("", "x")).is_none());
+        let nkey = Credentials { nkey: "U".into(), ..Credentials::default() };
+        assert_eq!(enter(&directory, &nkey).unwrap().user, "a", "nobody asks for nkeys");
     }
 
     #[test]
     fn a_token_admits_whoever_has_it() {
         let directory = Directory { token: Some(Secret::new("t")), ..Directory::default() };
         let token = |t: &str| Credentials { token: t.into(), ..Credentials::default() };
-        assert!(granted(directory.check(&token("t"))).is_some());
-        assert!(granted(directory.check(&token("T"))).is_none());
-        assert!(granted(Directory::default().check(&token(""))).is_some());
+        assert!(enter(&directory, &token("t")).is_some());
+        assert!(enter(&directory, &token("T")).is_none());
+        assert!(enter(&Directory::default(), &token("")).is_some());
+    }
+
+    #[test]
+    fn keys_sign_what_they_are_given() {
+        let (key, other) = (KeyPair::new(Kind::User, &[1; 32]), KeyPair::new(Kind::User, &[2; 32]));
+        let name = SmolStr::from(key.public().to_string());
+        let mut directory = Directory {
+            users: [
+                (name.clone(), user(Proof::Key(key.public()), "A")),
+                ("a".into(), user(Proof::Secret(Secret::new("1")), "B")),
+            ]
+            .into(),
+            ..Directory::default()
+        };
+        assert_eq!(enter(&directory, &signed(&key, NONCE)).unwrap().user, name);
+        assert!(enter(&directory, &signed(&key, "another nonce")).is_none());
+        assert!(enter(&directory, &signed(&other, NONCE)).is_none());
+        let stolen = Credentials { nkey: name.to_string(), ..signed(&other, NONCE) };
+        assert!(enter(&directory, &stolen).is_none());
+        let unsigned = Credentials { sig: String::new(), ..signed(&key, NONCE) };
+        assert!(enter(&directory, &unsigned).is_none());
+        assert!(enter(&directory, &named(&name, "")).is_none(), "a key is no name");
+        let both = Credentials { user: "a".into(), pass: "1".into(), ..signed(&key, NONCE) };
+        assert_eq!(enter(&directory, &both).unwrap().account, "A");
+        directory.no_auth_user = Some(name);
+        assert!(
+            enter(&directory, &unsigned).is_some() && enter(&directory, &signed(&other, NONCE)).is_none()
+        );
+    }
+
+    #[test]
+    fn an_answer_counts_for_its_own_question_alone() {
+        let hash = "$2a$04$F7I82Wz.N6mOAcMeFnJFBO8zePvBSgdjLmWJS2enLuDw8F3Xi56Uq";
+        let directory = Directory { token: Some(Secret::new(hash)), ..Directory::default() };
+        let credentials = Credentials { token: "t".into(), ..Credentials::default() };
+        let asked = Question::Password { hash: "$2a$04$another".into(), secret: "t".into() };
+        let known = vec![(asked, Answer::Yes)];
+        let verdict = directory.check(&Attempt { credentials: &credentials, nonce: "", known: &known });
+        assert!(matches!(verdict, Verdict::Ask(_)), "{verdict:?}");
     }
 }

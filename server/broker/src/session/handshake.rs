@@ -5,8 +5,8 @@ use midge_protocol::error;
 use midge_protocol::json::Text;
 use smol_str::SmolStr;
 
-use super::{Phase, Session, Verify};
-use crate::auth::{Identity, Verdict};
+use super::{Phase, Session};
+use crate::auth::{Answer, Attempt, Credentials, Identity, Known, Question, Verdict};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::Port;
@@ -19,7 +19,7 @@ impl Session {
         broker: &mut Broker<P>,
         argument: &[u8],
         now: Now,
-    ) -> Option<Verify> {
+    ) -> Option<Question> {
         let Ok(connect) = Connect::parse(argument) else {
             broker.note(self.id, Level::Error, "CONNECT is not understood: malformed JSON");
             broker.close(self.id, CloseReason::ProtocolViolation, now);
@@ -54,42 +54,52 @@ impl Session {
             (&mut credentials.user, connect.user),
             (&mut credentials.pass, connect.pass),
             (&mut credentials.token, connect.auth_token),
+            (&mut credentials.nkey, connect.nkey),
+            (&mut credentials.sig, connect.sig),
         ] {
             if let Some(given) = given {
                 *slot = given.chars().collect();
             }
         }
-        credentials.other |= given(connect.nkey);
         let wants_account = given(connect.account) || connect.new_account == Some(true);
         let wish = Wish { protocol, refused: wants_account };
-        let directory = &broker.settings().directory;
-        let verdict = directory.check(&credentials);
-        self.credentials = directory.is_required().then(|| Box::new(credentials.clone()));
-        match verdict {
-            Verdict::Granted(identity) => self.enter(broker, &identity, wish, now),
-            Verdict::Denied => self.refuse(broker, &credentials.user, now),
-            Verdict::Hash { hash, secret, identity } => {
-                self.wish = Some(wish);
-                return Some(Verify { hash, secret, identity });
-            }
+        self.judge(broker, Waiting { wish, credentials, known: Known::new() }, now)
+    }
+
+    /// The driver's answer to [`super::Next::Ask`]. It may lead to another question.
+    #[must_use = "another question wants an answer, too"]
+    pub fn answered<P: Port>(
+        &mut self,
+        broker: &mut Broker<P>,
+        question: Question,
+        answer: Answer,
+        now: Now,
+    ) -> Option<Question> {
+        let mut waiting = *self.waiting.take()?;
+        waiting.known.push((question, answer));
+        self.judge(broker, waiting, now)
+    }
+
+    fn judge<P: Port>(&mut self, broker: &mut Broker<P>, waiting: Waiting, now: Now) -> Option<Question> {
+        let settings = broker.settings();
+        let nonce = broker.conn(self.id).map(|conn| settings.info.keys.nonce(conn.cid())).unwrap_or_default();
+        let attempt = Attempt { credentials: &waiting.credentials, nonce: &nonce, known: &waiting.known };
+        let verdict = settings.directory.check(&attempt);
+        if let Verdict::Ask(question) = verdict {
+            self.waiting = Some(Box::new(waiting));
+            return Some(question);
         }
+        let keeps = settings.directory.is_required();
+        let Waiting { wish, credentials, .. } = waiting;
+        match verdict {
+            Verdict::Granted(identity) if !wish.refused => self.enter(broker, &identity, wish, now),
+            _ => self.refuse(broker, &credentials, now),
+        }
+        self.credentials = keeps.then(|| Box::new(credentials));
         None
     }
 
-    /// The driver's answer to [`super::Next::Verify`].
-    pub fn verified<P: Port>(&mut self, broker: &mut Broker<P>, question: &Verify, matches: bool, now: Now) {
-        let wish = self.wish.take().unwrap_or_default();
-        if matches {
-            self.enter(broker, &question.identity, wish, now);
-        } else {
-            self.refuse(broker, &question.identity.user, now);
-        }
-    }
-
     fn enter<P: Port>(&mut self, broker: &mut Broker<P>, identity: &Identity, wish: Wish, now: Now) {
-        if wish.refused {
-            return self.refuse(broker, &identity.user, now);
-        }
         if !broker.admit(self.id, identity, now) {
             return;
         }
@@ -105,11 +115,12 @@ impl Session {
         }
     }
 
-    fn refuse<P: Port>(&self, broker: &mut Broker<P>, user: &str, now: Now) {
-        let text = if user.is_empty() {
+    fn refuse<P: Port>(&self, broker: &mut Broker<P>, credentials: &Credentials, now: Now) {
+        let who = credentials.to_string();
+        let text = if who.is_empty() {
             SmolStr::new_static("authentication error")
         } else {
-            smol_str::format_smolstr!("authentication error - User {user:?}")
+            smol_str::format_smolstr!("authentication error - {who}")
         };
         broker.note(self.id, Level::Error, text);
         broker.fail(self.id, error::AUTHORIZATION_VIOLATION, CloseReason::AuthenticationFailure, now);
@@ -124,16 +135,24 @@ impl Session {
                 broker.admit(self.id, &identity, now)
             }
             None => {
-                self.refuse(broker, "", now);
+                self.refuse(broker, &Credentials::default(), now);
                 false
             }
         }
     }
 }
 
+/// A CONNECT that is not decided.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    wish: Wish,
+    credentials: Credentials,
+    known: Known,
+}
+
 /// What CONNECT asked for that is judged once the identity is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wish {
+#[derive(Clone, Copy, Debug)]
+struct Wish {
     protocol: i64,
     /// Asked for an account of its own choice.
     refused: bool,

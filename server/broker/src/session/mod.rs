@@ -6,8 +6,8 @@
 //!                    ┌─────▼─────┐   CONNECT refused, anything but CONNECT, silence
 //!    credentials ──> │  Waiting  │ ───────────────────────────────┐
 //!      needed        └─────┬─────┘                                │
-//!                  CONNECT │ ▲ bcrypt: the driver hashes          │
-//!                          ▼ │ while nothing is read              │
+//!                  CONNECT │ ▲ hash, signature: the driver finds   │
+//!                          ▼ │ out while nothing is read          │
 //!    no credentials  ┌───────────┐   a rule broken, -ERR  ┌───────▼───┐
 //!      needed ─────> │   Ready   │ ─────────────────────> │   Over    │
 //!                    └───────────┘                        └───────────┘
@@ -23,7 +23,7 @@ use midge_protocol::limits::Limits;
 use midge_protocol::op::ClientOp;
 use midge_protocol::parse::{Step, client_op};
 
-use crate::auth::{Credentials, Identity};
+use crate::auth::{Credentials, Question};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port, at};
@@ -39,8 +39,8 @@ pub struct Session {
     verbose: bool,
     /// Check publish subjects.
     pedantic: bool,
-    /// Kept while the driver verifies a password.
-    wish: Option<handshake::Wish>,
+    /// A CONNECT that waits for an answer.
+    waiting: Option<Box<handshake::Waiting>>,
     /// What was given so far, where it matters: a later CONNECT need not say it again.
     credentials: Option<Box<Credentials>>,
 }
@@ -68,20 +68,10 @@ pub enum Next {
     Read(usize),
     /// The turn was long: flush, let others have theirs, then give the rest of the input again.
     Yield,
-    /// The answer to a bcrypt question, with [`Session::verified`]; until then, no input.
-    Verify(Verify),
+    /// The answer to a question, with [`Session::answered`]; until then, no input.
+    Ask(Question),
     /// Nothing more: the connection is closing.
     Close,
-}
-
-/// Whether `secret` belongs to `hash`, a bcrypt hash. Takes a tenth of a second or more on a small board.
-#[derive(Debug)]
-pub struct Verify {
-    /// The configured hash.
-    pub hash: String,
-    /// What the peer sent.
-    pub secret: String,
-    identity: Identity,
 }
 
 /// A turn ends after this many deliveries …
@@ -94,7 +84,7 @@ impl Session {
     pub fn new<P: Port>(broker: &Broker<P>, id: ConnId) -> Self {
         let waits = broker.settings().directory.is_required();
         let phase = if waits { Phase::Waiting } else { Phase::Ready };
-        Self { id, phase, verbose: true, pedantic: true, wish: None, credentials: None }
+        Self { id, phase, verbose: true, pedantic: true, waiting: None, credentials: None }
     }
 
     /// The connection that it belongs to.
@@ -137,8 +127,8 @@ impl Session {
                     if broker.settings().trace {
                         self.trace(broker, &op);
                     }
-                    if let Some(verify) = self.apply(broker, op, now, &mut tally, &mut spent) {
-                        break Next::Verify(verify);
+                    if let Some(question) = self.apply(broker, op, now, &mut tally, &mut spent) {
+                        break Next::Ask(question);
                     }
                 }
             }
@@ -154,7 +144,7 @@ impl Session {
         now: Now,
         tally: &mut Tally,
         spent: &mut Cost,
-    ) -> Option<Verify> {
+    ) -> Option<Question> {
         match op {
             ClientOp::Pub(message) => {
                 tally.msgs += 1;
