@@ -18,12 +18,8 @@ use crate::monitor::{self, About};
 use crate::net::{Acceptor, Keeper, Listener, Protocol};
 use crate::ports::{PidFile, Ports, PortsFile, urls};
 use crate::signals::{Request, Signals};
+use crate::workers::{self, Workers};
 
-/// Threads that serve connections; more than this serve no board better.
-const WORKERS_MAX: usize = 4;
-/// Threads that hash passwords and check signatures. However many clients come at once, those who are in need the
-/// processor, too.
-const HELPERS_MAX: usize = 2;
 /// How long connections may take to read their last words when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -83,15 +79,7 @@ pub(crate) fn run(run: Run) -> Exit {
     if !check_served(&options, &log) {
         return Exit::Config;
     }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut builder = match cores {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    builder.enable_io().enable_time();
-    builder.worker_threads(cores.min(WORKERS_MAX)).max_blocking_threads(HELPERS_MAX);
-    let runtime = builder.build();
-    match runtime {
+    match workers::runtime() {
         Ok(runtime) => runtime.block_on(serve(run, options, log)),
         Err(error) => {
             log.fatal(format_args!("the runtime can't be started: {error}"));
@@ -127,6 +115,13 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         log.info(format_args!("Using configuration file: {} ({digest})", file.display()));
     }
 
+    let workers = match Workers::start() {
+        Ok(workers) => workers,
+        Err(error) => {
+            log.fatal(format_args!("a thread can't be started: {error}"));
+            return Exit::Failure;
+        }
+    };
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -161,7 +156,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let ports = bound.ports();
     let ready_line = bound.ready_line();
     bound.announce(&log);
-    let about = Arc::new(About::new(info, options, clock.now().wall));
+    let about = Arc::new(About::new(info, options, workers.count(), clock.now().wall));
     let mut daemon = Daemon {
         run,
         log,
@@ -179,7 +174,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         let hub = Arc::clone(&hub);
         tokio::spawn(async move { hub.run_timers().await })
     };
-    let listeners = bound.serve(&hub, &about, &keeper);
+    let listeners = bound.serve(&hub, &about, &keeper, &workers);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);
 
@@ -302,15 +297,15 @@ impl Bound {
         line.to_string()
     }
 
-    fn serve(self, hub: &Arc<Hub>, about: &Arc<About>, keeper: &Arc<Keeper>) -> Listeners {
+    fn serve(self, hub: &Arc<Hub>, about: &Arc<About>, keeper: &Arc<Keeper>, workers: &Workers) -> Listeners {
         let mut tasks = Vec::new();
         let unix = self.unix.map(|(listener, _)| (Protocol::Client, listener));
         let others = self.others.into_iter().map(|(protocol, listener, _)| (protocol, listener));
         for (protocol, listener) in std::iter::once((Protocol::Client, self.client)).chain(unix).chain(others)
         {
-            let (hub, keeper) = (Arc::clone(hub), Arc::clone(keeper));
+            let (hub, keeper, workers) = (Arc::clone(hub), Arc::clone(keeper), workers.clone());
             tasks.push(tokio::spawn(async move {
-                if let Err(error) = listener.serve(Arc::clone(&hub), protocol, keeper).await {
+                if let Err(error) = listener.serve(Arc::clone(&hub), workers, protocol, keeper).await {
                     hub.log.error(format_args!("a listener failed: {error}"));
                 }
             }));

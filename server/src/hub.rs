@@ -1,6 +1,5 @@
 //! The broker, its lock, and what happens around each use of it.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
 use crate::log::Log;
-use crate::net::Handle;
+use crate::net::{Handle, flush};
 
 /// What all tasks share.
 pub(crate) struct Hub {
@@ -25,11 +24,6 @@ pub(crate) struct Hub {
 
 /// More tasks than a process has descriptors.
 const LIVES: u32 = 1 << 24;
-
-thread_local! {
-    /// Connections to write to after a turn; kept to spare an allocation each time.
-    static READY: Cell<Vec<Handle>> = const { Cell::new(Vec::new()) };
-}
 
 impl Hub {
     pub(crate) fn new(broker: Broker<Handle>, clock: Clock, log: Arc<Log>) -> Self {
@@ -54,15 +48,14 @@ impl Hub {
         let _ = self.lives.acquire_many(LIVES).await;
     }
 
-    /// One turn: locks the broker, lets `work` have it, and writes what came of it to the sockets. The second value is
-    /// a connection so full that whoever filled it should wait.
+    /// One turn: locks the broker, lets `work` have it, and sees to it that what came of it is written. The second value
+    /// is a connection so full that whoever filled it should wait.
     pub(crate) fn turn<R>(&self, work: impl FnOnce(&mut Broker<Handle>, Now) -> R) -> (R, Option<Handle>) {
-        let mut ready = READY.take();
         let mut broker = self.lock();
         // Read under the lock, so that time never goes back for the broker.
         let now = self.clock.now();
         let result = work(&mut broker, now);
-        let stalled = broker.flush(now, |handle| ready.push(handle.clone()));
+        let stalled = broker.flush(now, flush::note);
         let notices = broker.take_notices();
         let deadline = broker.deadline();
         drop(broker);
@@ -72,10 +65,7 @@ impl Hub {
         if deadline.is_some_and(|at| at.as_micros() < self.armed.load(Ordering::Acquire)) {
             self.rearm.notify_one();
         }
-        for handle in ready.drain(..) {
-            handle.write();
-        }
-        READY.set(ready);
+        flush::settle();
         (result, stalled)
     }
 

@@ -11,6 +11,7 @@ mod monitor;
 mod net;
 mod ports;
 mod signals;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -328,9 +328,9 @@ impl<P: Port> Broker<P> {
         self.close(id, reason, now);
     }
 
-    /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, or that must be
-    /// closed. Returns one that is so full that whoever publishes to it should wait, if there is one.
-    pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P)) -> Option<P> {
+    /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, each with the
+    /// bytes that were added. Returns one that is so full that whoever publishes to it should wait, if there is one.
+    pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P, usize)) -> Option<P> {
         let mut stalled = None;
         let (max, nearly) = (self.settings.max_pending, self.settings.stall_pending());
         // Closing a slow consumer marks it dirty again, so the list may grow while it is walked.
@@ -341,7 +341,8 @@ impl<P: Port> Broker<P> {
                 continue;
             };
             conn.dirty = false;
-            if !conn.stage.is_empty() {
+            let staged = conn.stage.len();
+            if staged > 0 {
                 conn.queued = conn.port.outbox().push(&mut conn.stage);
                 if conn.queued > nearly {
                     conn.stalls += 1;
@@ -357,7 +358,7 @@ impl<P: Port> Broker<P> {
             if let Some(reason) = conn.closing {
                 conn.port.outbox().close(reason.flushes());
             }
-            ready(&conn.port);
+            ready(&conn.port, staged);
         }
         self.dirty.clear();
         stalled

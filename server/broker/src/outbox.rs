@@ -47,10 +47,6 @@ impl Stage {
         self.chunk_bytes + self.tail.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     pub(crate) fn share(&mut self, body: Bytes) {
         self.chunk_bytes += self.tail.len() + body.len();
         if !self.tail.is_empty() {
@@ -321,7 +317,7 @@ mod tests {
         let outbox = Outbox::default();
         outbox.push(&mut stage);
         assert_eq!(text(&outbox.take().unwrap()), b"aBIGb");
-        assert!(stage.is_empty());
+        assert_eq!(stage.len(), 0);
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Client {
         let input = format!("{line}\r\n");
         let received = self.session.receive(broker, Now::default(), input.as_bytes());
         assert!(received.used == input.len() && matches!(received.next, Next::Read(1)), "{received:?}");
-        broker.flush(Now::default(), |_| {});
+        broker.flush(Now::default(), |_, _| {});
     }
 
     /// Subject, sid and payload of each message that came.

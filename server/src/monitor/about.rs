@@ -10,6 +10,8 @@ use midge_config::Options;
 pub(crate) struct About {
     /// Since the Unix epoch.
     pub(crate) start: Duration,
+    /// Threads that serve connections.
+    pub(crate) threads: usize,
     state: RwLock<State>,
 }
 
@@ -20,8 +22,9 @@ struct State {
 }
 
 impl About {
-    pub(crate) fn new(info: ServerInfo, options: Options, now: Duration) -> Self {
-        Self { start: now, state: RwLock::new(State { info, options: Arc::new(options), loaded: now }) }
+    pub(crate) fn new(info: ServerInfo, options: Options, threads: usize, now: Duration) -> Self {
+        let state = RwLock::new(State { info, options: Arc::new(options), loaded: now });
+        Self { start: now, threads, state }
     }
 
     /// The options in force.

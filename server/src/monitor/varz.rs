@@ -185,7 +185,7 @@ impl Varz {
             uptime: Uptime(now.mono.since(midge_broker::Instant::default())),
             mem: process::memory(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            gomaxprocs: tokio::runtime::Handle::current().metrics().num_workers(),
+            gomaxprocs: about.threads,
             cpu: Number(cpu.percent(now.mono)),
             connections,
             total_connections: stats.total_connections,

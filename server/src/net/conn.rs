@@ -17,12 +17,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
 use super::tls;
-use super::wire::{Handle, Reader};
+use super::wire::{Accepted, Handle, Reader};
 use crate::hub::Hub;
 
 /// Input is read in pieces of this many bytes. Larger pieces mean fewer and longer writes to each subscriber: against
 /// 64 KiB, fan-out to ten costs a third less. The buffer is each thread's, and only what was used of it is resident.
 const READ_BYTES: usize = 256 * 1024;
+/// After a read of so many bytes a connection lets others have their turn.
+const BULK: usize = 64 * 1024;
 /// Longest wait of a publisher for a subscriber that is nearly full, per read. Source: nats-server's stall.
 const STALL: Duration = Duration::from_millis(10);
 /// After the last word, a peer may go on talking for this long, so that it gets to read why.
@@ -35,14 +37,12 @@ thread_local! {
 }
 
 /// Runs a connection from its first byte to its last.
-pub(crate) async fn run(
-    hub: Arc<Hub>,
-    handle: Handle,
-    reader: Reader,
-    peer: Peer,
-    tls: Option<Arc<tls::Acceptor>>,
-) {
+pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, tls: Option<Arc<tls::Acceptor>>) {
     let _life = hub.life();
+    let (handle, reader) = match Handle::open(socket, tls.as_ref().map(|_| tls::Layer::default())) {
+        Ok(opened) => opened,
+        Err(error) => return hub.log.error(format_args!("{peer} - the socket can't be watched: {error}")),
+    };
     let (session, _) = hub.turn(|broker, now| {
         let id = match &tls {
             None => broker.attach(handle.clone(), peer, now),
@@ -181,7 +181,11 @@ impl Task {
                     }
                     let (work, used) = self.work(filled);
                     self.keep(filled.get(used..).unwrap_or_default());
-                    Poll::Ready(Event::Worked(work))
+                    Poll::Ready(Event::Worked(match work {
+                        // There may be as much again: the others, and what they are owed, come first.
+                        Work::Read { stalled } if filled.len() >= BULK => Work::Yield { stalled },
+                        work => work,
+                    }))
                 }
             }
         })

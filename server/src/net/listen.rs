@@ -12,10 +12,11 @@ use smol_str::{SmolStr, ToSmolStr};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::tls::{Keeper, Layer};
-use super::wire::Handle;
+use super::tls::Keeper;
+use super::wire::Accepted;
 use super::{conn, refuse};
 use crate::hub::Hub;
+use crate::workers::Workers;
 
 /// What is spoken on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,7 @@ impl Listener {
     pub(crate) async fn serve(
         self,
         hub: Arc<Hub>,
+        workers: Workers,
         protocol: Protocol,
         keeper: Arc<Keeper>,
     ) -> io::Result<()> {
@@ -99,27 +101,25 @@ impl Listener {
         loop {
             let mut tls = None;
             let accepted = match &accept {
-                Accept::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
+                Accept::Tcp(listener) => listener.accept().await.and_then(|(stream, from)| {
                     tls = keeper.current().filter(|_| protocol == Protocol::Client);
                     // Messages are small and late ones are useless.
                     let _ = stream.set_nodelay(true);
                     let peer = Peer { host: from.ip().to_canonical().to_smolstr(), port: from.port() };
-                    (Handle::tcp(stream, tls.as_ref().map(|_| Layer::default())), peer)
+                    Ok((Accepted::Tcp(stream.into_std()?), peer))
                 }),
-                Accept::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    (Handle::unix(stream), Peer { host: SmolStr::new_static("unix"), port: 0 })
+                Accept::Unix(listener, _) => listener.accept().await.and_then(|(stream, _)| {
+                    let peer = Peer { host: SmolStr::new_static("unix"), port: 0 };
+                    Ok((Accepted::Unix(stream.into_std()?), peer))
                 }),
             };
             match accepted {
-                Ok(((handle, reader), peer)) => {
+                Ok((socket, peer)) => {
                     pause = Duration::ZERO;
+                    let hub = Arc::clone(&hub);
                     match protocol {
-                        Protocol::Client => {
-                            tokio::spawn(conn::run(Arc::clone(&hub), handle, reader, peer, tls));
-                        }
-                        other => {
-                            tokio::spawn(refuse::run(Arc::clone(&hub), handle, reader, peer, other));
-                        }
+                        Protocol::Client => workers.spawn(move || conn::run(hub, socket, peer, tls)),
+                        other => workers.spawn(move || refuse::run(hub, socket, peer, other)),
                     }
                 }
                 // The peer left before it was let in.

@@ -1,6 +1,7 @@
 //! Sockets: where connections come from, and the task that each of them is.
 
 mod conn;
+pub(crate) mod flush;
 mod listen;
 mod refuse;
 mod tls;

@@ -7,14 +7,15 @@ use midge_broker::Peer;
 use tokio::io::AsyncReadExt;
 
 use super::listen::Protocol;
-use super::wire::{Handle, Reader};
+use super::wire::{Accepted, Handle};
 use crate::hub::Hub;
 
 /// A peer has this long to say what it wants and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers in the peer's own protocol that it isn't served, and closes.
-pub(crate) async fn run(hub: Arc<Hub>, handle: Handle, mut reader: Reader, peer: Peer, protocol: Protocol) {
+pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, protocol: Protocol) {
+    let Ok((handle, mut reader)) = Handle::open(socket, None) else { return };
     let (name, answer): (_, &[u8]) = match protocol {
         Protocol::Client => return,
         Protocol::Leafnode => ("leaf node", b"-ERR 'leaf nodes are not served by this version of midge'\r\n"),

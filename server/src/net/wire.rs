@@ -15,6 +15,12 @@ use super::tls;
 /// Slices given to one write call.
 const SLICES: usize = 64;
 
+/// A connection that was accepted and belongs to no event loop yet.
+pub(crate) enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
 /// A connection's reading half.
 pub(crate) struct Reader {
     half: ReadHalf,
@@ -43,6 +49,8 @@ struct Wire {
     writer: Writer,
     /// Between outbox and socket, for those who came over a listener with TLS.
     tls: Option<tls::Layer>,
+    /// Some thread has noted to write what is queued.
+    due: AtomicBool,
     /// A write failed; the task ends the connection.
     broken: AtomicBool,
 }
@@ -54,18 +62,20 @@ impl Port for Handle {
 }
 
 impl Handle {
-    pub(crate) fn tcp(stream: TcpStream, tls: Option<tls::Layer>) -> (Self, Reader) {
-        let (reader, writer) = stream.into_split();
-        (Self::new(Writer::Tcp(writer), tls), Reader { half: ReadHalf::Tcp(reader), secured: None })
-    }
-
-    pub(crate) fn unix(stream: UnixStream) -> (Self, Reader) {
-        let (reader, writer) = stream.into_split();
-        (Self::new(Writer::Unix(writer), None), Reader { half: ReadHalf::Unix(reader), secured: None })
-    }
-
-    fn new(writer: Writer, tls: Option<tls::Layer>) -> Self {
-        Self(Arc::new(Wire { outbox: Outbox::default(), writer, tls, broken: false.into() }))
+    /// Gives a socket to the event loop of the calling thread.
+    pub(crate) fn open(socket: Accepted, tls: Option<tls::Layer>) -> io::Result<(Self, Reader)> {
+        let (half, writer) = match socket {
+            Accepted::Tcp(stream) => {
+                let (reader, writer) = TcpStream::from_std(stream)?.into_split();
+                (ReadHalf::Tcp(reader), Writer::Tcp(writer))
+            }
+            Accepted::Unix(stream) => {
+                let (reader, writer) = UnixStream::from_std(stream)?.into_split();
+                (ReadHalf::Unix(reader), Writer::Unix(writer))
+            }
+        };
+        let wire = Wire { outbox: Outbox::default(), writer, tls, due: false.into(), broken: false.into() };
+        Ok((Self(Arc::new(wire)), Reader { half, secured: None }))
     }
 
     /// What lies between outbox and socket.
@@ -73,8 +83,20 @@ impl Handle {
         self.0.tls.as_ref()
     }
 
+    /// True for the first who notes that there is something to write, until [`Handle::write_due`].
+    pub(crate) fn becomes_due(&self) -> bool {
+        !self.0.due.swap(true, Ordering::AcqRel)
+    }
+
+    /// Writes what is queued, for whoever noted it.
+    pub(crate) fn write_due(&self) {
+        // First, so that what is queued from now on is noted again.
+        self.0.due.swap(false, Ordering::AcqRel);
+        self.write();
+    }
+
     /// Writes what is queued, as far as the socket takes it without waiting. Anyone may call it.
-    pub(crate) fn write(&self) {
+    fn write(&self) {
         while let Some(batch) = self.0.outbox.take() {
             if !self.write_batch(batch) {
                 return;

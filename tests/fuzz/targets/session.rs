@@ -90,7 +90,7 @@ impl Server {
     /// A turn, and the end of those that it closed.
     fn turn(&mut self, work: impl FnOnce(&mut Broker<Arc<Outbox>>, Now)) {
         work(&mut self.broker, self.now);
-        self.broker.flush(self.now, |_| {});
+        self.broker.flush(self.now, |_, _| {});
         self.broker.take_notices();
         let context = Context::from_waker(Waker::noop());
         for slot in 0..self.slots.len() {
@@ -137,7 +137,7 @@ impl Server {
                 }
                 Next::Close => open = false,
             }
-            self.broker.flush(self.now, |_| {});
+            self.broker.flush(self.now, |_, _| {});
             let others = self.slots.iter().flatten().map(|other| &other.outbox);
             for outbox in others.chain([&client.outbox]) {
                 assert!(outbox.pending() <= most, "{} bytes pending, {most} allowed", outbox.pending());

@@ -100,7 +100,7 @@ impl Server {
     pub(super) fn turn<R>(&mut self, work: impl FnOnce(&mut Broker<Socket>, Now) -> R) -> R {
         let mut ready = Vec::new();
         let result = work(&mut self.broker, self.now);
-        self.broker.flush(self.now, |socket| ready.push(socket.clone()));
+        self.broker.flush(self.now, |socket, _| ready.push(socket.clone()));
         self.log.extend(self.broker.take_notices().into_iter().map(|notice| notice.text));
         for socket in ready {
             self.write(&socket);
