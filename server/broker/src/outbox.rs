@@ -14,6 +14,9 @@ use midge_protocol::emit::Sink;
 /// Messages larger than this are shared by the outboxes that they go to, smaller ones are copied.
 pub(crate) const SHARE_MIN: usize = 4096;
 
+/// A tail starts with no more room than this, however long the last one was.
+const HINT_MAX: usize = 64 * 1024;
+
 /// A piece of output.
 #[derive(Debug)]
 pub enum Chunk {
@@ -38,7 +41,7 @@ pub(crate) struct Stage {
     chunks: Vec<Chunk>,
     tail: Vec<u8>,
     chunk_bytes: usize,
-    /// What a stage grew to last time, so that the next one grows in one step.
+    /// What the tail grew to last time, so that the next one grows in one step.
     hint: u32,
 }
 
@@ -50,9 +53,15 @@ impl Stage {
     pub(crate) fn share(&mut self, body: Bytes) {
         self.chunk_bytes += self.tail.len() + body.len();
         if !self.tail.is_empty() {
-            self.chunks.push(Chunk::Own(std::mem::take(&mut self.tail)));
+            let tail = self.take_tail();
+            self.chunks.push(tail);
         }
         self.chunks.push(Chunk::Shared(body));
+    }
+
+    fn take_tail(&mut self) -> Chunk {
+        self.hint = u32::try_from(self.tail.len().min(HINT_MAX)).unwrap_or(0);
+        Chunk::Own(std::mem::take(&mut self.tail))
     }
 
     pub(crate) fn clear(&mut self) {
@@ -162,13 +171,12 @@ impl Outbox {
         }
         queue.chunks.extend(stage.chunks.drain(..));
         if !stage.tail.is_empty() {
-            queue.chunks.push_back(Chunk::Own(std::mem::take(&mut stage.tail)));
+            queue.chunks.push_back(stage.take_tail());
         }
         queue.pending += staged;
         let pending = queue.pending;
         drop(queue);
         stage.chunk_bytes = 0;
-        stage.hint = u32::try_from(staged.min(64 * 1024)).unwrap_or(0);
         pending
     }
 

@@ -1,0 +1,168 @@
+//! What messages and connections cost, counted by the allocator: on the way from a publisher's bytes to those that a
+//! subscriber is owed, and at rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::{AllocationInfo, measure};
+use midge_broker::{Broker, CloseReason, ConnId, Instant, Next, Now, Outbox, Peer, Session, Settings};
+
+/// A driver without sockets: what is written disappears.
+struct World {
+    broker: Broker<Arc<Outbox>>,
+    /// Kept between turns, as a driver does.
+    ready: Vec<Arc<Outbox>>,
+    written: usize,
+}
+
+struct Client {
+    id: ConnId,
+    session: Session,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        Self { broker: Broker::new(settings, 1), ready: Vec::new(), written: 0 }
+    }
+
+    /// A client that has said CONNECT and `words`.
+    fn client(&mut self, words: &str) -> Client {
+        let peer = Peer { host: "127.0.0.1".into(), port: 50_000 };
+        let id = self.broker.attach(Arc::default(), peer, Now::default());
+        let mut client = Client { id, session: Session::new(&self.broker, id) };
+        self.turn(
+            &mut client,
+            format!("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\n{words}").as_bytes(),
+        );
+        client
+    }
+
+    /// One read: the session works, and all that came of it is written.
+    fn turn(&mut self, client: &mut Client, input: &[u8]) {
+        let Self { broker, ready, written } = self;
+        let mut rest = input;
+        while !rest.is_empty() {
+            let received = client.session.receive(broker, Now::default(), rest);
+            assert!(matches!(received.next, Next::Read(1) | Next::Yield), "{received:?}");
+            rest = &rest[received.used..];
+            broker.flush(Now::default(), |outbox, _| ready.push(Arc::clone(outbox)));
+            for outbox in ready.drain(..) {
+                let Some(mut batch) = outbox.take() else { continue };
+                let bytes = batch.slices().map(<[u8]>::len).sum();
+                batch.advance(bytes);
+                outbox.put_back(batch, bytes);
+                *written += bytes;
+            }
+        }
+    }
+
+    /// Allocations of a turn that says `input`, once such turns are nothing new. Checks that `deliveries` of `length`
+    /// bytes came of it.
+    fn warm(
+        &mut self,
+        publisher: &mut Client,
+        input: &[u8],
+        deliveries: usize,
+        length: usize,
+    ) -> AllocationInfo {
+        for _ in 0..3 {
+            self.turn(publisher, input);
+        }
+        self.written = 0;
+        let info = measure(|| self.turn(publisher, input));
+        assert_eq!(self.written, deliveries * length);
+        info
+    }
+}
+
+/// Allocations for what a connection is given in one turn: a buffer, and the list that holds it on its way.
+const PER_WRITE: u64 = 2;
+
+fn publish(subject: &str, size: usize) -> String {
+    format!("PUB {subject} {size}\r\n{}\r\n", "x".repeat(size))
+}
+
+#[test]
+fn a_message_allocates_nothing_of_its_own() {
+    for subscribers in [1, 10] {
+        for size in [16, 128, 1024] {
+            for messages in [1, 20] {
+                let mut world = World::new(Settings::default());
+                let listening: Vec<Client> =
+                    (0..subscribers).map(|_| world.client("SUB plant.> 1\r\n")).collect();
+                let mut publisher = world.client("");
+                let input = publish("plant.attic.temp", size).repeat(messages);
+                let length = format!("MSG plant.attic.temp 1 {size}\r\n").len() + size + 2;
+                let deliveries = messages * listening.len();
+                let allocated = world.warm(&mut publisher, input.as_bytes(), deliveries, length);
+                assert_eq!(
+                    allocated.count_total,
+                    PER_WRITE * listening.len() as u64,
+                    "{messages} messages of {size} bytes to {subscribers}"
+                );
+                assert_eq!(allocated.bytes_current, 0);
+            }
+        }
+    }
+}
+
+/// Every answer goes to a subject that was never seen before.
+#[test]
+fn a_request_and_its_answer() {
+    let mut world = World::new(Settings::default());
+    let mut responder = world.client("SUB heater 1\r\n");
+    let mut requester = world.client("SUB _INBOX.abcdefghijklmnopqrstuv.* 1\r\n");
+    let mut allocated = 0;
+    // The match cache finds its size within the first thousands.
+    for number in 0..5_000 {
+        let reply = format!("_INBOX.abcdefghijklmnopqrstuv.{number:08}");
+        let request = format!("PUB heater {reply} 3\r\non?\r\n");
+        let answer = format!("PUB {reply} 3\r\nyes\r\n");
+        allocated = measure(|| {
+            world.turn(&mut requester, request.as_bytes());
+            world.turn(&mut responder, answer.as_bytes());
+        })
+        .count_total;
+    }
+    assert_eq!(allocated, 2 * PER_WRITE);
+}
+
+#[test]
+fn a_large_body_is_copied_once_for_all() {
+    const SIZE: usize = 64 * 1024;
+    let mut world = World::new(Settings::default());
+    let listening: Vec<Client> = (0..10).map(|_| world.client("SUB plant.camera 1\r\n")).collect();
+    let mut publisher = world.client("");
+    let length = "MSG plant.camera 1 65536\r\n".len() + SIZE + 2;
+    let input = publish("plant.camera", SIZE);
+    let allocated = world.warm(&mut publisher, input.as_bytes(), listening.len(), length);
+    let beside = allocated.bytes_total - SIZE as u64;
+    assert!(beside < 500 * listening.len() as u64, "{beside} bytes beside the body");
+    assert_eq!(allocated.bytes_current, 0);
+}
+
+/// The driver's task and socket come on top of this.
+#[test]
+fn an_idle_connection_with_a_subscription() {
+    const CONNECTIONS: usize = 10_000;
+    // What is remembered of ended connections has a ceiling of its own.
+    let mut world = World::new(Settings { max_closed: 0, ..Settings::default() });
+    let mut clients = Vec::with_capacity(CONNECTIONS);
+    let came = measure(|| {
+        clients.extend((0..CONNECTIONS).map(|n| world.client(&format!("SUB plant.{n}.temp 1\r\n"))));
+    });
+    let each = came.bytes_current as f64 / CONNECTIONS as f64;
+    assert!(each < 740.0, "{each} bytes per connection");
+
+    let later = Now { mono: Instant::default() + Duration::from_secs(3600), ..Now::default() };
+    let left = measure(|| {
+        for client in clients.drain(..) {
+            world.broker.detach(client.id, CloseReason::ClientClosed, Now::default());
+        }
+        world.broker.flush(Now::default(), |_, _| {});
+        // Their timers go when they are due.
+        world.broker.tick(later);
+    });
+    let stays = came.bytes_current + left.bytes_current;
+    assert!(stays < 8_192, "{stays} bytes stay behind");
+}
