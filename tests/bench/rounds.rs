@@ -56,10 +56,8 @@ fn traffic(
             }
             let run = traffic::run(shape, options.share(), options.patience(), contender, certificate);
             let said = run.as_ref().map(|figures| {
-                format!(
-                    "{} messages, {:.0} a second, {:.3} µs of CPU each",
-                    figures.deliveries, figures.per_second, figures.cpu_us
-                )
+                let rate = figures.per_second.map(|rate| format!(", {rate:.0} a second")).unwrap_or_default();
+                format!("{} messages{rate}, {:.3} µs of CPU each", figures.deliveries, figures.cpu_us)
             });
             eprintln!(
                 "{}, round {round}, {}: {}",

@@ -45,7 +45,7 @@ const TARGETS: &[Target] = &[
     at_most("CPU per message, 1:1 and 1:10, 16 B and 128 B", Measure::Ratio, 0.5, CPU.heading, |title| {
         ["1:1, 16 B", "1:1, 128 B", "1:10, 16 B", "1:10, 128 B"].contains(&title)
     }),
-    at_least("messages per second, every shape", 1.0, |title| !title.contains("a second")),
+    at_least("messages per second, every shape", 1.0, |_| true),
     at_least("messages per second, fan-out and request-reply", 1.5, |title| {
         title.starts_with("1:10") || title.contains("wildcards") || title.starts_with("request-reply")
     }),

@@ -22,7 +22,8 @@ use crate::wire::Wire;
 pub(crate) struct Figures {
     /// Deliveries (or requests answered) that were counted.
     pub(crate) deliveries: u64,
-    pub(crate) per_second: f64,
+    /// Unless the generator itself sets the pace.
+    pub(crate) per_second: Option<f64>,
     /// CPU time of the server per delivery, in µs.
     pub(crate) cpu_us: f64,
     /// The most memory that was resident, in bytes.
@@ -43,7 +44,7 @@ pub(crate) struct Figure {
 pub(crate) const RATE: Figure = Figure {
     heading: "Messages per second, thousands",
     scale: Scale::more(1),
-    of: |f| Some(f.per_second / 1e3),
+    of: |f| f.per_second.map(|rate| rate / 1e3),
 };
 /// CPU time per delivery.
 pub(crate) const CPU: Figure =
@@ -105,9 +106,10 @@ pub(crate) fn run(
     drop(load);
     let settled = server.account.settled(patience.settling)?;
     let deliveries = count * shape.deliveries();
+    let paced = matches!(shape.work, Work::Paced { .. });
     Ok(Figures {
         deliveries,
-        per_second: deliveries as f64 / took.as_secs_f64(),
+        per_second: (!paced).then(|| deliveries as f64 / took.as_secs_f64()),
         cpu_us: cpu.as_secs_f64() * 1e6 / deliveries as f64,
         peak,
         settled,

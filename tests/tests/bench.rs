@@ -13,6 +13,7 @@ const SHAPES: &[(&str, u64)] = &[
     ("10:1, 128 B", 2_000),
     ("100 publishers, 1,000 subjects, wildcards, 128 B", 2_000),
     ("queue group of 8, 128 B", 3_000),
+    ("1:1, TLS, 128 B", 1_000),
     ("1:1, subscriptions come and go, 128 B", 2_000),
     ("request-reply, 1 requester, 16 B", 15),
     ("request-reply, 16 requesters, 16 B", 64),
