@@ -43,6 +43,8 @@ pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, tls: Option
         Ok(opened) => opened,
         Err(error) => return hub.log.error(format_args!("{peer} - the socket can't be watched: {error}")),
     };
+    // The event loop must have seen that the socket can be written before anybody tries to.
+    poll_fn(|context| handle.poll_writable(context)).await;
     let (session, _) = hub.turn(|broker, now| {
         let id = match &tls {
             None => broker.attach(handle.clone(), peer, now),

@@ -57,6 +57,8 @@ async fn agree(hub: &Hub, acceptor: Arc<Acceptor>, handle: &Handle, reader: &mut
         return true;
     }
     let Some(layer) = handle.tls() else { return false };
+    // INFO, if it is on its way, goes in the clear.
+    handle.write_due();
     layer.hold();
     hub.turn(|broker, _| broker.debug(id, "Starting TLS client connection handshake"));
     let record =
