@@ -1,86 +1,35 @@
 //! What messages and connections cost, counted by the allocator: on the way from a publisher's bytes to those that a
 //! subscriber is owed, and at rest.
 
-use std::sync::Arc;
+mod world;
+
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
-use midge_broker::{Broker, CloseReason, ConnId, Instant, Next, Now, Outbox, Peer, Session, Settings};
+use midge_broker::{Instant, Now, Settings};
 
-/// A driver without sockets: what is written disappears.
-struct World {
-    broker: Broker<Arc<Outbox>>,
-    /// Kept between turns, as a driver does.
-    ready: Vec<Arc<Outbox>>,
-    written: usize,
-}
+use crate::world::{Client, World, publish};
 
-struct Client {
-    id: ConnId,
-    session: Session,
-}
-
-impl World {
-    fn new(settings: Settings) -> Self {
-        Self { broker: Broker::new(settings, 1), ready: Vec::new(), written: 0 }
+/// Allocations of a turn that says `input`, once such turns are nothing new. Checks that `deliveries` of `length`
+/// bytes came of it.
+fn warm(
+    world: &mut World,
+    publisher: &mut Client,
+    input: &[u8],
+    deliveries: usize,
+    length: usize,
+) -> AllocationInfo {
+    for _ in 0..3 {
+        world.turn(publisher, input);
     }
-
-    /// A client that has said CONNECT and `words`.
-    fn client(&mut self, words: &str) -> Client {
-        let peer = Peer { host: "127.0.0.1".into(), port: 50_000 };
-        let id = self.broker.attach(Arc::default(), peer, Now::default());
-        let mut client = Client { id, session: Session::new(&self.broker, id) };
-        self.turn(
-            &mut client,
-            format!("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\n{words}").as_bytes(),
-        );
-        client
-    }
-
-    /// One read: the session works, and all that came of it is written.
-    fn turn(&mut self, client: &mut Client, input: &[u8]) {
-        let Self { broker, ready, written } = self;
-        let mut rest = input;
-        while !rest.is_empty() {
-            let received = client.session.receive(broker, Now::default(), rest);
-            assert!(matches!(received.next, Next::Read(1) | Next::Yield), "{received:?}");
-            rest = &rest[received.used..];
-            broker.flush(Now::default(), |outbox, _| ready.push(Arc::clone(outbox)));
-            for outbox in ready.drain(..) {
-                let Some(mut batch) = outbox.take() else { continue };
-                let bytes = batch.slices().map(<[u8]>::len).sum();
-                batch.advance(bytes);
-                outbox.put_back(batch, bytes);
-                *written += bytes;
-            }
-        }
-    }
-
-    /// Allocations of a turn that says `input`, once such turns are nothing new. Checks that `deliveries` of `length`
-    /// bytes came of it.
-    fn warm(
-        &mut self,
-        publisher: &mut Client,
-        input: &[u8],
-        deliveries: usize,
-        length: usize,
-    ) -> AllocationInfo {
-        for _ in 0..3 {
-            self.turn(publisher, input);
-        }
-        self.written = 0;
-        let info = measure(|| self.turn(publisher, input));
-        assert_eq!(self.written, deliveries * length);
-        info
-    }
+    world.written = 0;
+    let info = measure(|| world.turn(publisher, input));
+    assert_eq!(world.written, deliveries * length);
+    info
 }
 
 /// Allocations for what a connection is given in one turn: a buffer, and the list that holds it on its way.
 const PER_WRITE: u64 = 2;
-
-fn publish(subject: &str, size: usize) -> String {
-    format!("PUB {subject} {size}\r\n{}\r\n", "x".repeat(size))
-}
 
 #[test]
 fn a_message_allocates_nothing_of_its_own() {
@@ -94,7 +43,7 @@ fn a_message_allocates_nothing_of_its_own() {
                 let input = publish("plant.attic.temp", size).repeat(messages);
                 let length = format!("MSG plant.attic.temp 1 {size}\r\n").len() + size + 2;
                 let deliveries = messages * listening.len();
-                let allocated = world.warm(&mut publisher, input.as_bytes(), deliveries, length);
+                let allocated = warm(&mut world, &mut publisher, input.as_bytes(), deliveries, length);
                 assert_eq!(
                     allocated.count_total,
                     PER_WRITE * listening.len() as u64,
@@ -135,7 +84,7 @@ fn a_large_body_is_copied_once_for_all() {
     let mut publisher = world.client("");
     let length = "MSG plant.camera 1 65536\r\n".len() + SIZE + 2;
     let input = publish("plant.camera", SIZE);
-    let allocated = world.warm(&mut publisher, input.as_bytes(), listening.len(), length);
+    let allocated = warm(&mut world, &mut publisher, input.as_bytes(), listening.len(), length);
     let beside = allocated.bytes_total - SIZE as u64;
     assert!(beside < 500 * listening.len() as u64, "{beside} bytes beside the body");
     assert_eq!(allocated.bytes_current, 0);
@@ -157,9 +106,8 @@ fn an_idle_connection_with_a_subscription() {
     let later = Now { mono: Instant::default() + Duration::from_secs(3600), ..Now::default() };
     let left = measure(|| {
         for client in clients.drain(..) {
-            world.broker.detach(client.id, CloseReason::ClientClosed, Now::default());
+            world.leave(client);
         }
-        world.broker.flush(Now::default(), |_, _| {});
         // Their timers go when they are due.
         world.broker.tick(later);
     });
