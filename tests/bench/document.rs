@@ -74,3 +74,43 @@ half a second. Wake-ups are context switches of all threads.
     text.push_str(&tables(&names, measured));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Cell, Line, Scale};
+    use crate::servers::{OURS, REFERENCE};
+
+    #[test]
+    fn a_document() {
+        let machine = Machine {
+            cpu: "Board 3000".into(),
+            cores: 4,
+            memory: 2_000_000_000,
+            kernel: "6.1".into(),
+            system: "Debian".into(),
+            commit: "abc-dirty".into(),
+            compiler: "rustc 1".into(),
+            date: "2026-01-02".into(),
+        };
+        let contenders = [OURS, REFERENCE].map(|name| Contender::fake(name, "v1"));
+        let line = Line {
+            title: "1:1, 16 B".into(),
+            scale: Scale::less(3),
+            cells: vec![Cell::Values(vec![1.0, 2.0]), Cell::Values(vec![4.0, 4.0])],
+        };
+        let table = Table { heading: crate::traffic::CPU.heading.into(), lines: vec![line] };
+        let text = document(&machine, "tests/bench/run", 2, &contenders, &[table]);
+        for part in [
+            "Written by `tests/bench/run`;",
+            "| CPU per message, 1:1 and 1:10, 16 B and 128 B | ≤ 0.5 × nats-server | 0.38 (0.25–0.50) | met |",
+            "| machine | Board 3000, 4 cores, 2.0 GB |",
+            "| commit | abc-dirty |",
+            "| midged | v1 |",
+            "medians of 2 rounds",
+            "| 1:1, 16 B | 1.500 (1.000–2.000) | 4.000 | 0.38 (0.25–0.50) |",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+}

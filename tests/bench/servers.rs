@@ -69,7 +69,16 @@ impl Contender {
             .ok_or("no mosquitto on this machine")?;
         // Help ends with 1 on some versions.
         let version = says(Command::new(&path).arg("-h"))?;
+        let package =
+            says(Command::new("dpkg-query").args(["--show", "--showformat=${Version}\n", "mosquitto"]));
+        let version = package.map_or(version.clone(), |package| format!("{version}, package {package}"));
         Ok(Self { name: MOSQUITTO, kind: Kind::Mosquitto, path, version })
+    }
+
+    /// One that can't be started.
+    #[cfg(test)]
+    pub(crate) fn fake(name: &'static str, version: &str) -> Self {
+        Self { name, kind: Kind::Nats, path: PathBuf::new(), version: version.to_owned() }
     }
 
     pub(crate) fn wire(&self) -> Wire {
