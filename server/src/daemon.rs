@@ -174,6 +174,10 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         let hub = Arc::clone(&hub);
         tokio::spawn(async move { hub.run_timers().await })
     };
+    tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move { hub.memory.run().await }
+    });
     let listeners = bound.serve(&hub, &about, &keeper, &workers);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);

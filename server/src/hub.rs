@@ -8,6 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::net::{Handle, flush};
 
 /// What all tasks share.
@@ -15,6 +16,7 @@ pub(crate) struct Hub {
     broker: Mutex<Broker<Handle>>,
     pub(crate) clock: Clock,
     pub(crate) log: Arc<Log>,
+    pub(crate) memory: Memory,
     /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
     armed: AtomicU64,
     rearm: Notify,
@@ -31,6 +33,7 @@ impl Hub {
             broker: Mutex::new(broker),
             clock,
             log,
+            memory: Memory::default(),
             armed: u64::MAX.into(),
             rearm: Notify::new(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
@@ -66,6 +69,7 @@ impl Hub {
             self.rearm.notify_one();
         }
         flush::settle();
+        self.memory.watch();
         (result, stalled)
     }
 

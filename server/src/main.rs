@@ -7,6 +7,7 @@ mod daemon;
 mod exit;
 mod hub;
 mod log;
+mod memory;
 mod monitor;
 mod net;
 mod ports;

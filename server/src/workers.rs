@@ -55,21 +55,17 @@ impl Workers {
         self.0.len()
     }
 
-    /// Runs a connection's task on the thread that has the fewest. `connect` is called there, so that what it opens
+    /// Runs a connection's task on the thread that has the fewest, for as long as the task keeps its seat. What it opens
     /// belongs to that thread's event loop.
-    pub(crate) fn spawn<F: Future<Output = ()> + Send>(&self, connect: impl FnOnce() -> F + Send + 'static) {
+    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: impl FnOnce(Seat) -> F) {
         let load = |worker: &&Worker| worker.load.load(Ordering::Relaxed);
         let Some(worker) = self.0.iter().min_by_key(load) else { return };
-        let seat = Seat::take(&worker.load);
-        worker.handle.spawn(async move {
-            let _seat = seat;
-            connect().await;
-        });
+        worker.handle.spawn(task(Seat::take(&worker.load)));
     }
 }
 
 /// A connection's place on its thread.
-struct Seat(Arc<AtomicUsize>);
+pub(crate) struct Seat(Arc<AtomicUsize>);
 
 impl Seat {
     fn take(load: &Arc<AtomicUsize>) -> Self {

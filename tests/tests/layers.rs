@@ -11,13 +11,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-broker", &["midge-jwt", "midge-protocol", "midge-router"]),
     ("midge-config", &["midge-protocol"]),
     ("midge-setup", &["midge-broker", "midge-config", "midge-jwt"]),
-    ("midged", &["midge-broker", "midge-config", "midge-protocol", "midge-router", "midge-setup"]),
+    ("midge-heap", &[]),
+    (
+        "midged",
+        &["midge-broker", "midge-config", "midge-heap", "midge-protocol", "midge-router", "midge-setup"],
+    ),
     ("midge-cli", &["midge-config", "midge-protocol"]),
 ];
 
 /// Crates that know nothing of an operating system's sockets, and so must not see its runtime either.
-const NO_TOKIO: &[&str] =
-    &["midge-protocol", "midge-router", "midge-jwt", "midge-broker", "midge-config", "midge-setup"];
+const NO_TOKIO: &[&str] = &[
+    "midge-protocol",
+    "midge-router",
+    "midge-jwt",
+    "midge-broker",
+    "midge-config",
+    "midge-heap",
+    "midge-setup",
+];
 
 #[test]
 fn dependencies_point_downwards() {

@@ -14,11 +14,13 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use midge_broker::{Attention, CloseReason, Next, Peer, Port, Question, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::tls;
 use super::wire::{Accepted, Handle, Reader};
 use crate::hub::Hub;
+use crate::workers::Seat;
 
 /// Input is read in pieces of this many bytes. Larger pieces mean fewer and longer writes to each subscriber: against
 /// 64 KiB, fan-out to ten costs a third less. The buffer is each thread's, and only what was used of it is resident.
@@ -36,12 +38,32 @@ thread_local! {
     static INPUT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
 }
 
+/// A connection that was accepted, and all that its task needs.
+pub(crate) struct Arrival {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) socket: Accepted,
+    pub(crate) peer: Peer,
+    pub(crate) tls: Option<Arc<tls::Acceptor>>,
+}
+
 /// Runs a connection from its first byte to its last.
-pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, tls: Option<Arc<tls::Acceptor>>) {
-    let _life = hub.life();
+pub(crate) async fn run(arrival: Box<Arrival>, seat: Seat) {
+    // Beginning and end are large and short: their futures aren't part of what an idle connection holds.
+    let Some(mut task) = Box::pin(begin(arrival, seat)).await else { return };
+    let reason = task.serve().await;
+    Box::pin(task.end(reason)).await;
+}
+
+/// Brings a connection to where its session can begin. `None`: it is over.
+async fn begin(arrival: Box<Arrival>, seat: Seat) -> Option<Task> {
+    let Arrival { hub, socket, peer, tls } = *arrival;
+    let life = hub.life();
     let (handle, reader) = match Handle::open(socket, tls.as_ref().map(|_| tls::Layer::default())) {
         Ok(opened) => opened,
-        Err(error) => return hub.log.error(format_args!("{peer} - the socket can't be watched: {error}")),
+        Err(error) => {
+            hub.log.error(format_args!("{peer} - the socket can't be watched: {error}"));
+            return None;
+        }
     };
     // The event loop must have seen that the socket can be written before anybody tries to.
     poll_fn(|context| handle.poll_writable(context)).await;
@@ -52,13 +74,15 @@ pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, tls: Option
         };
         Session::new(broker, id)
     });
-    let mut task = Task { hub, handle, reader, session, partial: BytesMut::new(), need: 1 };
-    let secured = match tls {
-        Some(tls) => tls::establish(&task.hub, tls, &task.handle, &mut task.reader, task.session.id()).await,
-        None => true,
-    };
-    let reason = if secured { task.serve().await } else { CloseReason::TlsHandshake };
-    task.end(reason).await;
+    let partial = BytesMut::new();
+    let mut task = Task { hub, handle, reader, session, partial, need: 1, _life: life, _seat: seat };
+    if let Some(tls) = tls
+        && !tls::establish(&task.hub, tls, &task.handle, &mut task.reader, task.session.id()).await
+    {
+        task.end(CloseReason::TlsHandshake).await;
+        return None;
+    }
+    Some(task)
 }
 
 struct Task {
@@ -70,6 +94,8 @@ struct Task {
     partial: BytesMut,
     /// Bytes that `partial` needs to hold before the session can go on.
     need: usize,
+    _life: Option<OwnedSemaphorePermit>,
+    _seat: Seat,
 }
 
 /// Why the task was woken.
@@ -89,7 +115,7 @@ enum Event {
 enum Work {
     Read { stalled: Option<Handle> },
     Yield { stalled: Option<Handle> },
-    Ask(Question),
+    Ask(Box<Question>),
 }
 
 impl Task {
@@ -101,7 +127,7 @@ impl Task {
                 None => poll_fn(|context| self.poll_event(context, false)).await,
                 Some(until) => {
                     let event = poll_fn(|context| self.poll_event(context, true));
-                    match tokio::time::timeout_at(until, event).await {
+                    match Box::pin(timeout_at(until, event)).await {
                         Ok(event) => event,
                         Err(_) => return self.too_slow(),
                     }
@@ -125,7 +151,7 @@ impl Task {
                     continue;
                 }
                 Event::Worked(Work::Ask(question)) => {
-                    self.find_out(question).await;
+                    Box::pin(self.find_out(*question)).await;
                     continue;
                 }
                 Event::Worked(Work::Yield { stalled }) => {
@@ -135,7 +161,7 @@ impl Task {
                 Event::Worked(Work::Read { stalled }) => stalled,
             };
             if let Some(full) = stalled {
-                self.stall(&full).await;
+                Box::pin(self.stall(&full)).await;
             }
         }
     }
@@ -234,7 +260,7 @@ impl Task {
                 Work::Read { stalled }
             }
             Next::Yield => Work::Yield { stalled },
-            Next::Ask(question) => Work::Ask(question),
+            Next::Ask(question) => Work::Ask(Box::new(question)),
             // The outbox says so too, once it is asked.
             Next::Close => return (Work::Read { stalled: None }, input.len()),
         };
@@ -274,7 +300,7 @@ impl Task {
         let nearly = self.hub.look(|broker, _| broker.settings().stall_pending());
         let drained = poll_fn(|context| full.outbox().poll_below(nearly, context));
         // Either way the publisher goes on.
-        let _ = tokio::time::timeout(STALL, drained).await;
+        let _ = timeout(STALL, drained).await;
     }
 
     fn too_slow(&self) -> CloseReason {
@@ -295,14 +321,14 @@ impl Task {
                 poll_fn(|context| self.handle.poll_writable(context)).await;
             }
         };
-        let _ = tokio::time::timeout(LAST_WORDS, said).await;
+        let _ = timeout(LAST_WORDS, said).await;
         self.handle.shut_down();
         // Closing with unread input makes the kernel drop what the peer has not read yet: read on for a moment.
         let rest = async {
             let mut sink = [0; 1024];
             while self.reader.read(&mut sink).await.is_ok_and(|n| n > 0) {}
         };
-        let _ = tokio::time::timeout(LINGER, Box::pin(rest)).await;
+        let _ = timeout(LINGER, rest).await;
     }
 }
 

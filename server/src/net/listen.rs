@@ -12,9 +12,10 @@ use smol_str::{SmolStr, ToSmolStr};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::conn::{self, Arrival};
+use super::refuse;
 use super::tls::Keeper;
 use super::wire::Accepted;
-use super::{conn, refuse};
 use crate::hub::Hub;
 use crate::workers::Workers;
 
@@ -118,8 +119,11 @@ impl Listener {
                     pause = Duration::ZERO;
                     let hub = Arc::clone(&hub);
                     match protocol {
-                        Protocol::Client => workers.spawn(move || conn::run(hub, socket, peer, tls)),
-                        other => workers.spawn(move || refuse::run(hub, socket, peer, other)),
+                        Protocol::Client => {
+                            let arrival = Box::new(Arrival { hub, socket, peer, tls });
+                            workers.spawn(|seat| conn::run(arrival, seat));
+                        }
+                        other => workers.spawn(|seat| refuse::run(hub, socket, peer, other, seat)),
                     }
                 }
                 // The peer left before it was let in.

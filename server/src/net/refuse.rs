@@ -9,12 +9,13 @@ use tokio::io::AsyncReadExt;
 use super::listen::Protocol;
 use super::wire::{Accepted, Handle};
 use crate::hub::Hub;
+use crate::workers::Seat;
 
 /// A peer has this long to say what it wants and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers in the peer's own protocol that it isn't served, and closes.
-pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, protocol: Protocol) {
+pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, protocol: Protocol, _seat: Seat) {
     let Ok((handle, mut reader)) = Handle::open(socket, None) else { return };
     let (name, answer): (_, &[u8]) = match protocol {
         Protocol::Client => return,
