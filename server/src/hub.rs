@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use midge_broker::{Broker, Now};
+use midge_broker::{Broker, Now, Stall};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
@@ -52,13 +52,16 @@ impl Hub {
     }
 
     /// One turn: locks the broker, lets `work` have it, and sees to it that what came of it is written. The second value
-    /// is a connection so full that whoever filled it should wait.
-    pub(crate) fn turn<R>(&self, work: impl FnOnce(&mut Broker<Handle>, Now) -> R) -> (R, Option<Handle>) {
+    /// is whom a publisher should wait for.
+    pub(crate) fn turn<R>(
+        &self,
+        work: impl FnOnce(&mut Broker<Handle>, Now) -> R,
+    ) -> (R, Option<Stall<Handle>>) {
         let mut broker = self.lock();
         // Read under the lock, so that time never goes back for the broker.
         let now = self.clock.now();
         let result = work(&mut broker, now);
-        let stalled = broker.flush(now, flush::note);
+        let stall = broker.flush(now, flush::note);
         let notices = broker.take_notices();
         let deadline = broker.deadline();
         drop(broker);
@@ -70,7 +73,7 @@ impl Hub {
         }
         flush::settle();
         self.memory.watch();
-        (result, stalled)
+        (result, stall)
     }
 
     /// Looks at the broker without changing anything that must be written.

@@ -64,6 +64,25 @@ pub struct Broker<P> {
     lame_duck: bool,
 }
 
+/// Somebody whom a publisher should wait for.
+#[derive(Debug)]
+pub struct Stall<P> {
+    /// The connection that lags behind.
+    pub port: P,
+    /// Wait until fewer bytes than this are pending for it …
+    pub below: usize,
+    /// … but not longer than this.
+    pub longest: Duration,
+}
+
+/// Longest wait for a subscriber that is nearly full, per turn. Source: nats-server's stall.
+const STALL: Duration = Duration::from_millis(10);
+/// With more bytes than this pending, a subscriber lags behind. Its queue still has room, but memory that is used again
+/// soon is as fast and stays little: with 64 KiB bodies the daemon peaks at 5 MB instead of 25.
+const LAGGING: usize = 512 * 1024;
+/// Longest wait for a subscriber that lags behind, per turn. It holds nobody's publisher below 128 MB/s.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// The time that a client's first ping waits at most, however long `ping_interval` is.
 const FIRST_PING: Duration = Duration::from_secs(2);
 /// A round trip is measured again after this time.
@@ -329,9 +348,9 @@ impl<P: Port> Broker<P> {
     }
 
     /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, each with the
-    /// bytes that were added. Returns one that is so full that whoever publishes to it should wait, if there is one.
-    pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P, usize)) -> Option<P> {
-        let mut stalled = None;
+    /// bytes that were added. Returns whom the publisher should wait for, if somebody lags behind.
+    pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P, usize)) -> Option<Stall<P>> {
+        let mut stall = None;
         let (max, nearly) = (self.settings.max_pending, self.settings.stall_pending());
         // Closing a slow consumer marks it dirty again, so the list may grow while it is walked.
         let mut next = 0;
@@ -347,7 +366,9 @@ impl<P: Port> Broker<P> {
                 if conn.queued > nearly {
                     conn.stalls += 1;
                     self.stats.stalls += 1;
-                    stalled = Some(conn.port.clone());
+                    stall = Some(Stall { port: conn.port.clone(), below: nearly, longest: STALL });
+                } else if conn.queued > LAGGING && stall.is_none() {
+                    stall = Some(Stall { port: conn.port.clone(), below: LAGGING, longest: PAUSE });
                 }
                 if conn.queued as u64 > max && conn.closing.is_none() {
                     self.note_slow(id);
@@ -361,7 +382,7 @@ impl<P: Port> Broker<P> {
             ready(&conn.port, staged);
         }
         self.dirty.clear();
-        stalled
+        stall.filter(|_| !self.settings.no_fast_producer_stall)
     }
 
     pub(crate) fn note_slow(&mut self, id: ConnId) {

@@ -35,7 +35,7 @@ mod subs;
 
 pub use account::{Account, AccountId, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 pub use auth::{Answer, Directory, Identity, Permit, Proof, Question, Responses, Rules, Secret, User};
-pub use broker::{Broker, Now, Stats};
+pub use broker::{Broker, Now, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};
 pub use conn::{Conn, ConnId, Counters, Peer, Port};
 pub use identity::ServerKeys;

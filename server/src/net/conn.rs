@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use midge_broker::{Attention, CloseReason, Next, Peer, Port, Question, Session};
+use midge_broker::{Attention, CloseReason, Next, Peer, Port, Question, Session, Stall};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -27,8 +27,6 @@ use crate::workers::Seat;
 const READ_BYTES: usize = 256 * 1024;
 /// After a read of so many bytes a connection lets others have their turn.
 const BULK: usize = 64 * 1024;
-/// Longest wait of a publisher for a subscriber that is nearly full, per read. Source: nats-server's stall.
-const STALL: Duration = Duration::from_millis(10);
 /// After the last word, a peer may go on talking for this long, so that it gets to read why.
 const LINGER: Duration = Duration::from_millis(250);
 /// How long the last words may take.
@@ -113,8 +111,8 @@ enum Event {
 }
 
 enum Work {
-    Read { stalled: Option<Handle> },
-    Yield { stalled: Option<Handle> },
+    Read { stall: Option<Stall<Handle>> },
+    Yield { stall: Option<Stall<Handle>> },
     Ask(Box<Question>),
 }
 
@@ -133,7 +131,7 @@ impl Task {
                     }
                 }
             };
-            let stalled = match event {
+            let stall = match event {
                 Event::Closing => return CloseReason::ClientClosed,
                 Event::Gone(reason) => return reason,
                 Event::Blocked => {
@@ -154,14 +152,16 @@ impl Task {
                     Box::pin(self.find_out(*question)).await;
                     continue;
                 }
-                Event::Worked(Work::Yield { stalled }) => {
+                Event::Worked(Work::Yield { stall }) => {
                     tokio::task::yield_now().await;
-                    stalled
+                    stall
                 }
-                Event::Worked(Work::Read { stalled }) => stalled,
+                Event::Worked(Work::Read { stall }) => stall,
             };
-            if let Some(full) = stalled {
-                Box::pin(self.stall(&full)).await;
+            if let Some(Stall { port, below, longest }) = stall {
+                let drained = poll_fn(|context| port.outbox().poll_below(below, context));
+                // Either way the publisher goes on.
+                let _ = Box::pin(timeout(longest, drained)).await;
             }
         }
     }
@@ -205,13 +205,13 @@ impl Task {
                     let filled = buffer.filled();
                     if filled.len() < self.need {
                         self.keep(filled);
-                        return Poll::Ready(Event::Worked(Work::Read { stalled: None }));
+                        return Poll::Ready(Event::Worked(Work::Read { stall: None }));
                     }
                     let (work, used) = self.work(filled);
                     self.keep(filled.get(used..).unwrap_or_default());
                     Poll::Ready(Event::Worked(match work {
                         // There may be as much again: the others, and what they are owed, come first.
-                        Work::Read { stalled } if filled.len() >= BULK => Work::Yield { stalled },
+                        Work::Read { stall } if filled.len() >= BULK => Work::Yield { stall },
                         work => work,
                     }))
                 }
@@ -229,7 +229,7 @@ impl Task {
             Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(gone(&error))),
             Poll::Ready(Ok(0)) => Poll::Ready(Event::Gone(CloseReason::ClientClosed)),
             Poll::Ready(Ok(_)) if self.partial.len() < self.need => {
-                Poll::Ready(Event::Worked(Work::Read { stalled: None }))
+                Poll::Ready(Event::Worked(Work::Read { stall: None }))
             }
             Poll::Ready(Ok(_)) => Poll::Ready(Event::Worked(self.work_on_partial())),
         }
@@ -252,17 +252,17 @@ impl Task {
     /// Gives `input` to the session. Says how much of it is done with; the rest is the caller's to keep.
     fn work(&mut self, input: &[u8]) -> (Work, usize) {
         let session = &mut self.session;
-        let (received, stalled) = self.hub.turn(|broker, now| session.receive(broker, now, input));
+        let (received, stall) = self.hub.turn(|broker, now| session.receive(broker, now, input));
         self.need = 1;
         let work = match received.next {
             Next::Read(need) => {
                 self.need = need;
-                Work::Read { stalled }
+                Work::Read { stall }
             }
-            Next::Yield => Work::Yield { stalled },
+            Next::Yield => Work::Yield { stall },
             Next::Ask(question) => Work::Ask(Box::new(question)),
             // The outbox says so too, once it is asked.
-            Next::Close => return (Work::Read { stalled: None }, input.len()),
+            Next::Close => return (Work::Read { stall: None }, input.len()),
         };
         (work, received.used)
     }
@@ -293,14 +293,6 @@ impl Task {
             let session = &mut self.session;
             (next, _) = self.hub.turn(|broker, now| session.answered(broker, question, answer, now));
         }
-    }
-
-    /// Waits until a subscriber that was nearly full has room, or for long enough.
-    async fn stall(&self, full: &Handle) {
-        let nearly = self.hub.look(|broker, _| broker.settings().stall_pending());
-        let drained = poll_fn(|context| full.outbox().poll_below(nearly, context));
-        // Either way the publisher goes on.
-        let _ = timeout(STALL, drained).await;
     }
 
     fn too_slow(&self) -> CloseReason {
