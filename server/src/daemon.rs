@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_broker::{Broker, ServerInfo, ServerKeys};
-use midge_config::{Listen, Options, OsFiles, Run, World, unserved};
+use midge_broker::{Broker, ServerInfo, ServerKeys, TlsOffer};
+use midge_config::{HandshakeFirst, Listen, Options, OsFiles, Run, World, unserved};
 use midge_setup::{NATS_VERSION, VERSION};
 use tokio::task::JoinHandle;
 
@@ -37,14 +37,19 @@ pub(crate) fn check(run: &Run) -> Exit {
             Exit::Config
         }
         Ok((options, report)) => {
-            let errors = match midge_setup::settings(&options, ServerInfo::default()) {
+            let mut errors = match midge_setup::settings(&options, ServerInfo::default()) {
                 Ok(_) => Vec::new(),
                 Err(errors) => errors,
             };
+            let mut warnings = Vec::new();
+            match Acceptor::load(&options) {
+                Ok((_, found)) => warnings = found,
+                Err(error) => errors.push(error),
+            }
             eprint!("{report}");
-            errors.iter().for_each(|error| eprintln!("{error}"));
+            warnings.iter().chain(&errors).for_each(|line| eprintln!("{line}"));
             let digest = options.config_digest.as_deref().unwrap_or_default();
-            match (errors.is_empty(), report.warnings.is_empty()) {
+            match (errors.is_empty(), report.warnings.is_empty() && warnings.is_empty()) {
                 (false, _) => Exit::Config,
                 // As nats-server: a warning alone fails the check, though the server would start.
                 (true, false) => Exit::Failure,
@@ -129,8 +134,11 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
             return Exit::Failure;
         }
     };
-    let keeper = match Acceptor::new(&options) {
-        Ok(acceptor) => Arc::new(Keeper::new(acceptor)),
+    let keeper = match Acceptor::load(&options) {
+        Ok((acceptor, warnings)) => {
+            warnings.iter().for_each(|warning| log.warn(warning));
+            Arc::new(Keeper::new(acceptor))
+        }
         Err(error) => {
             log.fatal(error);
             return Exit::Config;
@@ -156,7 +164,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let ports = bound.ports();
     let ready_line = bound.ready_line();
     bound.announce(&log);
-    let about = Arc::new(About::new(info, options, workers.count(), clock.now().wall));
+    let tls = Arc::clone(&keeper);
+    let about = Arc::new(About::new(info, options, tls, workers.count(), clock.now().wall));
     let mut daemon = Daemon {
         run,
         log,
@@ -193,6 +202,11 @@ struct Bound {
     client: Listener,
     client_listen: Listen,
     monitor: Option<(std::net::TcpListener, Listen)>,
+    /// The monitor is encrypted.
+    monitor_secure: bool,
+    tls: Option<TlsOffer>,
+    /// Nobody is told anything before the handshake.
+    tls_first: bool,
     others: Vec<(Protocol, Listener, Listen)>,
     unix: Option<(Listener, PathBuf)>,
 }
@@ -206,7 +220,8 @@ impl Bound {
             Ok((listener, Listen { host: listen.host.clone(), port }))
         };
         let (client, client_listen) = tcp(&options.listen)?;
-        let monitor = match options.monitor.http_port {
+        let monitor_secure = options.monitor.https_port.is_some();
+        let monitor = match options.monitor.http_port.or(options.monitor.https_port) {
             None => None,
             Some(port) => {
                 let host = options.monitor.host.clone().unwrap_or_else(|| options.listen.host.clone());
@@ -235,7 +250,9 @@ impl Bound {
                 Some((listener, path.clone()))
             }
         };
-        Ok(Self { client, client_listen, monitor, others, unix })
+        let tls = options.tls.as_ref().map(|_| midge_setup::tls_offer(options));
+        let tls_first = options.tls.as_ref().is_some_and(|tls| tls.handshake_first == HandshakeFirst::Yes);
+        Ok(Self { client, client_listen, monitor, monitor_secure, tls, tls_first, others, unix })
     }
 
     fn client_port(&self) -> u16 {
@@ -244,7 +261,8 @@ impl Bound {
 
     fn announce(&self, log: &Log) {
         if let Some((_, listen)) = &self.monitor {
-            log.info(format_args!("Starting http monitor on {listen}"));
+            let scheme = if self.monitor_secure { "https" } else { "http" };
+            log.info(format_args!("Starting {scheme} monitor on {listen}"));
         }
         for (protocol, _, listen) in &self.others {
             let what = match protocol {
@@ -259,6 +277,10 @@ impl Bound {
             log.info(format_args!("Listening for client connections on Unix socket {}", path.display()));
         }
         log.info(format_args!("Listening for client connections on {}", self.client_listen));
+        if let Some(tls) = self.tls {
+            let word = if tls.required || self.tls_first { "required" } else { "available" };
+            log.info(format_args!("TLS {word} for client connections"));
+        }
     }
 
     fn ports(&self) -> Ports {
@@ -267,11 +289,14 @@ impl Bound {
             found.map_or_else(Vec::new, |(_, _, listen)| urls(scheme, &listen.host, listen.port))
         };
         Ports {
-            nats: urls("nats", &self.client_listen.host, self.client_listen.port),
-            monitoring: self
-                .monitor
-                .as_ref()
-                .map_or_else(Vec::new, |(_, listen)| urls("http", &listen.host, listen.port)),
+            nats: urls(
+                if self.tls.is_some() { "tls" } else { "nats" },
+                &self.client_listen.host,
+                self.client_listen.port,
+            ),
+            monitoring: self.monitor.as_ref().map_or_else(Vec::new, |(_, listen)| {
+                urls(if self.monitor_secure { "https" } else { "http" }, &listen.host, listen.port)
+            }),
             websocket: of(Protocol::Websocket, "ws"),
             leafnodes: of(Protocol::Leafnode, "nats"),
             mqtt: of(Protocol::Mqtt, "mqtt"),
@@ -314,9 +339,10 @@ impl Bound {
                 }
             }));
         }
-        let monitor = self
-            .monitor
-            .map(|(listener, _)| tokio::spawn(monitor::serve(listener, Arc::clone(hub), Arc::clone(about))));
+        let secure = self.monitor_secure;
+        let monitor = self.monitor.map(|(listener, _)| {
+            tokio::spawn(monitor::serve(listener, secure, Arc::clone(hub), Arc::clone(about)))
+        });
         Listeners { tasks, _monitor: monitor }
     }
 }
@@ -493,8 +519,8 @@ impl Daemon {
             }
             return;
         }
-        let acceptor = match Acceptor::new(&new) {
-            Ok(acceptor) => acceptor,
+        let (acceptor, warnings) = match Acceptor::load(&new) {
+            Ok(loaded) => loaded,
             Err(error) => {
                 self.log.error(format_args!("Failed to reload server configuration: {error}"));
                 return;
@@ -518,16 +544,28 @@ impl Daemon {
             ));
             return;
         }
-        for change in &changes {
+        for warning in warnings {
+            self.log.warn(warning);
+        }
+        for change in changes.iter().filter(|change| change.option != "tls") {
             self.log.info(format_args!("Reloaded: {} = {}", change.option, change.new));
         }
         let files_moved = old.pid_file != new.pid_file || old.ports_file_dir != new.ports_file_dir;
-        self.keeper.replace(acceptor);
+        let pinned = acceptor.as_ref().map(|acceptor| acceptor.pinned.clone());
+        let found = self.keeper.replace(acceptor);
+        if found.certificates || old.tls != new.tls {
+            let state = if new.tls.is_some() { "enabled" } else { "disabled" };
+            self.log.info(format_args!("Reloaded: tls = {state}"));
+        }
         self.about.replace(info, new, self.hub.clock.now().wall);
         if files_moved && let Err(error) = self.write_files() {
             self.log.error(error);
         }
         self.hub.turn(|broker, now| broker.reconfigure(settings, now));
+        if let Some(pinned) = pinned.filter(|pinned| found.pins && !pinned.is_empty()) {
+            let (count, _) = self.hub.turn(|broker, now| broker.close_unpinned(&pinned, now));
+            self.log.info(format_args!("Disconnect {count} clients due to pinned certs reload"));
+        }
         self.log.info("Reloaded server configuration");
     }
 }

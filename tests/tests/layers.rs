@@ -12,9 +12,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-config", &["midge-protocol"]),
     ("midge-setup", &["midge-broker", "midge-config", "midge-jwt"]),
     ("midge-heap", &[]),
+    ("midge-tls", &["midge-config"]),
     (
         "midged",
-        &["midge-broker", "midge-config", "midge-heap", "midge-protocol", "midge-router", "midge-setup"],
+        &[
+            "midge-broker",
+            "midge-config",
+            "midge-heap",
+            "midge-protocol",
+            "midge-router",
+            "midge-setup",
+            "midge-tls",
+        ],
     ),
     ("midge-cli", &["midge-config", "midge-protocol"]),
 ];
@@ -28,6 +37,7 @@ const NO_TOKIO: &[&str] = &[
     "midge-config",
     "midge-heap",
     "midge-setup",
+    "midge-tls",
 ];
 
 #[test]

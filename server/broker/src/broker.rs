@@ -337,6 +337,7 @@ impl<P: Port> Broker<P> {
             version: conn.version.clone(),
             user: conn.user.clone(),
             account: self.accounts[conn.account.index()].name.clone(),
+            tls: conn.tls.clone(),
         };
         self.closed.push_back(closed);
     }

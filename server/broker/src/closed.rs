@@ -1,9 +1,12 @@
 //! How connections end, and the memory of those that did.
 
-use smol_str::SmolStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use smol_str::SmolStr;
+
 use crate::conn::{Counters, Peer};
+use crate::security::TlsFacts;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -110,4 +113,6 @@ pub struct ClosedConn {
     pub user: SmolStr,
     /// The account it was in.
     pub account: SmolStr,
+    /// How it was encrypted, if it was.
+    pub tls: Option<Arc<TlsFacts>>,
 }

@@ -34,7 +34,10 @@ mod settings;
 mod subs;
 
 pub use account::{Account, AccountId, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
-pub use auth::{Answer, Directory, Identity, Permit, Proof, Question, Responses, Rules, Secret, User};
+pub use auth::{
+    Answer, CertificateNames, Certificates, Directory, DistinguishedName, Identity, Permit, Proof, Question,
+    Responses, Rules, Secret, User,
+};
 pub use broker::{Broker, Now, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};
 pub use conn::{Conn, ConnId, Counters, Peer, Port};
@@ -43,7 +46,7 @@ pub use mapping::{Destination, Mapping, MappingError, Outcome};
 pub use midge_protocol::time::Instant;
 pub use notice::{Level, Notice};
 pub use outbox::{Attention, Batch, Chunk, Outbox};
-pub use security::{TlsFacts, TlsOffer};
+pub use security::{PeerCertificate, TlsFacts, TlsOffer};
 pub use session::{Next, Received, Session};
 pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings};
 pub use subs::Sub;

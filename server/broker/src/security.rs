@@ -3,12 +3,16 @@
 //! A connection that may be encrypted arrives with [`crate::Broker::arrive`]. While the driver and the peer agree on
 //! keys it gets no messages and its time for CONNECT does not run; [`crate::Broker::secured`] ends that.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use midge_protocol::time::Instant;
+use smol_str::SmolStr;
 
+use crate::auth::CertificateNames;
 use crate::broker::{Broker, Now};
+use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Peer, Port};
 
 /// What INFO says of TLS.
@@ -31,6 +35,21 @@ pub struct TlsFacts {
     pub cipher_suite: &'static str,
     /// The handshake came before INFO.
     pub first: bool,
+    /// The certificates that the peer showed, its own first.
+    pub peer_certificates: Vec<PeerCertificate>,
+    /// The names in the peer's own certificate, where users are known by them.
+    pub names: Option<CertificateNames>,
+}
+
+/// What is shown of a peer's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// The subject, as in `CN=sensor-7,O=Attic`.
+    pub subject: SmolStr,
+    /// SHA-256 of the public key's DER form.
+    pub key_sha256: [u8; 32],
+    /// SHA-256 of the certificate.
+    pub sha256: [u8; 32],
 }
 
 impl<P: Port> Broker<P> {
@@ -69,6 +88,20 @@ impl<P: Port> Broker<P> {
         if first {
             self.stage_info(id, false);
         }
+    }
+
+    /// Closes encrypted connections whose peers' keys are not among these digests. Returns how many.
+    pub fn close_unpinned(&mut self, pinned: &HashSet<[u8; 32]>, now: Now) -> usize {
+        let is_pinned = |facts: &TlsFacts| {
+            facts.peer_certificates.first().is_some_and(|shown| pinned.contains(&shown.key_sha256))
+        };
+        let strangers: Vec<_> = self
+            .connections()
+            .filter(|(_, conn)| conn.tls.as_ref().is_some_and(|facts| !is_pinned(facts)))
+            .map(|(id, _)| id)
+            .collect();
+        strangers.iter().for_each(|id| self.close(*id, CloseReason::TlsHandshake, now));
+        strangers.len()
     }
 
     /// What INFO says of TLS to one connection.

@@ -77,6 +77,9 @@ pub(crate) struct Connection {
     /// The key of our certificate
     #[arg(long, global = true, env = "NATS_KEY", value_name = "FILE")]
     pub(crate) tlskey: Option<PathBuf>,
+    /// Encrypt before the server greets, as it does with `handshake_first`
+    #[arg(long, alias = "tls-first", global = true)]
+    pub(crate) tlsfirst: bool,
     /// Take connection settings from a context (~/.config/nats/context/NAME.json)
     #[arg(long, global = true, env = "NATS_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,

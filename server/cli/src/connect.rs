@@ -221,7 +221,7 @@ fn with_tls(mut options: ConnectOptions, flags: &Connection, context: &Context) 
         (None, None) => options,
         _ => return Err(Failure::usage("a certificate needs its key: give --tlscert and --tlskey")),
     };
-    if context.tls_first {
+    if flags.tlsfirst || context.tls_first {
         options = options.tls_first();
     }
     Ok(match set(&context.inbox_prefix) {

@@ -101,6 +101,7 @@ impl Tls {
                 report.error(&value.at, format!("error parsing tls config, '{name}' cannot be empty"));
             }
         }
+        check_names(block, report);
         let pinned_certs: Vec<_> =
             block.texts("pinned_certs").iter().map(|digits| digits.to_ascii_lowercase()).collect();
         let is_hash = |hash: &String| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -124,6 +125,74 @@ impl Tls {
         }
     }
 }
+
+/// Refuses names that nats-server doesn't know, and suites that it takes only from those who insist.
+fn check_names(block: &Block<'_>, report: &mut Report) {
+    if let Some(value) = block.get("cipher_suites") {
+        let suites = block.texts("cipher_suites");
+        for name in &suites {
+            if !SUITES.contains(&name.as_str()) && !INSECURE_SUITES.contains(&name.as_str()) {
+                report.error(&value.at, format!("unrecognized cipher {name}"));
+            }
+        }
+        let insecure: Vec<_> =
+            suites.iter().filter(|name| INSECURE_SUITES.contains(&name.as_str())).cloned().collect();
+        if !insecure.is_empty() && !block.bool("allow_insecure_cipher_suites").unwrap_or_default() {
+            let names = insecure.join(", ");
+            let text = "insecure cipher suites configured without 'allow_insecure_cipher_suites' option set";
+            report.error(&value.at, format!("{text}: {names}"));
+        }
+    }
+    if let Some(value) = block.get("curve_preferences") {
+        for name in block.texts("curve_preferences").iter().filter(|name| !CURVES.contains(&name.as_str())) {
+            report.error(&value.at, format!("unrecognized curve preference {name}"));
+        }
+    }
+}
+
+/// Go's names of the cipher suites that it takes for safe.
+const SUITES: [&str; 13] = [
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+];
+
+/// Go's names of those that it doesn't.
+const INSECURE_SUITES: [&str; 12] = [
+    "TLS_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+];
+
+/// Go's names of ways to exchange keys.
+const CURVES: [&str; 7] = [
+    "X25519MLKEM768",
+    "SecP256r1MLKEM768",
+    "SecP384r1MLKEM1024",
+    "X25519",
+    "CurveP256",
+    "CurveP384",
+    "CurveP521",
+];
 
 impl Default for Tls {
     fn default() -> Self {

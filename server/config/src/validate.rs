@@ -139,6 +139,13 @@ fn exports(exporter: &Account, import: &Import, name: &str) -> bool {
 }
 
 fn listeners(options: &Options, report: &mut Report) {
+    let monitor = &options.monitor;
+    if let (Some(http), Some(https)) = (monitor.http_port, monitor.https_port) {
+        general(report, format!("can't specify both HTTP ({http}) and HTTPs ({https}) ports"));
+    }
+    if monitor.https_port.is_some() && options.tls.is_none() {
+        general(report, "TLS cert and key required for HTTPS");
+    }
     if let Some(leafnodes) = options.leafnodes.as_ref().filter(|_| options.trust.operators.is_empty()) {
         let authorization = leafnodes.authorization.iter();
         let authorized = authorization

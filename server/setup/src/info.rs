@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use midge_broker::{ServerInfo, ServerKeys, TlsOffer};
-use midge_config::{HandshakeFirst, Listen, Options};
+use midge_config::{Listen, Options};
 
 /// The nats-server version whose behaviour we reproduce; clients decide by it what they may use.
 pub const NATS_VERSION: &str = "2.15.1";
@@ -32,8 +32,7 @@ pub fn server_info(options: &Options, keys: ServerKeys, port: u16) -> ServerInfo
 /// What INFO says of TLS.
 pub fn tls_offer(options: &Options) -> TlsOffer {
     let Some(tls) = &options.tls else { return TlsOffer::default() };
-    let required = !options.allow_non_tls || tls.handshake_first == HandshakeFirst::Yes;
-    TlsOffer { required, available: !required, verify: tls.verify }
+    TlsOffer { required: !options.allow_non_tls, available: options.allow_non_tls, verify: tls.verify }
 }
 
 /// `client_advertise` as clients want it, with `port` if it names none.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use midge_broker::{
-    AccountLimits, AccountSettings, Destination, Directory, Mapping, Permit, Proof, Responses, Rules, Secret,
-    ServerInfo, Settings, User,
+    AccountLimits, AccountSettings, Certificates, Destination, Directory, Mapping, Permit, Proof, Responses,
+    Rules, Secret, ServerInfo, Settings, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
@@ -97,7 +97,11 @@ fn directory(options: &Options) -> Directory {
         };
         users.insert(user.identity.name().to_smolstr(), entry);
     }
+    let by_password = users.iter().filter(|(_, user)| matches!(user.proof, Proof::Secret(_)));
+    let certificates = (options.tls.as_ref().is_some_and(|tls| tls.map) && options.users().next().is_some())
+        .then(|| Certificates::new(by_password.map(|(name, _)| name)));
     Directory {
+        certificates,
         closed: options.users().next().is_some(),
         token: authorization.token.as_ref().map(secret),
         users,

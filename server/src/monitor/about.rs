@@ -6,12 +6,16 @@ use std::time::Duration;
 use midge_broker::ServerInfo;
 use midge_config::Options;
 
+use crate::net::Keeper;
+
 /// The options in force and the server's names.
 pub(crate) struct About {
     /// Since the Unix epoch.
     pub(crate) start: Duration,
     /// Threads that serve connections.
     pub(crate) threads: usize,
+    /// The certificates in force.
+    pub(crate) tls: Arc<Keeper>,
     state: RwLock<State>,
 }
 
@@ -22,9 +26,15 @@ struct State {
 }
 
 impl About {
-    pub(crate) fn new(info: ServerInfo, options: Options, threads: usize, now: Duration) -> Self {
+    pub(crate) fn new(
+        info: ServerInfo,
+        options: Options,
+        tls: Arc<Keeper>,
+        threads: usize,
+        now: Duration,
+    ) -> Self {
         let state = RwLock::new(State { info, options: Arc::new(options), loaded: now });
-        Self { start: now, threads, state }
+        Self { start: now, threads, tls, state }
     }
 
     /// The options in force.

@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use midge_broker::{Broker, ClosedConn, Conn, ConnId, Counters, GLOBAL_ACCOUNT, Now};
+use midge_broker::{Broker, ClosedConn, Conn, ConnId, Counters, GLOBAL_ACCOUNT, Now, PeerCertificate};
 use serde::Serialize;
 use smol_str::SmolStr;
 
 use super::ROWS_MAX;
 use super::query::{BadRequest, Page, Query};
 use super::sub::{self, SubDetail};
-use super::text::{Span, Time, Uptime, is_zero};
+use super::text::{Span, Time, Uptime, is_false, is_zero};
 use crate::hub::Hub;
 use crate::net::Handle;
 
@@ -59,6 +59,14 @@ struct ConnInfo {
     lang: SmolStr,
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     version: SmolStr,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tls_version: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tls_cipher_suite: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tls_peer_certs: Vec<PeerCert>,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_first: bool,
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     authorized_user: SmolStr,
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
@@ -70,6 +78,29 @@ struct ConnInfo {
     subscriptions_list_detail: Vec<SubDetail>,
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     name_tag: SmolStr,
+}
+
+/// nats-server's `TLSPeerCert`.
+#[derive(Serialize)]
+struct PeerCert {
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    subject: SmolStr,
+    spki_sha256: String,
+    cert_sha256: String,
+}
+
+impl PeerCert {
+    fn new(shown: &PeerCertificate) -> Self {
+        Self {
+            subject: shown.subject.clone(),
+            spki_sha256: hex(&shown.key_sha256),
+            cert_sha256: hex(&shown.sha256),
+        }
+    }
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Rows without `limit`.
@@ -335,6 +366,10 @@ impl Found<'_> {
             Self::Open(_, conn) => (conn.peer(), conn.name(), conn.lang(), conn.version()),
             Self::Closed(conn) => (&conn.peer, &*conn.name, &*conn.lang, &*conn.version),
         };
+        let tls = match self {
+            Self::Open(_, conn) => conn.tls(),
+            Self::Closed(conn) => conn.tls.as_ref(),
+        };
         let mut info = ConnInfo {
             cid: self.cid(),
             kind: "Client",
@@ -358,6 +393,10 @@ impl Found<'_> {
             name: name.into(),
             lang: lang.into(),
             version: version.into(),
+            tls_version: tls.map_or("", |facts| facts.version),
+            tls_cipher_suite: tls.map_or("", |facts| facts.cipher_suite),
+            tls_peer_certs: Vec::new(),
+            tls_first: tls.is_some_and(|facts| facts.first),
             authorized_user: SmolStr::default(),
             account: SmolStr::default(),
             subscriptions_list: Vec::new(),
@@ -369,6 +408,9 @@ impl Found<'_> {
             info.authorized_user = self.user().into();
             if account != GLOBAL_ACCOUNT {
                 info.account = account.into();
+            }
+            if let (Self::Open(..), Some(facts)) = (self, tls) {
+                info.tls_peer_certs = facts.peer_certificates.iter().map(PeerCert::new).collect();
             }
             if matches!(self, Self::Open(..)) || account != GLOBAL_ACCOUNT {
                 info.name_tag = account.into();

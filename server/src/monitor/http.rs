@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use super::About;
 use super::connz::Connz;
@@ -44,13 +45,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until the task is aborted.
 pub(super) async fn serve(
     listener: std::net::TcpListener,
+    secure: bool,
     hub: Arc<Hub>,
     about: Arc<About>,
 ) -> io::Result<()> {
     let port = listener.local_addr()?.port();
     let listener = TcpListener::from_std(listener)?;
-    let monitor =
-        Arc::new(Monitor { hub, about, port, requests: Requests::default(), cpu: CpuMeter::default() });
+    let monitor = Arc::new(Monitor {
+        hub,
+        about,
+        port,
+        secure,
+        requests: Requests::default(),
+        cpu: CpuMeter::default(),
+    });
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut http = http1::Builder::new();
     // One answer per connection: nobody keeps a slot by keeping silent.
@@ -64,12 +72,26 @@ pub(super) async fn serve(
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // A certificate that a reload brought is shown from the next connection on.
+                let acceptor = secure.then(|| monitor_tls(&monitor.about));
                 let monitor = Arc::clone(&monitor);
                 let service = service_fn(move |request| {
                     let response = monitor.answer(&request);
                     async { Ok::<_, Infallible>(response) }
                 });
-                let connection = http.serve_connection(TokioIo::new(stream), service);
+                let http = http.clone();
+                let connection = async move {
+                    match acceptor {
+                        None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                        Some(acceptor) => {
+                            let Some(acceptor) = acceptor else { return };
+                            let handshake = tokio::time::timeout(HEAD_PATIENCE, acceptor.accept(stream));
+                            if let Ok(Ok(stream)) = handshake.await {
+                                drop(http.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
+                };
                 tokio::spawn(async move {
                     // A peer that breaks off or takes too long is its own trouble.
                     let _ = tokio::time::timeout(PATIENCE, connection).await;
@@ -83,12 +105,19 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// How a monitor's connection is encrypted now; none if a reload took TLS away.
+fn monitor_tls(about: &About) -> Option<TlsAcceptor> {
+    about.tls.current().map(|acceptor| TlsAcceptor::from(Arc::clone(&acceptor.tls.monitoring)))
+}
+
 /// What pages are made from.
 struct Monitor {
     hub: Arc<Hub>,
     about: Arc<About>,
     /// The port that is listened on.
     port: u16,
+    /// It is encrypted.
+    secure: bool,
     requests: Requests,
     cpu: CpuMeter,
 }
@@ -115,7 +144,13 @@ impl Monitor {
         let answer = match page {
             Page::Index => Ok(html(index(base, self.about.info().midge))),
             Page::Varz => {
-                let varz = Varz::collect(&self.hub, &self.about, self.port, &self.requests, &self.cpu);
+                let varz = Varz::collect(
+                    &self.hub,
+                    &self.about,
+                    (self.port, self.secure),
+                    &self.requests,
+                    &self.cpu,
+                );
                 Ok(pretty(&varz))
             }
             Page::Connz => Connz::collect(&self.hub, &query).map(|connz| pretty(&connz)),

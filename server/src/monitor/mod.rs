@@ -31,10 +31,10 @@ use crate::hub::Hub;
 /// Rows of an answer, whatever `limit` says: connections or subscriptions, at most half a kilobyte each.
 const ROWS_MAX: usize = 8192;
 
-/// Answers requests until the daemon ends.
-pub(crate) async fn serve(listener: std::net::TcpListener, hub: Arc<Hub>, about: Arc<About>) {
+/// Answers requests until the daemon ends, over TLS if `secure`.
+pub(crate) async fn serve(listener: std::net::TcpListener, secure: bool, hub: Arc<Hub>, about: Arc<About>) {
     let log = Arc::clone(&hub.log);
-    if let Err(error) = http::serve(listener, hub, about).await {
+    if let Err(error) = http::serve(listener, secure, hub, about).await {
         log.error(format_args!("the monitor's listener failed: {error}"));
     }
 }

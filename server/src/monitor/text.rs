@@ -105,6 +105,11 @@ pub(super) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// For members that are left out when they are false.
+pub(super) fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

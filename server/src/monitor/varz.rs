@@ -1,6 +1,7 @@
 //! /varz: the server as a whole.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use midge_broker::{Broker, Now, ServerInfo, Stats};
 use midge_config::{Options, SYSTEM_ACCOUNT};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::About;
 use super::http::Requests;
 use super::process::{self, CpuMeter};
-use super::text::{Nanos, Number, Time, Uptime};
+use super::text::{Nanos, Number, Time, Uptime, is_false};
 use crate::hub::Hub;
 use crate::net::Handle;
 
@@ -28,6 +29,10 @@ pub(super) struct Varz {
     port: u16,
     #[serde(skip_serializing_if = "is_false")]
     auth_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_verify: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     connect_urls: Vec<String>,
     /// -1: no limit.
@@ -80,6 +85,9 @@ pub(super) struct Varz {
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Time,
     config_digest: String,
+    /// The end of the first certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Time>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -142,7 +150,14 @@ impl Figures {
 }
 
 impl Varz {
-    pub(super) fn collect(hub: &Hub, about: &About, port: u16, requests: &Requests, cpu: &CpuMeter) -> Self {
+    /// `monitor` is the port that was asked, and whether it is encrypted.
+    pub(super) fn collect(
+        hub: &Hub,
+        about: &About,
+        (port, secure): (u16, bool),
+        requests: &Requests,
+        cpu: &CpuMeter,
+    ) -> Self {
         let (info, options): (ServerInfo, _) = (about.info(), about.options());
         let options: &Options = &options;
         let Figures { now, stats, connections, subscriptions, auth_required } =
@@ -159,15 +174,17 @@ impl Varz {
             host: info.host,
             port: info.port,
             auth_required,
+            tls_required: info.tls.required,
+            tls_verify: info.tls.verify,
             connect_urls: info.connect_urls,
             max_connections: options.limits.connections_max.map_or(-1, i64::from),
             max_subscriptions: options.limits.subscriptions_max,
             ping_interval: Nanos(options.keepalive.ping_interval),
             ping_max: options.keepalive.pings_max,
             http_host: options.monitor.host.clone().unwrap_or_else(|| options.listen.host.clone()),
-            http_port: port,
+            http_port: if secure { 0 } else { port },
             http_base_path: options.monitor.base_path.clone(),
-            https_port: options.monitor.https_port.unwrap_or(0),
+            https_port: if secure { port } else { 0 },
             auth_timeout: Number(options.auth_timeout().as_secs_f64()),
             max_control_line: options.limits.control_line_bytes_max,
             max_payload: options.limits.payload_bytes_max,
@@ -207,6 +224,10 @@ impl Varz {
             http_req_stats: requests.counts(),
             config_load_time: Time(about.loaded()),
             config_digest: options.config_digest.clone().unwrap_or_default(),
+            tls_cert_not_after: about
+                .tls
+                .current()
+                .map(|acceptor| Time(Duration::from_secs(acceptor.tls.not_after))),
             tags: options.server_tags.clone(),
             metadata: options.server_metadata.clone(),
             system_account: (!options.no_system_account)
@@ -220,7 +241,3 @@ impl Varz {
 
 /// Seconds for a TLS handshake, where none are configured.
 const TLS_TIMEOUT: f64 = 2.0;
-
-fn is_false(flag: &bool) -> bool {
-    !flag
-}

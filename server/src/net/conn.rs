@@ -41,7 +41,7 @@ pub(crate) struct Arrival {
     pub(crate) hub: Arc<Hub>,
     pub(crate) socket: Accepted,
     pub(crate) peer: Peer,
-    pub(crate) tls: Option<Arc<tls::Acceptor>>,
+    pub(crate) tls: Option<tls::Offer>,
 }
 
 /// Runs a connection from its first byte to its last.
@@ -68,7 +68,7 @@ async fn begin(arrival: Box<Arrival>, seat: Seat) -> Option<Task> {
     let (session, _) = hub.turn(|broker, now| {
         let id = match &tls {
             None => broker.attach(handle.clone(), peer, now),
-            Some(tls) => broker.arrive(handle.clone(), peer, tls.greets(), now),
+            Some(tls) => broker.arrive(handle.clone(), peer, tls.acceptor.greets(), now),
         };
         Session::new(broker, id)
     });

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::conn::{self, Arrival};
 use super::refuse;
-use super::tls::Keeper;
+use super::tls::{Keeper, Offer};
 use super::wire::Accepted;
 use crate::hub::Hub;
 use crate::workers::Workers;
@@ -120,6 +120,8 @@ impl Listener {
                     let hub = Arc::clone(&hub);
                     match protocol {
                         Protocol::Client => {
+                            let keeper = Arc::clone(&keeper);
+                            let tls = tls.map(|acceptor| Offer { keeper, acceptor });
                             let arrival = Box::new(Arrival { hub, socket, peer, tls });
                             workers.spawn(|seat| conn::run(arrival, seat));
                         }

@@ -4,6 +4,7 @@
 //! what is known about the attempt. What takes a while to find out, hashes and signatures, is a [`Question`] that the
 //! driver answers elsewhere; then the check is made anew.
 
+mod certificate;
 mod permit;
 mod question;
 mod secret;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use midge_jwt::PublicKey;
 use smol_str::SmolStr;
 
+pub use certificate::{CertificateNames, Certificates, DistinguishedName};
 pub use permit::{Permit, Responses, Rules};
 pub(crate) use question::Known;
 pub use question::{Answer, Question};
@@ -86,6 +88,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) credentials: &'a Credentials,
     /// What INFO gave to sign.
     pub(crate) nonce: &'a str,
+    /// What the certificate says that was shown, where that matters.
+    pub(crate) certificate: Option<&'a CertificateNames>,
     /// Answers to earlier questions.
     pub(crate) known: &'a Known,
 }
@@ -156,6 +160,8 @@ pub struct Directory {
     pub closed: bool,
     /// Users by name.
     pub users: HashMap<SmolStr, User>,
+    /// Users are named by their certificates, and in no other way, besides those who sign.
+    pub certificates: Option<Certificates>,
     /// Who a connection without credentials is.
     pub no_auth_user: Option<SmolStr>,
     /// The account of connections that nobody is asked about.
@@ -184,6 +190,12 @@ impl Directory {
         }
         // Where nobody signs, an nkey counts for nothing.
         let by_nkey = !given.nkey.is_empty() && self.wants_signatures();
+        if let Some(index) = self.certificates.as_ref().filter(|_| !by_nkey) {
+            return match attempt.certificate.and_then(|names| self.named(index, names)) {
+                Some((name, user, secret)) => attempt.if_secret(secret, &given.pass, user.identity(name)),
+                None => Verdict::Denied,
+            };
+        }
         let nothing = given.user.is_empty() && given.pass.is_empty() && given.token.is_empty() && !by_nkey;
         if let Some(name) = self.no_auth_user.as_ref().filter(|_| nothing) {
             let user = self.users.get(name).filter(|user| user.standard);
@@ -203,6 +215,16 @@ impl Directory {
             Proof::Secret(secret) if !by_nkey => attempt.if_secret(secret, &given.pass, user.identity(name)),
             _ => Verdict::Denied,
         }
+    }
+
+    /// The user that a certificate names.
+    fn named(&self, index: &Certificates, names: &CertificateNames) -> Option<(&SmolStr, &User, &Secret)> {
+        index.candidates(names).find_map(|name| match self.users.get_key_value(name)? {
+            (name, user @ User { proof: Proof::Secret(secret), standard: true, .. }) => {
+                Some((name, user, secret))
+            }
+            _ => None,
+        })
     }
 
     /// Who a connection is that sends no CONNECT, if that is allowed. As in nats-server, that is nobody who is known
@@ -260,7 +282,7 @@ mod tests {
     fn enter(directory: &Directory, credentials: &Credentials) -> Option<Identity> {
         let mut known = Known::new();
         loop {
-            match directory.check(&Attempt { credentials, nonce: NONCE, known: &known }) {
+            match directory.check(&Attempt { credentials, nonce: NONCE, certificate: None, known: &known }) {
                 Verdict::Granted(identity) => return Some(identity),
                 Verdict::Denied => return None,
                 Verdict::Ask(question) => {
@@ -335,7 +357,12 @@ mod tests {
         let credentials = Credentials { token: "t".into(), ..Credentials::default() };
         let asked = Question::Password { hash: "$2a$04$another".into(), secret: "t".into() };
         let known = vec![(asked, Answer::Yes)];
-        let verdict = directory.check(&Attempt { credentials: &credentials, nonce: "", known: &known });
+        let verdict = directory.check(&Attempt {
+            credentials: &credentials,
+            nonce: "",
+            certificate: None,
+            known: &known,
+        });
         assert!(matches!(verdict, Verdict::Ask(_)), "{verdict:?}");
     }
 }

@@ -82,21 +82,49 @@ impl Session {
 
     fn judge<P: Port>(&mut self, broker: &mut Broker<P>, waiting: Waiting, now: Now) -> Option<Question> {
         let settings = broker.settings();
-        let nonce = broker.conn(self.id).map(|conn| settings.info.keys.nonce(conn.cid())).unwrap_or_default();
-        let attempt = Attempt { credentials: &waiting.credentials, nonce: &nonce, known: &waiting.known };
+        let conn = broker.conn(self.id);
+        let nonce = conn.map(|conn| settings.info.keys.nonce(conn.cid())).unwrap_or_default();
+        let certificate = conn.and_then(|conn| conn.tls.as_ref()?.names.as_ref());
+        let attempt =
+            Attempt { credentials: &waiting.credentials, nonce: &nonce, certificate, known: &waiting.known };
         let verdict = settings.directory.check(&attempt);
         if let Verdict::Ask(question) = verdict {
             self.waiting = Some(Box::new(waiting));
             return Some(question);
         }
         let keeps = settings.directory.is_required();
+        let maps = settings.directory.certificates.is_some() && waiting.credentials.nkey.is_empty();
         let Waiting { wish, credentials, .. } = waiting;
+        if maps {
+            self.note_certificate(broker, &credentials, matches!(verdict, Verdict::Granted(_)));
+        }
         match verdict {
             Verdict::Granted(identity) if !wish.refused => self.enter(broker, &identity, wish, now),
             _ => self.refuse(broker, &credentials, now),
         }
         self.credentials = keeps.then(|| Box::new(credentials));
         None
+    }
+
+    /// Says what became of a certificate that was to name a user.
+    fn note_certificate<P: Port>(&self, broker: &mut Broker<P>, credentials: &Credentials, found: bool) {
+        if found && !credentials.user.is_empty() {
+            let text =
+                format!("User {:?} found in connect proto, but user required from cert", credentials.user);
+            return broker.note(self.id, Level::Warn, text);
+        }
+        if found {
+            return;
+        }
+        let names = broker.conn(self.id).and_then(|conn| conn.tls.as_ref()?.names.as_ref());
+        let text = match names {
+            None => "User required in cert, no TLS connection state".to_owned(),
+            Some(names) => {
+                let shown: Vec<_> = names.alternative.iter().chain(names.lines.last()).collect();
+                format!("User in cert {shown:?}, not found")
+            }
+        };
+        broker.debug(self.id, text);
     }
 
     fn enter<P: Port>(&mut self, broker: &mut Broker<P>, identity: &Identity, wish: Wish, now: Now) {

@@ -1,40 +1,50 @@
-//! What new connections are offered: certificates, versions, and when the handshake comes.
+//! What new connections are offered, and how many a second.
 
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use midge_config::{Certificate, HandshakeFirst, Options, Tls, TlsVersion};
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoClientAuth, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, version};
+use midge_broker::Instant;
+use midge_config::{HandshakeFirst, Options};
+use midge_tls::ServerTls;
 
 /// How handshakes go, by one configuration.
 pub(crate) struct Acceptor {
-    pub(super) config: Arc<ServerConfig>,
+    pub(crate) tls: ServerTls,
     /// Whether the handshake comes before INFO.
     pub(super) first: HandshakeFirst,
     /// Clients may do without.
     pub(super) mixed: bool,
     /// Time for a handshake.
     pub(super) timeout: Duration,
+    /// SHA-256 of the keys that are believed; empty: all.
+    pub(crate) pinned: HashSet<[u8; 32]>,
+    /// Certificates name users.
+    pub(super) maps: bool,
+    /// Handshakes that may begin in a second; none: any number.
+    rate_max: Option<u32>,
 }
 
 impl Acceptor {
-    /// Reads the files that the configuration names. None without a `tls` block. Errors are for the operator.
-    pub(crate) fn new(options: &Options) -> Result<Option<Self>, String> {
-        let Some(tls) = &options.tls else { return Ok(None) };
-        Ok(Some(Self {
-            config: Arc::new(server_config(tls)?),
+    /// Reads the files that the configuration names. None without a `tls` block. The second value, and the error, are
+    /// lines for the operator.
+    pub(crate) fn load(options: &Options) -> Result<(Option<Self>, Vec<String>), String> {
+        let Some(tls) = &options.tls else { return Ok((None, Vec::new())) };
+        let mut loaded = ServerTls::load(tls)?;
+        if tls.handshake_first == HandshakeFirst::Yes {
+            let text = "Clients that are not using \"TLS Handshake First\" option will fail to connect";
+            loaded.warnings.push(text.to_owned());
+        }
+        let acceptor = Self {
+            tls: loaded.tls,
             first: tls.handshake_first,
             mixed: options.allow_non_tls,
             timeout: tls.timeout,
-        }))
+            pinned: tls.pinned_certs.iter().filter_map(|digits| digest(digits)).collect(),
+            maps: tls.map,
+            rate_max: tls.connection_rate_max,
+        };
+        Ok((Some(acceptor), loaded.warnings))
     }
 
     /// True if INFO goes out in the clear, as clients expect, before anything else.
@@ -43,77 +53,128 @@ impl Acceptor {
     }
 }
 
-fn server_config(tls: &Tls) -> Result<ServerConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let versions: &[_] = match tls.min_version {
-        TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
-        TlsVersion::Tls13 => &[&version::TLS13],
-    };
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .map_err(|error| error.to_string())?;
-    let verifier = match tls.verify {
-        false => Arc::new(NoClientAuth),
-        true => {
-            let roots = Arc::new(roots(tls.ca_file.as_deref())?);
-            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-                .build()
-                .map_err(|error| format!("client certificates can't be verified: {error}"))?
-        }
-    };
-    let builder = builder.with_client_cert_verifier(verifier);
-    let [certificate] = tls.certificates.as_slice() else {
-        return Err("the tls block must name one certificate".to_owned());
-    };
-    let key = certified_key(certificate, &provider)?;
-    let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
-    config.send_tls13_tickets = 0;
-    Ok(config)
-}
-
-fn certified_key(certificate: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let (cert, key) = (certificate.cert_file.display(), certificate.key_file.display());
-    let chain = certificates(&certificate.cert_file)?;
-    let private = PrivateKeyDer::from_pem_file(&certificate.key_file)
-        .map_err(|error| format!("error parsing X509 certificate/key pair: {key}: {error}"))?;
-    CertifiedKey::from_der(chain, private, provider)
-        .map_err(|error| format!("error parsing X509 certificate/key pair: {cert}, {key}: {error}"))
-}
-
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
-    let path = ca_file.ok_or("client certificates can't be verified without a ca_file")?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+/// Hex digits of a SHA-256; the configuration has checked that they are 64.
+fn digest(digits: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    for (n, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * n..2 * n + 2)?, 16).ok()?;
     }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let list: Vec<_> = read.map_err(|error| format!("{}: {error}", path.display()))?;
-    if list.is_empty() {
-        return Err(format!("{}: {}", path.display(), io::Error::other("there is no certificate in it")));
-    }
-    Ok(list)
+    Some(digest)
 }
 
 /// The acceptor in force. Connections keep the one that they began with.
 #[derive(Default)]
-pub(crate) struct Keeper(Mutex<Option<Arc<Acceptor>>>);
+pub(crate) struct Keeper(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    acceptor: Option<Arc<Acceptor>>,
+    rate: Option<Rate>,
+}
 
 impl Keeper {
     pub(crate) fn new(acceptor: Option<Acceptor>) -> Self {
-        Self(Mutex::new(acceptor.map(Arc::new)))
+        let keeper = Self::default();
+        // Nothing was there that could have changed.
+        let _ = keeper.replace(acceptor);
+        keeper
     }
 
     /// What the next connection is offered.
     pub(crate) fn current(&self) -> Option<Arc<Acceptor>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().acceptor.clone()
     }
 
-    /// After a reload.
-    pub(crate) fn replace(&self, acceptor: Option<Acceptor>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = acceptor.map(Arc::new);
+    /// After a reload: connections that there are keep what they have.
+    pub(crate) fn replace(&self, acceptor: Option<Acceptor>) -> Changes {
+        let mut kept = self.lock();
+        let changes = match (&kept.acceptor, &acceptor) {
+            (Some(old), Some(new)) => {
+                Changes { certificates: !old.tls.same_certificates(&new.tls), pins: old.pinned != new.pinned }
+            }
+            _ => Changes::default(),
+        };
+        let rate = acceptor.as_ref().and_then(|acceptor| acceptor.rate_max).map(Rate::new);
+        *kept = Kept { acceptor: acceptor.map(Arc::new), rate };
+        changes
+    }
+
+    /// Counts a handshake that is to begin, or says why it must not.
+    pub(super) fn admit(&self, now: Instant) -> Result<(), Throttled> {
+        self.lock().rate.as_mut().map_or(Ok(()), |rate| rate.admit(now))
+    }
+
+    /// Handshakes that were refused since the last call.
+    pub(super) fn take_refused(&self) -> u64 {
+        self.lock().rate.as_mut().map_or(0, |rate| std::mem::take(&mut rate.refused))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a reload brought besides what stands in the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Changes {
+    /// The named files have other certificates in them.
+    pub(crate) certificates: bool,
+    /// Other keys are believed.
+    pub(crate) pins: bool,
+}
+
+/// There were too many handshakes in this second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Throttled {
+    /// Nobody has been refused since [`Keeper::take_refused`]: somebody should call it in a while.
+    pub(super) is_first: bool,
+}
+
+/// `connection_rate_limit`: handshakes in a second, which begins with the first of them.
+struct Rate {
+    max: u32,
+    count: u32,
+    end: Instant,
+    refused: u64,
+}
+
+impl Rate {
+    fn new(max: u32) -> Self {
+        Self { max, count: 0, end: Instant::default(), refused: 0 }
+    }
+
+    fn admit(&mut self, now: Instant) -> Result<(), Throttled> {
+        if now >= self.end {
+            self.count = 0;
+            self.end = now + Duration::from_secs(1);
+        }
+        if self.count < self.max {
+            self.count += 1;
+            return Ok(());
+        }
+        self.refused += 1;
+        Err(Throttled { is_first: self.refused == 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_has_room_for_so_many() {
+        let at = |millis| Instant::default() + Duration::from_millis(millis);
+        let mut rate = Rate::new(2);
+        let admitted = [5, 6, 7, 900, 1004, 1005].map(|millis| rate.admit(at(millis)));
+        let throttled = |is_first| Err(Throttled { is_first });
+        assert_eq!(admitted, [Ok(()), Ok(()), throttled(true), throttled(false), throttled(false), Ok(())]);
+        assert_eq!(rate.refused, 3);
+    }
+
+    #[test]
+    fn digits() {
+        assert_eq!(digest(&"0aff".repeat(16)).map(|digest| digest[..2].to_vec()), Some(vec![0x0a, 0xff]));
+        assert_eq!(digest("0a"), None);
+        assert_eq!(digest(&"é".repeat(64)), None);
     }
 }

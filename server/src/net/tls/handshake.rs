@@ -1,33 +1,43 @@
 //! From a connection in the clear to one with keys.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use midge_broker::{Attention, CloseReason, ConnId, Level, Port, TlsFacts};
+use midge_broker::{
+    Attention, CertificateNames, CloseReason, ConnId, DistinguishedName, Level, PeerCertificate, Port,
+    TlsFacts,
+};
 use midge_config::HandshakeFirst;
-use rustls::server::UnbufferedServerConnection;
-use rustls::{CommonState, ProtocolVersion};
+use midge_tls::{Certificate, Progress, Record, Unreadable};
+use smol_str::SmolStr;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::Acceptor;
-use super::record::{Progress, Record};
+use super::{Acceptor, Keeper};
 use crate::hub::Hub;
 use crate::net::wire::{Handle, Reader};
 
-/// The first byte of a handshake.
+/// The first byte of a handshake, and of an alert.
 const HANDSHAKE: u8 = 0x16;
+const ALERT: u8 = 0x15;
 /// What a handshake reads at once; most of them are smaller.
 const READ_BYTES: usize = 4096;
 
-/// Brings a connection that has just arrived, with its INFO sent unless the handshake comes `first`, to where its
+/// What a connection that has just arrived may become.
+pub(in crate::net) struct Offer {
+    pub(in crate::net) keeper: Arc<Keeper>,
+    pub(in crate::net) acceptor: Arc<Acceptor>,
+}
+
+/// Brings a connection that has just arrived, with its INFO sent unless the handshake comes first, to where its
 /// session can begin. False if it is over: the broker knows why.
 pub(in crate::net) async fn establish(
-    hub: &Hub,
-    acceptor: Arc<Acceptor>,
+    hub: &Arc<Hub>,
+    offer: Offer,
     handle: &Handle,
     reader: &mut Reader,
     id: ConnId,
@@ -37,14 +47,16 @@ pub(in crate::net) async fn establish(
         Attention::None | Attention::Blocked => Poll::Pending,
     });
     // The future is large and short-lived: it isn't part of what an idle connection holds.
-    let agreed = Box::pin(agree(hub, acceptor, handle, reader, id));
+    let agreed = Box::pin(agree(hub, &offer, handle, reader, id));
     tokio::select! {
-        agreed = agreed => agreed,
+        biased;
         () = closing => false,
+        agreed = agreed => agreed,
     }
 }
 
-async fn agree(hub: &Hub, acceptor: Arc<Acceptor>, handle: &Handle, reader: &mut Reader, id: ConnId) -> bool {
+async fn agree(hub: &Arc<Hub>, offer: &Offer, handle: &Handle, reader: &mut Reader, id: ConnId) -> bool {
+    let acceptor = &*offer.acceptor;
     let mut first = acceptor.first != HandshakeFirst::No;
     if let HandshakeFirst::Within(patience) = acceptor.first
         && peek(reader, patience).await.is_none()
@@ -56,33 +68,57 @@ async fn agree(hub: &Hub, acceptor: Arc<Acceptor>, handle: &Handle, reader: &mut
         hub.turn(|broker, now| broker.secured(id, None, now));
         return true;
     }
+    let now = hub.clock.now().mono;
+    if let Err(throttled) = offer.keeper.admit(now) {
+        if throttled.is_first {
+            tokio::spawn(report_refused(Arc::clone(hub), Arc::clone(&offer.keeper)));
+        }
+        // No word of why: whoever waits for a handshake takes it for a broken one.
+        hub.turn(|broker, now| broker.close(id, CloseReason::MaxConnections, now));
+        return false;
+    }
     let Some(layer) = handle.tls() else { return false };
     // INFO, if it is on its way, goes in the clear.
     handle.write_due();
     layer.hold();
     hub.turn(|broker, _| broker.debug(id, "Starting TLS client connection handshake"));
-    let record =
-        match shake(&acceptor, handle, reader, hub.clock.at(hub.clock.now().mono + acceptor.timeout)).await {
-            Ok(record) => record,
-            Err(error) => {
-                hub.turn(|broker, now| {
-                    broker.note(id, Level::Error, format_args!("TLS handshake error: {error}"));
-                    broker.close(id, CloseReason::TlsHandshake, now);
-                });
-                return false;
-            }
-        };
-    let facts = facts(&record, first);
-    let (version, suite) = (facts.version, facts.cipher_suite);
-    layer.secure(record);
-    reader.secure(handle.clone());
-    hub.turn(|broker, now| {
-        broker.debug(id, "TLS handshake complete");
-        broker.debug(id, format_args!("TLS version {version}, cipher suite {suite}"));
-        broker.secured(id, Some(Arc::new(facts)), now);
-    });
-    handle.write_unblocked();
-    true
+    let deadline = hub.clock.at(now + acceptor.timeout);
+    let shaken = shake(acceptor, handle, reader, deadline).await;
+    match shaken.and_then(|record| Ok((facts(&record, acceptor, first)?, record))) {
+        Ok((facts, record)) => {
+            layer.secure(record);
+            reader.secure(handle.clone());
+            hub.turn(|broker, now| {
+                broker.debug(id, "TLS handshake complete");
+                let (version, suite) = (facts.version, facts.cipher_suite);
+                broker.debug(id, format_args!("TLS version {version}, cipher suite {suite}"));
+                broker.secured(id, Some(Arc::new(facts)), now);
+            });
+            handle.write_unblocked();
+            true
+        }
+        Err(failure) => {
+            hub.turn(|broker, now| {
+                if matches!(failure, Failure::Timeout) {
+                    broker.debug(id, "TLS handshake timeout");
+                }
+                if failure.is_probe() {
+                    broker.debug(id, format_args!("TLS handshake error: {failure}"));
+                } else {
+                    broker.note(id, Level::Error, format_args!("TLS handshake error: {failure}"));
+                }
+                broker.close(id, CloseReason::TlsHandshake, now);
+            });
+            false
+        }
+    }
+}
+
+/// One line a second at most, however many are refused.
+async fn report_refused(hub: Arc<Hub>, keeper: Arc<Keeper>) {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refused = keeper.take_refused();
+    hub.log.warn(format_args!("Rejected {refused} connections due to TLS rate limiting"));
 }
 
 /// The first byte of what the peer sends, if it sends something in this time.
@@ -98,72 +134,109 @@ async fn shake(
     reader: &mut Reader,
     deadline: Instant,
 ) -> Result<Box<Record>, Failure> {
-    // Nothing is held for a peer that says nothing.
+    // Nothing is held for a peer that says nothing, or something else.
     let mut first = [0];
-    if timeout_at(deadline, reader.peek(&mut first)).await.map_err(|_| Failure::Timeout)?? == 0 {
-        return Err(Failure::Io(io::ErrorKind::UnexpectedEof.into()));
+    match timeout_at(deadline, reader.peek(&mut first)).await?? {
+        0 => return Err(Failure::Gone),
+        _ if !matches!(first[0], HANDSHAKE | ALERT) => return Err(Failure::NotTls),
+        _ => {}
     }
-    let connection = UnbufferedServerConnection::new(Arc::clone(&acceptor.config))?;
-    let mut record = Box::new(Record::new(connection));
+    let mut record = Box::new(Record::new(&acceptor.tls.clients).map_err(midge_tls::Failure::from)?);
     let mut input = Vec::new();
     loop {
         input.clear();
         input.extend_from_slice(record.unused());
         input.reserve(READ_BYTES);
-        let read = timeout_at(deadline, reader.read_buf(&mut input));
-        if read.await.map_err(|_| Failure::Timeout)?? == 0 {
-            return Err(Failure::Io(io::ErrorKind::UnexpectedEof.into()));
+        if timeout_at(deadline, reader.read_buf(&mut input)).await?? == 0 {
+            return Err(Failure::Gone);
         }
         let progress = record.receive(&mut input);
-        let answer = std::mem::take(&mut record.output);
-        let written = timeout_at(deadline, write_all(handle, &answer)).await;
-        let progress = progress?;
-        written.map_err(|_| Failure::Timeout)??;
-        if progress == Progress::Ready {
+        timeout_at(deadline, flush(&mut record, handle)).await??;
+        if progress? == Progress::Ready {
             return Ok(record);
         }
     }
 }
 
-async fn write_all(handle: &Handle, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match handle.try_write(bytes) {
-            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+async fn flush(record: &mut Record, handle: &Handle) -> io::Result<()> {
+    loop {
+        match record.flush(|bytes| handle.try_write(bytes)) {
+            Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| handle.poll_writable(context)).await;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
-fn facts(record: &Record, first: bool) -> TlsFacts {
-    let common: &CommonState = record.common();
-    let version = match common.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => "1.3",
-        _ => "1.2",
+/// What was agreed on, and with whom.
+fn facts(record: &Record, acceptor: &Acceptor, first: bool) -> Result<TlsFacts, Failure> {
+    let mut peer_certificates = Vec::new();
+    let mut names = None;
+    for (n, der) in record.peer_certificates().iter().enumerate() {
+        let certificate = Certificate::read(der)?;
+        let shown = certificate.shown();
+        if n == 0 && !acceptor.pinned.is_empty() && !acceptor.pinned.contains(&shown.key_sha256) {
+            return Err(Failure::NotPinned);
+        }
+        if n == 0 && acceptor.maps {
+            names = Some(self::names(&certificate));
+        }
+        peer_certificates.push(PeerCertificate {
+            subject: shown.subject.into(),
+            key_sha256: shown.key_sha256,
+            sha256: shown.sha256,
+        });
+    }
+    if peer_certificates.is_empty() && !acceptor.pinned.is_empty() {
+        return Err(Failure::NotPinned);
+    }
+    Ok(TlsFacts {
+        version: record.version(),
+        cipher_suite: record.cipher_suite(),
+        first,
+        peer_certificates,
+        names,
+    })
+}
+
+/// By which names its owner may be known as a user.
+fn names(certificate: &Certificate) -> CertificateNames {
+    let set = |set: Vec<(&'static str, String)>| {
+        set.into_iter().map(|(kind, value)| (SmolStr::new_static(kind), value.into())).collect()
     };
-    let suite = common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
-    TlsFacts { version, cipher_suite: suite.map_or("unknown", iana_name), first }
-}
-
-/// rustls writes `TLS13_` where the registry has `TLS_`.
-fn iana_name(suite: &'static str) -> &'static str {
-    match suite {
-        "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
-        "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
-        "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
-        other => other,
+    let subject = certificate.distinguished_name();
+    let lines = [certificate.subject_with_domain(), Some(certificate.standard_subject())];
+    CertificateNames {
+        alternative: certificate.alternative_names().into_iter().map(SmolStr::from).collect(),
+        subject: subject.map(|sets| DistinguishedName(sets.into_iter().map(set).collect())),
+        lines: lines.into_iter().flatten().filter(|line| !line.is_empty()).map(SmolStr::from).collect(),
     }
 }
 
 /// Why a handshake failed.
 enum Failure {
     Timeout,
+    Gone,
+    NotTls,
+    NotPinned,
     Io(io::Error),
-    Tls(rustls::Error),
+    Unreadable(Unreadable),
+    Tls(midge_tls::Failure),
+}
+
+impl Failure {
+    /// Load balancers and the curious open connections and say nothing that makes sense here: nobody's fault.
+    fn is_probe(&self) -> bool {
+        matches!(self, Self::Timeout | Self::NotTls)
+    }
+}
+
+impl From<tokio::time::error::Elapsed> for Failure {
+    fn from(_: tokio::time::error::Elapsed) -> Self {
+        Self::Timeout
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -172,18 +245,28 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<rustls::Error> for Failure {
-    fn from(error: rustls::Error) -> Self {
-        Self::Tls(error)
+impl From<Unreadable> for Failure {
+    fn from(error: Unreadable) -> Self {
+        Self::Unreadable(error)
     }
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl From<midge_tls::Failure> for Failure {
+    fn from(failure: midge_tls::Failure) -> Self {
+        Self::Tls(failure)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("timeout"),
+            Self::Timeout => f.write_str("i/o timeout"),
+            Self::Gone => f.write_str("EOF"),
+            Self::NotTls => f.write_str("tls: first record does not look like a TLS handshake"),
+            Self::NotPinned => f.write_str("certificate not pinned"),
             Self::Io(error) => error.fmt(f),
-            Self::Tls(error) => error.fmt(f),
+            Self::Unreadable(error) => error.fmt(f),
+            Self::Tls(failure) => f.write_str(&midge_tls::describe(failure)),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 
 use midge_broker::Batch;
+use midge_tls::Record;
 use tokio::io::ReadBuf;
 
-use super::record::Record;
 use crate::net::wire::Handle;
 
 /// What is read at once, and encrypted at once: four full records.
@@ -22,7 +22,7 @@ thread_local! {
 
 /// A connection's way through TLS. Its lock is a leaf: nothing else is locked while it is held, and nothing waits.
 ///
-/// The connection's own task reads, and anybody who has something for the connection writes. Both need the keys and
+/// The connection's own task reads, and anybody who has something for the connection writes. Both need the keys, and
 /// both may have something to tell the peer, so they share the lock.
 #[derive(Default)]
 pub(crate) struct Layer(Mutex<State>);
@@ -73,8 +73,10 @@ impl Layer {
             return Poll::Ready(Err(io::Error::other("no keys were agreed on")));
         };
         loop {
-            if record.has_plain() {
-                record.deliver(buffer);
+            if !record.plain().is_empty() {
+                let n = record.plain().len().min(buffer.remaining());
+                buffer.put_slice(&record.plain()[..n]);
+                record.take_plain(n);
                 return Poll::Ready(Ok(()));
             }
             if record.has_ended() {
@@ -89,9 +91,9 @@ impl Layer {
                 let n = arrived.filled().len();
                 if n > 0 {
                     let result = record.receive(&mut input[..kept + n]);
-                    // What can't be said now goes with the next message. There is never much of it.
-                    let _ = flush(record, socket);
-                    result.map_err(io::Error::other)?;
+                    // What can't be said now goes out with the next message. There is never much of it.
+                    let _ = record.flush_own(|bytes| socket.try_write(bytes));
+                    result.map_err(|failure| io::Error::other(failure.error))?;
                 }
                 Poll::Ready(Ok::<_, io::Error>(n))
             });
@@ -104,71 +106,51 @@ impl Layer {
     /// Tells the peer that nothing more comes, as far as the socket takes it.
     pub(crate) fn close(&self, socket: &Handle) {
         if let State::Secured(record) = &mut *self.lock() {
-            let mut farewell = Vec::new();
-            if record.output.is_empty() && record.close(&mut farewell).is_ok() {
-                let _ = socket.try_write(&farewell);
-            }
+            // The peer finds out by the end of the stream, too.
+            let _ = record.close(|bytes| socket.try_write(bytes));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked is gone with the connection's keys; with panic = "abort" there is nobody to see it.
+        // A record that a panic left half done refuses the next one; with panic = "abort" there is no next one.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Encrypts and writes piece by piece. A piece counts as done with once the socket has all of it; until then the queue
-/// keeps its plain text, and so its ceiling and its waiting hold for encrypted connections as for others.
+/// keeps its plain text, and so its ceiling and its deadline hold for encrypted connections as for others.
 fn write_secured(
     record: &mut Record,
     batch: &mut Batch,
     socket: &Handle,
     written: &mut usize,
 ) -> io::Result<()> {
+    let mut done = record.flush(|bytes| socket.try_write(bytes))?;
     loop {
-        flush(record, socket)?;
-        let owed = std::mem::take(&mut record.owed);
-        batch.advance(owed);
-        *written += owed;
+        batch.advance(done);
+        *written += done;
         if batch.is_empty() {
             return Ok(());
         }
-        CIPHER_OUT.with_borrow_mut(|cipher| {
-            cipher.clear();
-            let n = with_piece(batch, |plain| {
-                record.encrypt(plain, cipher).map_err(io::Error::other)?;
-                Ok::<_, io::Error>(plain.len())
-            })?;
-            let mut sent = 0;
-            while sent < cipher.len() {
-                match socket.try_write(&cipher[sent..]) {
-                    Ok(n) => sent += n,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        record.output.extend_from_slice(&cipher[sent..]);
-                        record.owed = n;
-                        return Err(error);
-                    }
-                }
-            }
-            batch.advance(n);
-            *written += n;
-            Ok(())
+        done = CIPHER_OUT.with_borrow_mut(|cipher| {
+            with_piece(batch, |plain| {
+                record.send(plain, cipher, |bytes| socket.try_write(bytes)).map(|()| plain.len())
+            })
         })?;
     }
 }
 
-/// Shows the front of `batch` as one piece, gathered if its chunks are small.
+/// Shows the front of `batch` as one piece, gathered if its chunks are small, so that records are full.
 fn with_piece<R>(batch: &Batch, show: impl FnOnce(&[u8]) -> R) -> R {
-    let mut slices = batch.slices();
+    let mut slices = batch.slices().peekable();
     let first = slices.next().unwrap_or_default();
-    let second = slices.next();
-    if first.len() >= PIECE_BYTES || second.is_none() {
+    if first.len() >= PIECE_BYTES || slices.peek().is_none() {
         return show(&first[..first.len().min(PIECE_BYTES)]);
     }
     PLAIN_OUT.with_borrow_mut(|plain| {
         plain.clear();
-        for slice in [first].into_iter().chain(second).chain(slices) {
+        plain.extend_from_slice(first);
+        for slice in slices {
             let room = PIECE_BYTES - plain.len();
             plain.extend_from_slice(&slice[..slice.len().min(room)]);
             if slice.len() >= room {
@@ -177,26 +159,4 @@ fn with_piece<R>(batch: &Batch, show: impl FnOnce(&[u8]) -> R) -> R {
         }
         show(plain)
     })
-}
-
-/// Writes what is encrypted already. An error of the kind `WouldBlock` leaves the rest for the next time.
-fn flush(record: &mut Record, socket: &Handle) -> io::Result<()> {
-    let mut sent = 0;
-    let result = loop {
-        match record.output.get(sent..) {
-            None | Some([]) => break Ok(()),
-            Some(rest) => match socket.try_write(rest) {
-                Ok(n) => sent += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            },
-        }
-    };
-    if result.is_ok() {
-        // Idle connections hold nothing.
-        record.output = Vec::new();
-    } else {
-        record.output.drain(..sent);
-    }
-    result
 }

@@ -1,4 +1,4 @@
-//! TLS: whom we let begin a handshake, the handshake, and the records after it.
+//! TLS on sockets: whom we let begin a handshake, the handshake, and the way to the records after it.
 //!
 //! ```text
 //!   tls block, PEM files ──> Acceptor ──> Keeper (the one in force; a reload replaces it)
@@ -15,8 +15,7 @@
 mod acceptor;
 mod handshake;
 mod layer;
-mod record;
 
 pub(crate) use acceptor::{Acceptor, Keeper};
-pub(super) use handshake::establish;
+pub(super) use handshake::{Offer, establish};
 pub(super) use layer::Layer;
