@@ -4,6 +4,7 @@
 //! lock of its own. [`crate::Broker::flush`] then moves the stage into the [`Outbox`], which the connection's driver
 //! empties, one writer at a time, in order.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -31,6 +32,60 @@ impl AsRef<[u8]> for Chunk {
         match self {
             Self::Own(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+thread_local! {
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { buffers: Vec::new(), lists: Vec::new() }) };
+}
+
+/// Buffers that were written and wait for the next output, so that a warm turn allocates nothing. They belong to the
+/// thread: a connection that is owed nothing holds nothing.
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    lists: Vec<VecDeque<Chunk>>,
+}
+
+impl Spare {
+    /// Of each kind.
+    const MAX: usize = 16;
+    /// Bytes of a buffer, entries of a list. With them a thread keeps 640 KiB at most.
+    const BUFFER_MAX: usize = 32 * 1024;
+    const LIST_MAX: usize = 256;
+
+    /// An empty buffer with room for `length` bytes.
+    fn buffer(length: usize) -> Vec<u8> {
+        match SPARE.with_borrow_mut(|spare| spare.buffers.pop()) {
+            Some(buffer) if buffer.capacity() >= length => buffer,
+            // To let it grow would copy what it held.
+            _ => Vec::with_capacity(length),
+        }
+    }
+
+    fn list() -> VecDeque<Chunk> {
+        SPARE.with_borrow_mut(|spare| spare.lists.pop()).unwrap_or_default()
+    }
+
+    fn keep_buffer(mut buffer: Vec<u8>) {
+        if (1..=Self::BUFFER_MAX).contains(&buffer.capacity()) {
+            buffer.clear();
+            SPARE.with_borrow_mut(|spare| {
+                if spare.buffers.len() < Self::MAX {
+                    spare.buffers.push(buffer);
+                }
+            });
+        }
+    }
+
+    /// Keeps an empty list.
+    fn keep_list(list: VecDeque<Chunk>) {
+        if (1..=Self::LIST_MAX).contains(&list.capacity()) {
+            SPARE.with_borrow_mut(|spare| {
+                if spare.lists.len() < Self::MAX {
+                    spare.lists.push(list);
+                }
+            });
         }
     }
 }
@@ -73,7 +128,7 @@ impl Sink for Stage {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         if self.tail.capacity() == 0 {
-            self.tail.reserve((self.hint as usize).max(bytes.len()).max(64));
+            self.tail = Spare::buffer((self.hint as usize).max(bytes.len()).max(64));
         }
         self.tail.extend_from_slice(bytes);
     }
@@ -138,7 +193,9 @@ impl Batch {
             }
             n -= left;
             self.offset = 0;
-            self.chunks.pop_front();
+            if let Some(Chunk::Own(buffer)) = self.chunks.pop_front() {
+                Spare::keep_buffer(buffer);
+            }
         }
     }
 
@@ -164,6 +221,9 @@ impl Outbox {
     pub(crate) fn push(&self, stage: &mut Stage) -> usize {
         let staged = stage.len();
         let mut queue = self.lock();
+        if queue.chunks.capacity() == 0 {
+            queue.chunks = Spare::list();
+        }
         if queue.closing == Some(Closing::Now) {
             drop(queue);
             stage.clear();
@@ -229,9 +289,7 @@ impl Outbox {
         queue.pending = queue.pending.saturating_sub(written);
         let mut wake = None;
         if batch.chunks.is_empty() {
-            if queue.chunks.is_empty() && queue.chunks.capacity() > 64 {
-                queue.chunks = VecDeque::new();
-            }
+            Spare::keep_list(batch.chunks);
         } else {
             while let Some(chunk) = batch.chunks.pop_back() {
                 queue.chunks.push_front(chunk);
