@@ -3,6 +3,7 @@
 //! `instructions NAME COUNT` prepares what `NAME` needs and then does it `COUNT` times; what is prepared costs the same
 //! for any count, so that two runs tell the instructions of one time. `instructions` alone lists the names.
 
+#[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../tests/world/mod.rs"]
 mod world;
 

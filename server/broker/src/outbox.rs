@@ -18,6 +18,9 @@ pub(crate) const SHARE_MIN: usize = 4096;
 /// A tail starts with no more room than this, however long the last one was.
 const HINT_MAX: usize = 64 * 1024;
 
+/// Buffers up to this size may wait as they are: what comes next goes into them.
+const PACKED_MIN: usize = 1024;
+
 /// A piece of output.
 #[derive(Debug)]
 pub enum Chunk {
@@ -108,15 +111,16 @@ impl Stage {
     pub(crate) fn share(&mut self, body: Bytes) {
         self.chunk_bytes += self.tail.len() + body.len();
         if !self.tail.is_empty() {
-            let tail = self.take_tail();
-            self.chunks.push(tail);
+            // A head is short, and the buffer that it stands in of more use for what comes next.
+            self.chunks.push(Chunk::Shared(Bytes::copy_from_slice(&self.tail)));
+            self.tail.clear();
         }
         self.chunks.push(Chunk::Shared(body));
     }
 
-    fn take_tail(&mut self) -> Chunk {
+    fn take_tail(&mut self) -> Vec<u8> {
         self.hint = u32::try_from(self.tail.len().min(HINT_MAX)).unwrap_or(0);
-        Chunk::Own(std::mem::take(&mut self.tail))
+        std::mem::take(&mut self.tail)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -154,6 +158,28 @@ struct Queue {
     task: Option<Waker>,
     /// Producers that wait until this gets shorter.
     stalled: Vec<Waker>,
+}
+
+impl Queue {
+    /// Appends a buffer, which may have far more room than it needs. One that has to wait is packed, so that a queue
+    /// takes little more memory than the bytes that it is allowed.
+    fn pack(&mut self, buffer: Vec<u8>) {
+        let waits = self.writing || !self.chunks.is_empty();
+        let buffer = match self.chunks.back_mut() {
+            _ if buffer.is_empty() => return Spare::keep_buffer(buffer),
+            Some(Chunk::Own(last)) if last.capacity() - last.len() >= buffer.len() => {
+                last.extend_from_slice(&buffer);
+                return Spare::keep_buffer(buffer);
+            }
+            _ if waits && buffer.capacity() > PACKED_MIN.max(2 * buffer.len()) => {
+                let packed = buffer.as_slice().to_vec();
+                Spare::keep_buffer(buffer);
+                packed
+            }
+            _ => buffer,
+        };
+        self.chunks.push_back(Chunk::Own(buffer));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,9 +256,7 @@ impl Outbox {
             return 0;
         }
         queue.chunks.extend(stage.chunks.drain(..));
-        if !stage.tail.is_empty() {
-            queue.chunks.push_back(stage.take_tail());
-        }
+        queue.pack(stage.take_tail());
         queue.pending += staged;
         let pending = queue.pending;
         drop(queue);

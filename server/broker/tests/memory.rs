@@ -106,3 +106,32 @@ fn an_idle_connection_with_a_subscription() {
     let stays = came.bytes_current + left.bytes_current;
     assert!(stays < 8_192, "{stays} bytes stay behind");
 }
+
+/// A subscriber that reads nothing, beside another whose buffers of any size come to hand.
+#[test]
+fn output_that_waits_takes_little_more_than_its_bytes() {
+    const TURNS: i64 = 1_000;
+    let bulk = publish("plant.hall", 4_000).repeat(6);
+    let small = publish("plant.attic.temp", 16);
+    let large = publish("plant.attic.camera", 10_000);
+    for turn in [vec![&small], vec![&bulk, &small], vec![&bulk, &small, &large]] {
+        let mut world = World::new(Settings::default());
+        let _awake = world.client("SUB plant.hall 1\r\n");
+        let mut asleep = world.client("SUB plant.attic.> 1\r\n");
+        let mut publisher = world.client("");
+        let mut turns = |world: &mut World| {
+            for input in (0..TURNS).flat_map(|_| &turn) {
+                world.turn(&mut publisher, input.as_bytes());
+            }
+        };
+        // The memory that a thread keeps finds its size.
+        turns(&mut world);
+        world.block(&mut asleep);
+        let allocated = measure(|| turns(&mut world));
+        let waits = asleep.outbox.pending() as i64;
+        assert!(waits > TURNS * 40, "{waits} bytes wait");
+        let used = allocated.bytes_current;
+        // A single buffer may have been half empty when the others began to wait.
+        assert!(used < 3 * waits + 64 * 1024, "{used} bytes for {waits} that wait");
+    }
+}

@@ -16,6 +16,7 @@ pub(crate) struct World {
 pub(crate) struct Client {
     id: ConnId,
     session: Session,
+    pub(crate) outbox: Arc<Outbox>,
 }
 
 impl World {
@@ -26,13 +27,22 @@ impl World {
     /// A client that has said CONNECT and `words`.
     pub(crate) fn client(&mut self, words: &str) -> Client {
         let peer = Peer { host: "127.0.0.1".into(), port: 50_000 };
-        let id = self.broker.attach(Arc::default(), peer, Now::default());
-        let mut client = Client { id, session: Session::new(&self.broker, id) };
+        let outbox = Arc::default();
+        let id = self.broker.attach(Arc::clone(&outbox), peer, Now::default());
+        let mut client = Client { id, session: Session::new(&self.broker, id), outbox };
         self.turn(
             &mut client,
             format!("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\n{words}").as_bytes(),
         );
         client
+    }
+
+    /// Lets a client's socket take nothing from now on.
+    pub(crate) fn block(&mut self, client: &mut Client) {
+        client.session.receive(&mut self.broker, Now::default(), b"PING\r\n");
+        self.broker.flush(Now::default(), |_, _| {});
+        let pong = client.outbox.take().expect("an answer that was not written");
+        client.outbox.put_back(pong, 0);
     }
 
     /// A client that goes.
