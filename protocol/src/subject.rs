@@ -161,6 +161,40 @@ impl<'a> Filter<'a> {
     }
 }
 
+impl<'a> Filter<'a> {
+    /// The tokens of the filter that exactly the subjects reach which reach both: `*.b.>` and `a.>` have `a.b.>` in
+    /// common. None if there is no such subject.
+    pub fn common(self, other: Filter<'a>) -> Option<Common<'a>> {
+        self.overlaps(other).then(|| Common { ours: self.tokens(), theirs: other.tokens() })
+    }
+}
+
+/// Iterator over tokens; see [`Filter::common`].
+#[derive(Clone, Debug)]
+pub struct Common<'a> {
+    ours: Tokens<'a>,
+    theirs: Tokens<'a>,
+}
+
+impl<'a> Iterator for Common<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match (self.ours.next()?, self.theirs.next()?) {
+            // Whatever follows on the one side, the other allows.
+            (token, REST) => {
+                self.theirs = self.ours.clone();
+                Some(token)
+            }
+            (REST, token) => {
+                self.ours = self.theirs.clone();
+                Some(token)
+            }
+            (STAR, token) | (token, _) => Some(token),
+        }
+    }
+}
+
 impl<'a> From<Subject<'a>> for Filter<'a> {
     fn from(subject: Subject<'a>) -> Self {
         Self(subject.0)
@@ -242,6 +276,30 @@ mod tests {
         assert!(Subject::new(b"a.b*").is_ok());
         assert_eq!(Subject::new(b"a.*"), Err(SubjectError::Wildcard));
         assert_eq!(Subject::new(b"a.>"), Err(SubjectError::Wildcard));
+    }
+
+    #[test]
+    fn in_common() {
+        for (one, other, common) in [
+            ("a.b", "a.b", Some("a.b")),
+            ("a.*", "*.b", Some("a.b")),
+            ("a.>", "*.b.>", Some("a.b.>")),
+            ("a.>", ">", Some("a.>")),
+            ("*", ">", Some("*")),
+            ("*.*", "a.>", Some("a.*")),
+            (">", "a.*.>", Some("a.*.>")),
+            ("a.b", "a.>", Some("a.b")),
+            ("a", "a.>", None),
+            ("a.b", "a.c", None),
+            ("*", "a.b", None),
+        ] {
+            for (one, other) in [(one, other), (other, one)] {
+                let found = filter(one).common(filter(other));
+                assert_eq!(found.is_some(), common.is_some(), "{one} and {other}");
+                let expected = common.into_iter().flat_map(|common| filter(common).tokens());
+                assert!(found.into_iter().flatten().eq(expected), "{one} and {other}");
+            }
+        }
     }
 
     #[test]
