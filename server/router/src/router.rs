@@ -136,7 +136,7 @@ impl Router {
         self.tree.first_token_of(id, &mut self.text);
         self.cache.invalidate(&self.text);
         self.tree.remove(id);
-        if self.is_empty() {
+        if self.is_empty() || (self.len() <= FEW && self.cache.heap_bytes() > FEW_BYTES) {
             self.drop_buffers();
         }
         true
@@ -250,3 +250,7 @@ impl Default for Router {
 
 /// As in nats-server.
 const CACHE_ENTRIES: usize = 1024;
+/// When no more subscriptions than this are left, as a server has some of its own, a cache of more bytes than
+const FEW: usize = 16;
+/// this was for those that have left.
+const FEW_BYTES: usize = 16 * 1024;

@@ -105,6 +105,25 @@ fn a_repeated_match_allocates_nothing() {
     }
 }
 
+/// A server has some subscriptions of its own, which never leave: what the others left behind goes all the same.
+#[test]
+fn memory_goes_back_when_all_but_a_few_have_left() {
+    let mut router = Router::new();
+    for i in 0..4 {
+        insert(&mut router, &format!("own.{i}"), None);
+    }
+    let before = router.stats().heap_bytes;
+    let others: Vec<SubId> = (0..2_000).map(|i| insert(&mut router, &format!("a.{i}"), None)).collect();
+    for i in 0..2_000 {
+        assert!(!router.matches(format!("a.{i}").as_bytes()).is_empty());
+    }
+    assert!(router.stats().heap_bytes > before + 200_000);
+    others.into_iter().for_each(|id| assert!(router.remove(id)));
+    let left = router.stats().heap_bytes;
+    assert!(left < before + 8 * 1024, "{left} after {before}");
+    assert_eq!(router.matches(b"own.3").fanout(), 1);
+}
+
 #[test]
 fn the_cache_is_bounded_in_subjects_and_bytes() {
     let mut router = Router::with_cache(100);
