@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_broker::{Broker, ServerInfo, ServerKeys, TlsOffer};
+use midge_broker::{Broker, ServerKeys, TlsOffer};
 use midge_config::{HandshakeFirst, Listen, Options, OsFiles, Run, World, unserved};
 use midge_setup::{NATS_VERSION, VERSION};
 use tokio::task::JoinHandle;
@@ -37,10 +37,8 @@ pub(crate) fn check(run: &Run) -> Exit {
             Exit::Config
         }
         Ok((options, report)) => {
-            let mut errors = match midge_setup::settings(&options, ServerInfo::default()) {
-                Ok(_) => Vec::new(),
-                Err(errors) => errors,
-            };
+            let mut errors: Vec<_> =
+                midge_setup::problems(&options).iter().map(ToString::to_string).collect();
             let mut warnings = Vec::new();
             match Acceptor::load(&options) {
                 Ok((_, found)) => warnings = found,
@@ -448,7 +446,7 @@ impl Daemon {
             let options = self.about.options();
             (options.lame_duck.duration, options.lame_duck.grace)
         };
-        self.hub.turn(|broker, _| broker.enter_lame_duck());
+        self.hub.turn(|broker, now| broker.enter_lame_duck(now));
         let closing = async {
             if self.hub.look(|broker, _| broker.open()) == 0 {
                 return;

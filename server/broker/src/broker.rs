@@ -12,14 +12,18 @@ use midge_protocol::time::Instant;
 use smol_str::SmolStr;
 
 use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
+use crate::alarm::Alarm;
 use crate::auth::{Identity, Permit};
 use crate::closed::{CloseReason, ClosedConn};
 use crate::conn::{Conn, ConnId, Counters, Peer, Port, at};
+use crate::inside::Mail;
 use crate::notice::{Level, Notice};
 use crate::outbox::Stage;
 use crate::replies::Replies;
-use crate::settings::{AccountLimits, AccountSettings, Settings};
+use crate::settings::Settings;
 use crate::subs::SubList;
+use crate::system::System;
+use crate::tokens::Secret;
 
 /// The time, twice: for measuring and for showing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +47,8 @@ pub struct Stats {
     pub stale_connections: u64,
     /// Times that a publisher was slowed down.
     pub stalls: u64,
+    /// Requests to services of other accounts that were forgotten because too many were open.
+    pub answers_dropped: u64,
 }
 
 /// The shared core. `P` is the driver's handle on a connection.
@@ -61,7 +67,16 @@ pub struct Broker<P> {
     pub(crate) notices: Vec<Notice>,
     pub(crate) stats: Stats,
     pub(crate) random: Random,
+    pub(crate) secret: Secret,
     lame_duck: bool,
+    /// What is due besides connections' deadlines.
+    pub(crate) alarms: BinaryHeap<Reverse<(Instant, Alarm)>>,
+    /// The server's own account, if it has one.
+    pub(crate) system_account: Option<AccountId>,
+    pub(crate) system: System,
+    pub(crate) mail: Mail,
+    /// The accounts that are tied by imports, in the order of the settings.
+    pub(crate) ties_of: Vec<AccountId>,
 }
 
 /// Somebody whom a publisher should wait for.
@@ -93,7 +108,8 @@ const CLOSED_BYTES: usize = size_of::<ClosedConn>() + 32;
 const CLOSED_BYTES_MAX: usize = 1024 * 1024;
 
 impl<P: Port> Broker<P> {
-    /// An empty broker. `seed` decides which member of a queue group gets a message.
+    /// An empty broker. `seed` decides which member of a queue group gets a message, and what the subjects are that the
+    /// broker makes up: nobody should be able to guess it.
     pub fn new(settings: Settings, seed: u64) -> Self {
         let mut broker = Self {
             settings: Settings::default(),
@@ -108,60 +124,21 @@ impl<P: Port> Broker<P> {
             notices: Vec::new(),
             stats: Stats::default(),
             random: Random(seed | 1),
+            secret: Secret::new(seed),
             lame_duck: false,
+            alarms: BinaryHeap::new(),
+            system_account: None,
+            system: System::default(),
+            mail: Mail::default(),
+            ties_of: Vec::new(),
         };
-        broker.install(settings);
+        broker.install(settings, Now::default());
         broker
     }
 
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    fn install(&mut self, settings: Settings) {
-        for AccountSettings { name, mappings, limits } in &settings.accounts {
-            let at = self.account_or_new(name);
-            let account = &mut self.accounts[at.index()];
-            account.mappings.clone_from(mappings);
-            account.limits = *limits;
-        }
-        self.settings = settings;
-    }
-
-    /// Takes new settings: connections whose user is gone are closed, the others are told what changed.
-    pub fn reconfigure(&mut self, settings: Settings, now: Now) {
-        for account in &mut self.accounts {
-            account.mappings.clear();
-            account.limits = AccountLimits::default();
-        }
-        let old = self.settings.clone();
-        self.install(settings);
-        for id in self.connections().map(|(id, _)| id).collect::<Vec<_>>() {
-            // Who still has to send CONNECT is judged by it.
-            let Some(conn) = self.conn(id).filter(|conn| conn.auth_by.is_none()) else { continue };
-            let account = &self.account(conn.account).name;
-            match self.settings.directory.readmit(&old.directory, &conn.user) {
-                Some(identity) if identity.account == *account => {
-                    self.assign(id, &identity);
-                    self.recheck_subscriptions(id);
-                }
-                _ => self.fail(id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now),
-            }
-        }
-        if let Some(max) = self.settings.max_connections {
-            let mut newest: Vec<_> = self.connections().map(|(id, conn)| (conn.cid, id)).collect();
-            newest.sort_unstable_by_key(|(cid, _)| Reverse(*cid));
-            let excess = newest.len().saturating_sub(max as usize);
-            for (_, id) in newest.into_iter().take(excess) {
-                self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
-            }
-        }
-        if old.max_payload != self.settings.max_payload
-            || old.info.connect_urls != self.settings.info.connect_urls
-        {
-            self.broadcast_info();
-        }
     }
 
     /// Lets a connection in, or, over `max_connections`, tells it why not. INFO is staged.
@@ -260,6 +237,9 @@ impl<P: Port> Broker<P> {
         conn.port.outbox().close(conn.closing.is_none_or(CloseReason::flushes));
         self.free.push(id.0);
         self.dirty.retain(|dirty| *dirty != id);
+        if self.accounts[conn.account.index()].retired {
+            self.vacate();
+        }
         while self.conns.last().is_some_and(Option::is_none) {
             self.conns.pop();
             let gone = u32::try_from(self.conns.len()).expect("slots are numbered in 32 bits");
@@ -309,11 +289,14 @@ impl<P: Port> Broker<P> {
             conn.dirty = true;
             self.dirty.push(id);
         }
-        self.drop_subscriptions(id);
+        let account = conn.account;
+        self.drop_subscriptions(id, now);
         if self.settings.debug {
             self.note(id, Level::Debug, format_args!("Client connection closed: {}", reason.as_str()));
         }
         self.remember(id, reason, subs, now);
+        self.event_connections(account, now);
+        self.event_disconnected(id, reason, now);
     }
 
     fn remember(&mut self, id: ConnId, reason: CloseReason, subs: u32, now: Now) {
@@ -351,6 +334,7 @@ impl<P: Port> Broker<P> {
     /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, each with the
     /// bytes that were added. Returns whom the publisher should wait for, if somebody lags behind.
     pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P, usize)) -> Option<Stall<P>> {
+        self.publish_announced(now);
         let mut stall = None;
         let (max, nearly) = (self.settings.max_pending, self.settings.stall_pending());
         // Closing a slow consumer marks it dirty again, so the list may grow while it is walked.
@@ -404,11 +388,14 @@ impl<P: Port> Broker<P> {
 
     /// When [`Broker::tick`] has something to do next.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, ..))| *at)
+        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
+        timer.into_iter().chain(alarm).min()
     }
 
     /// Does what is due: pings, stale connections, missing CONNECTs.
     pub fn tick(&mut self, now: Now) {
+        self.tick_alarms(now);
         while let Some(Reverse((at, slot, cid))) = self.timers.peek().copied() {
             if at > now.mono {
                 break;
@@ -479,6 +466,7 @@ impl<P: Port> Broker<P> {
         if !self.conn(id).is_some_and(Conn::is_open) {
             return false;
         }
+        let before = self.conn(id).map(|conn| conn.account);
         self.assign(id, identity);
         let max_subs = self.settings.max_subscriptions;
         let Some(conn) = at(&mut self.conns, id) else {
@@ -495,11 +483,16 @@ impl<P: Port> Broker<P> {
             self.fail(id, error::MAX_ACCOUNT_CONNECTIONS, CloseReason::MaxAccountConnections, now);
             return false;
         }
+        let after = self.conn(id).map(|conn| conn.account);
+        if before != after {
+            before.into_iter().chain(after).for_each(|account| self.event_connections(account, now));
+        }
+        self.event_connected(id, now);
         true
     }
 
     /// Gives an open connection its identity.
-    fn assign(&mut self, id: ConnId, identity: &Identity) {
+    pub(crate) fn assign(&mut self, id: ConnId, identity: &Identity) {
         let account = self.account_or_new(&identity.account);
         let max_payload = self.settings.max_payload;
         let Some(conn) = at(&mut self.conns, id) else { return };
@@ -525,13 +518,17 @@ impl<P: Port> Broker<P> {
     }
 
     /// Tells everybody to go elsewhere and notes that INFO says so from now on.
-    pub fn enter_lame_duck(&mut self) {
+    pub fn enter_lame_duck(&mut self, now: Now) {
         self.lame_duck = true;
         self.broadcast_info();
+        self.event_lame_duck(now);
     }
 
     /// Closes every connection, for the end of the daemon.
     pub fn close_all(&mut self, now: Now) {
+        self.event_shutdown(now);
+        self.publish_announced(now);
+        self.system_account = None;
         for id in self.ids().collect::<Vec<_>>() {
             self.close(id, CloseReason::ServerShutdown, now);
         }
@@ -544,7 +541,7 @@ impl<P: Port> Broker<P> {
         self.connections().next().is_some()
     }
 
-    fn broadcast_info(&mut self) {
+    pub(crate) fn broadcast_info(&mut self) {
         for id in self.ids().collect::<Vec<_>>() {
             if self.conn(id).is_some_and(|conn| conn.async_info && conn.greeted && conn.closing.is_none()) {
                 self.stage_info(id, false);
@@ -586,7 +583,7 @@ impl<P: Port> Broker<P> {
             ldm: self.lame_duck,
             connect_info,
             remote_account: if connect_info { account.name.as_str().into() } else { "".into() },
-            acc_is_sys: connect_info && account.name == settings.system_account,
+            acc_is_sys: connect_info && self.system_account == Some(conn.account),
             api_lvl: 5,
             ..Info::default()
         };
@@ -671,13 +668,13 @@ impl<P: Port> Broker<P> {
     }
 
     /// All accounts.
-    pub fn accounts(&self) -> &[Account] {
-        &self.accounts
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter().filter(|account| !account.is_vacant())
     }
 
     /// All accounts, for asking whom a subject would reach.
-    pub fn accounts_mut(&mut self) -> &mut [Account] {
-        &mut self.accounts
+    pub fn accounts_mut(&mut self) -> impl Iterator<Item = &mut Account> {
+        self.accounts.iter_mut().filter(|account| !account.is_vacant())
     }
 
     /// The account of `id`.
@@ -688,18 +685,6 @@ impl<P: Port> Broker<P> {
     /// A connection's subscriptions, newest first.
     pub fn subscriptions_of(&self, id: ConnId) -> impl Iterator<Item = crate::subs::Sub<'_>> {
         self.conn(id).into_iter().flat_map(|conn| self.accounts[conn.account.index()].subs.of(&conn.subs))
-    }
-
-    fn account_or_new(&mut self, name: &SmolStr) -> AccountId {
-        let name = if name.is_empty() { SmolStr::new_static(GLOBAL_ACCOUNT) } else { name.clone() };
-        let at = match self.accounts.iter().position(|account| account.name == name) {
-            Some(at) => at,
-            None => {
-                self.accounts.push(Account::new(name));
-                self.accounts.len() - 1
-            }
-        };
-        AccountId(u32::try_from(at).expect("2^32 accounts fit in no memory"))
     }
 }
 

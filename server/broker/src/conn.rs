@@ -20,6 +20,21 @@ use crate::subs::SubList;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId(pub(crate) u32);
 
+impl ConnId {
+    /// No connection's id.
+    pub(crate) const NOBODY: Self = Self(u32::MAX);
+    /// Ids with this bit are those of targets that are no connections; see [`crate::account::Target`].
+    const TARGET: u32 = 1 << 31;
+
+    pub(crate) fn of_target(number: u32) -> Self {
+        Self(number | Self::TARGET)
+    }
+
+    pub(crate) fn target(self) -> Option<usize> {
+        (self.0 & Self::TARGET != 0).then_some((self.0 & !Self::TARGET) as usize)
+    }
+}
+
 /// A driver's handle on a connection, given back by [`crate::Broker::flush`] when there is something to write.
 pub trait Port: Clone {
     /// Where the connection's output goes.

@@ -18,11 +18,15 @@
 //! returns.
 
 mod account;
+mod alarm;
 mod auth;
 mod broker;
 mod closed;
+mod configure;
 mod conn;
 mod identity;
+mod inside;
+mod interest;
 mod mapping;
 mod notice;
 mod outbox;
@@ -32,8 +36,16 @@ mod security;
 mod session;
 mod settings;
 mod subs;
+pub mod system;
+mod tokens;
 
-pub use account::{Account, AccountId, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
+pub use account::export::{
+    Access, Export, Exports, Latency, RESPONSE_THRESHOLD, Response, ServiceExport, StreamExport,
+};
+pub use account::import::{
+    Activation, Crossing, CrossingProblem, Imports, ServiceImport, StreamImport, crossing_problems,
+};
+pub use account::{Account, AccountId, GLOBAL_ACCOUNT, Imported, OpenRequest, SYSTEM_ACCOUNT};
 pub use auth::{
     Answer, CertificateNames, Certificates, Directory, DistinguishedName, Identity, Permit, Proof, Question,
     Responses, Rules, Secret, User,
@@ -42,6 +54,7 @@ pub use broker::{Broker, Now, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};
 pub use conn::{Conn, ConnId, Counters, Peer, Port};
 pub use identity::ServerKeys;
+pub use inside::{InsideSub, Letter, MailboxId, Post, Rings};
 pub use mapping::{Destination, Mapping, MappingError, Outcome};
 pub use midge_protocol::time::Instant;
 pub use notice::{Level, Notice};

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use midge_protocol::emit::{self, Digits, Sink};
-use midge_protocol::error::Violation;
 use midge_protocol::op::{Message, Size};
-use midge_protocol::subject::Filter;
 use midge_router::SubId;
 
 use crate::Now;
-use crate::account::Account;
+use crate::account::service::Hop;
+use crate::account::target::{Shadow, Target, Targets};
+use crate::account::{Account, AccountId};
 use crate::broker::Broker;
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port, at};
@@ -17,17 +17,6 @@ use crate::notice::{Level, Notice};
 use crate::outbox::SHARE_MIN;
 use crate::subs::Subscriptions;
 
-/// What became of a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subscribed {
-    /// It is there now, or was already.
-    Ok,
-    /// Not a filter.
-    InvalidSubject,
-    /// The router has no more room.
-    Full,
-}
-
 /// How much a publish cost, so that a turn can be bounded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
@@ -35,101 +24,46 @@ pub(crate) struct Cost {
     pub(crate) bytes: usize,
 }
 
+/// What became of a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Routed {
+    /// Somebody got it.
+    pub(crate) delivered: bool,
+    pub(crate) cost: Cost,
+}
+
+/// What is left to do once a message has been brought to an account's connections.
+#[derive(Clone, Copy)]
+enum Later {
+    /// A subscription got its last message.
+    End(SubId),
+    /// A connection was closed because it is full.
+    Bury(ConnId),
+    /// A subscription leads to somewhere else.
+    Cross(SubId),
+}
+
 impl<P: Port> Broker<P> {
-    /// Adds a subscription. A sid that is in use keeps what it has.
-    pub(crate) fn subscribe(
-        &mut self,
-        id: ConnId,
-        subject: &[u8],
-        queue: Option<&[u8]>,
-        sid: &[u8],
-    ) -> Subscribed {
-        let Some(conn) = at(&mut self.conns, id) else {
-            return Subscribed::Ok;
-        };
-        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
-        if subs.find(id, sid).is_some() {
-            return Subscribed::Ok;
-        }
-        let Ok(filter) = Filter::new(subject) else { return Subscribed::InvalidSubject };
-        let Ok(sub) = router.insert(filter, queue) else { return Subscribed::Full };
-        subs.insert(sub, id, sid, &mut conn.subs);
-        if conn.permit.as_ref().is_some_and(|permit| permit.must_filter(subject, queue)) {
-            subs.get_mut(sub).into_iter().for_each(|(record, _)| record.set_filtered(true));
-            conn.filtered_queues.extend(queue.map(|queue| (sub, queue.into())));
-        }
-        Subscribed::Ok
-    }
-
-    /// Ends the subscriptions that a connection's new permissions don't allow, and names them.
-    pub(crate) fn recheck_subscriptions(&mut self, id: ConnId) {
-        let Some(conn) = at(&mut self.conns, id) else { return };
-        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
-        let held: Vec<_> = subs.of(&conn.subs).map(|sub| sub.id()).collect();
-        conn.filtered_queues.clear();
-        let mut refused = Vec::new();
-        for sub in held {
-            let (mut subject, mut name) = (Vec::new(), Vec::new());
-            router.filter_of(sub, &mut subject);
-            let queue = router.queue_of(sub, &mut name).then_some(name);
-            let permit = conn.permit.as_deref();
-            if permit.is_none_or(|permit| permit.may_subscribe(&subject, queue.as_deref())) {
-                let filtered = permit.is_some_and(|permit| permit.must_filter(&subject, queue.as_deref()));
-                subs.get_mut(sub).into_iter().for_each(|(record, _)| record.set_filtered(filtered));
-                conn.filtered_queues.extend(queue.filter(|_| filtered).map(|queue| (sub, queue.into())));
-            } else {
-                refused.extend(subs.get(sub).map(|sub| (subject, queue, sub.sid().to_vec())));
-                router.remove(sub);
-                subs.remove(sub, &mut conn.subs);
-            }
-        }
-        for (subject, queue, sid) in refused {
-            let queue = queue.as_deref();
-            let removed = Violation::Removed { subject: &subject, queue, sid: &sid };
-            self.note(id, Level::Info, format_args!("Removed sub: {removed}"));
-            self.stage_err(id, removed);
-        }
-    }
-
-    /// Ends a subscription, or bounds it to `max` deliveries since it began. False if there is none.
-    pub(crate) fn unsubscribe(&mut self, id: ConnId, sid: &[u8], max: Option<u32>) -> bool {
-        let Some(conn) = at(&mut self.conns, id) else {
-            return false;
-        };
-        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
-        let Some(found) = subs.find(id, sid) else { return false };
-        match (max, subs.get_mut(found)) {
-            (Some(max), Some((record, _))) if u64::from(max) > record.delivered => record.max = max,
-            _ => {
-                router.remove(found);
-                subs.remove(found, &mut conn.subs);
-                conn.filtered_queues.retain(|(id, _)| *id != found);
-            }
-        }
-        true
-    }
-
-    /// Ends all subscriptions of a connection.
-    pub(crate) fn drop_subscriptions(&mut self, id: ConnId) {
-        let Some(conn) = at(&mut self.conns, id) else { return };
-        let Account { router, subs, .. } = &mut self.accounts[conn.account.index()];
-        while let Some(sub) = subs.first(&conn.subs) {
-            router.remove(sub);
-            subs.remove(sub, &mut conn.subs);
-        }
-        conn.filtered_queues = Vec::new();
-    }
-
-    /// The subject that the account's mappings make of `subject`, written to `out`; `None`: it stays.
+    /// The subject that the mappings of an account make of `subject`, written to `out`; `None`: it stays.
+    #[inline]
     pub(crate) fn map_subject<'o>(
         &mut self,
-        from: ConnId,
+        account: AccountId,
         subject: &[u8],
         out: &'o mut Vec<u8>,
     ) -> Option<&'o [u8]> {
-        let account = self.conn(from)?.account;
+        let is_mapped = !self.accounts[account.index()].mappings.is_empty();
+        if is_mapped { self.map_by_first(account, subject, out) } else { None }
+    }
+
+    /// The first mapping whose source matches decides.
+    fn map_by_first<'o>(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        out: &'o mut Vec<u8>,
+    ) -> Option<&'o [u8]> {
         let mappings = &self.accounts[account.index()].mappings;
-        // The first mapping whose source matches decides.
         let mapping = mappings.iter().find(|mapping| mapping.covers(subject))?;
         let random = &mut self.random;
         match mapping.apply(subject, &mut |bound| random.below(bound), out) {
@@ -141,23 +75,42 @@ impl<P: Port> Broker<P> {
         Some(out)
     }
 
-    /// Brings `message` to whom its subject reaches. Permissions were checked.
+    /// Brings a connection's `message` to whom its subject reaches. Permissions were checked.
     pub(crate) fn publish(&mut self, from: ConnId, message: &Message<'_>, now: Now) -> Cost {
         let Some(publisher) = at(&mut self.conns, from) else {
             return Cost::default();
         };
-        let (account_id, wants_503) = (publisher.account, publisher.no_responders);
+        let (account, wants_503) = (publisher.account, publisher.no_responders);
+        let routed = self.route(account, message.subject, from, message, None, now);
+        if !routed.delivered && wants_503 && message.reply.is_some() {
+            self.no_responders(from, message);
+        }
+        routed.cost
+    }
+
+    /// Brings `message` to subscribers of the subject `on` in `account`, and across its border where they are elsewhere.
+    /// `hop` is how it got into this account, if that was across a border.
+    pub(crate) fn route(
+        &mut self,
+        account_id: AccountId,
+        on: &[u8],
+        from: ConnId,
+        message: &Message<'_>,
+        hop: Option<&Hop<'_>>,
+        now: Now,
+    ) -> Routed {
         let account = &mut self.accounts[account_id.index()];
         let random = &mut self.random;
-        let Account { router, subs, .. } = account;
-        let matches = router.matches(message.subject);
+        let Account { router, subs, targets, .. } = account;
+        let matches = router.matches(on);
         let mut fanout = Fanout {
             conns: &mut self.conns,
             subs,
+            targets,
             dirty: &mut self.dirty,
-            ended: Vec::new(),
-            slow: Vec::new(),
+            later: Vec::new(),
             from,
+            crossed: hop.is_some(),
             message: *message,
             shared: None,
             bare_size: None,
@@ -176,32 +129,49 @@ impl<P: Port> Broker<P> {
             let (before, after) = group.split_at(start.min(group.len()));
             delivered |= after.iter().chain(before).any(|sub| fanout.deliver(*sub));
         }
-        let Fanout { ended, slow, cost, .. } = fanout;
+        let Fanout { later, cost, .. } = fanout;
         account.counters.out_msgs += cost.deliveries as u64;
         account.counters.out_bytes += cost.bytes as u64;
         self.stats.counters.out_msgs += cost.deliveries as u64;
         self.stats.counters.out_bytes += cost.bytes as u64;
-        for sub in ended {
-            self.end(account_id, sub);
+        let mut routed = Routed { delivered, cost };
+        if !later.is_empty() {
+            self.settle(account_id, from, message, hop, now, &later, &mut routed);
         }
-        for id in slow {
-            self.note_slow(id);
-            self.bury(id, now);
-        }
-        if !delivered && wants_503 && message.reply.is_some() {
-            self.no_responders(from, message);
-        }
-        cost
+        routed
     }
 
-    /// Removes a subscription that has delivered what it was bounded to.
-    fn end(&mut self, account: crate::AccountId, sub: SubId) {
-        let Account { router, subs, .. } = &mut self.accounts[account.index()];
-        let Some(conn) = subs.get(sub).map(|sub| sub.conn()) else { return };
-        let Some(conn) = at(&mut self.conns, conn) else { return };
-        router.remove(sub);
-        subs.remove(sub, &mut conn.subs);
-        conn.filtered_queues.retain(|(id, _)| *id != sub);
+    #[allow(clippy::too_many_arguments, reason = "the second half of `route`, for the rare case")]
+    #[cold]
+    fn settle(
+        &mut self,
+        account: AccountId,
+        from: ConnId,
+        message: &Message<'_>,
+        hop: Option<&Hop<'_>>,
+        now: Now,
+        later: &[Later],
+        routed: &mut Routed,
+    ) {
+        // What ended ends first: what crosses may come back here.
+        for later in later {
+            match later {
+                Later::End(sub) => self.forget(account, *sub, now),
+                Later::Bury(id) => {
+                    self.note_slow(*id);
+                    self.bury(*id, now);
+                }
+                Later::Cross(_) => {}
+            }
+        }
+        for later in later {
+            if let Later::Cross(sub) = later {
+                let crossed = self.cross(account, *sub, from, message, hop, now);
+                routed.delivered |= crossed.delivered;
+                routed.cost.deliveries += crossed.cost.deliveries;
+                routed.cost.bytes += crossed.cost.bytes;
+            }
+        }
     }
 
     /// Tells a requester that nobody heard it: a 503 to its own subscription on the reply subject.
@@ -230,12 +200,12 @@ impl<P: Port> Broker<P> {
 struct Fanout<'a, P> {
     conns: &'a mut [Option<Box<Conn<P>>>],
     subs: &'a mut Subscriptions,
+    targets: &'a Targets,
     dirty: &'a mut Vec<ConnId>,
-    /// Subscriptions that got their last message.
-    ended: Vec<SubId>,
-    /// Connections that were closed because they are full.
-    slow: Vec<ConnId>,
+    later: Vec<Later>,
     from: ConnId,
+    /// The message comes from another account.
+    crossed: bool,
     message: Message<'a>,
     /// The body, once it was copied for sharing.
     shared: Option<Bytes>,
@@ -251,20 +221,50 @@ struct Fanout<'a, P> {
 }
 
 impl<P: Port> Fanout<'_, P> {
-    /// Appends the message to a subscriber's output. False if it can't have it.
+    /// Appends the message to a subscriber's output. False if it can't have it, or is no connection of this account.
     #[inline]
     fn deliver(&mut self, id: SubId) -> bool {
+        self.deliver_as(id, self.message.subject, None)
+    }
+
+    /// A subscription that is no connection's own: a shadow gets the message now, the others later.
+    #[cold]
+    fn deliver_beyond(&mut self, id: SubId) -> bool {
+        let target = self.subs.get(id).and_then(|sub| self.targets.get(sub.conn()));
+        match target {
+            None => false,
+            Some(Target::Shadow(shadow)) => {
+                let expires = shadow.import.expires;
+                // What comes by one border doesn't leave by another.
+                if self.crossed || expires.is_some_and(|at| at <= self.now.wall) {
+                    return false;
+                }
+                let mut subject = Vec::new();
+                shadow.import.rename(self.message.subject, &mut subject);
+                self.deliver_as(id, &subject, Some(shadow))
+            }
+            Some(_) => {
+                self.later.push(Later::Cross(id));
+                false
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn deliver_as(&mut self, id: SubId, subject: &[u8], shadow: Option<&Shadow>) -> bool {
         let Some((sub, sid)) = self.subs.get_mut(id) else { return false };
-        let Some(conn) = at(self.conns, sub.conn) else {
-            return false;
+        let to = shadow.map_or(sub.conn, |shadow| shadow.conn);
+        let Some(conn) = at(self.conns, to) else {
+            return shadow.is_none() && self.deliver_beyond(id);
         };
-        if conn.closing.is_some() || (sub.conn == self.from && !conn.echo) {
+        let sid = shadow.map_or(sid.as_bytes(), |shadow| &shadow.sid);
+        if conn.closing.is_some() || (to == self.from && !conn.echo) {
             return false;
         }
         if self.drop_above.is_some_and(|above| conn.queued > above && conn.pending() > above) {
             return false;
         }
-        if sub.is_filtered() && !may_receive(conn, id, self.message.subject) {
+        if sub.is_filtered() && !may_receive(conn, shadow.map_or(id, |shadow| shadow.main), subject) {
             return false;
         }
         sub.delivered += 1;
@@ -272,7 +272,7 @@ impl<P: Port> Fanout<'_, P> {
             if sub.delivered > u64::from(sub.max) {
                 return false;
             }
-            self.ended.push(id);
+            self.later.push(Later::End(id));
         }
 
         let message = &self.message;
@@ -287,10 +287,10 @@ impl<P: Port> Fanout<'_, P> {
             }
             None => (None, message.size, message.body),
         };
-        emit::msg(&mut conn.stage, message.subject, sid.as_bytes(), message.reply, header_size, size.text);
+        emit::msg(&mut conn.stage, subject, sid, message.reply, header_size, size.text);
         if let Some((notices, max)) = &mut self.trace {
             let mut head = Vec::new();
-            emit::msg(&mut head, message.subject, sid.as_bytes(), message.reply, header_size, size.text);
+            emit::msg(&mut head, subject, sid, message.reply, header_size, size.text);
             let payload = traced(message.payload(), *max);
             for text in [
                 format!("[{}]", String::from_utf8_lossy(&head).trim_end()),
@@ -318,7 +318,7 @@ impl<P: Port> Fanout<'_, P> {
         self.cost.bytes += bytes;
         if !conn.dirty {
             conn.dirty = true;
-            self.dirty.push(sub.conn);
+            self.dirty.push(to);
         }
         // What was queued at the last flush may be written by now: only a suspicion is worth the outbox's lock.
         if (conn.queued + conn.stage.len()) as u64 > self.max_pending
@@ -326,7 +326,7 @@ impl<P: Port> Fanout<'_, P> {
         {
             conn.closing = Some(CloseReason::SlowConsumerPending);
             conn.stage.clear();
-            self.slow.push(sub.conn);
+            self.later.push(Later::Bury(to));
         }
         true
     }

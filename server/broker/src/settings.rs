@@ -34,6 +34,8 @@ pub struct ServerInfo {
     pub connect_urls: Vec<String>,
     /// Streams are on.
     pub jetstream: bool,
+    /// What the operator calls it besides.
+    pub tags: Vec<String>,
     /// What those who come over a listener with TLS are told of it.
     pub tls: TlsOffer,
 }
@@ -47,8 +49,8 @@ pub struct Settings {
     pub directory: Directory,
     /// Accounts, besides those that exist anyway.
     pub accounts: Vec<AccountSettings>,
-    /// The server's own account.
-    pub system_account: smol_str::SmolStr,
+    /// The server's own account; `None`: it tells nobody of itself.
+    pub system_account: Option<smol_str::SmolStr>,
     /// Longest argument of a control line, in bytes.
     pub max_control_line: u32,
     /// Largest message, in bytes.
@@ -89,7 +91,7 @@ impl Default for Settings {
             info: ServerInfo::default(),
             directory: Directory::default(),
             accounts: Vec::new(),
-            system_account: crate::account::SYSTEM_ACCOUNT.into(),
+            system_account: Some(crate::account::SYSTEM_ACCOUNT.into()),
             max_control_line: MAX_CONTROL_LINE,
             max_payload: MAX_PAYLOAD,
             max_pending: 64 * 1024 * 1024,
@@ -126,6 +128,10 @@ pub struct AccountSettings {
     pub mappings: Vec<crate::mapping::Mapping>,
     /// What its connections may have at most.
     pub limits: AccountLimits,
+    /// What it offers to other accounts.
+    pub exports: crate::account::export::Exports,
+    /// What it takes from other accounts.
+    pub imports: crate::account::import::Imports,
 }
 
 /// Ceilings of an account; `None`: the server's own.

@@ -78,7 +78,7 @@ pub(crate) struct Record {
     tag: u8,
 }
 
-const VACANT: ConnId = ConnId(u32::MAX);
+const VACANT: ConnId = ConnId::NOBODY;
 
 impl Record {
     /// The sid doesn't fit and stands in [`Subscriptions::long_sids`].
@@ -149,6 +149,10 @@ impl Subscriptions {
         Some((record, text))
     }
 
+    pub(crate) fn is_filtered(&self, id: SubId) -> bool {
+        record(&self.chunks, place(id)).is_some_and(Record::is_filtered)
+    }
+
     pub(crate) fn find(&self, conn: ConnId, sid: &[u8]) -> Option<SubId> {
         let hash = self.hasher.hash_one((conn, sid));
         self.by_sid.find(hash, |at| self.is_at(*at, conn, sid)).map(|at| SubId::from_index(*at))
@@ -158,16 +162,45 @@ impl Subscriptions {
         record(&self.chunks, at).is_some_and(|r| r.conn == conn && sid(&self.long_sids, r, at) == text)
     }
 
-    /// Notes that `conn` subscribed under `sid`, which it doesn't use yet.
-    pub(crate) fn insert(&mut self, id: SubId, conn: ConnId, sid: &[u8], list: &mut SubList) {
-        let at = place(id);
-        while self.chunks.len() <= at as usize / CHUNK {
+    /// Notes that a subscription is for something else than a connection. It has no sid and is on no list.
+    pub(crate) fn insert_target(&mut self, id: SubId, target: ConnId) {
+        self.put(id, Record { conn: target, ..Record::EMPTY });
+    }
+
+    /// Forgets such a subscription.
+    pub(crate) fn remove_target(&mut self, id: SubId) {
+        if record(&self.chunks, place(id)).is_some() {
+            self.clear(id);
+            self.shrink();
+        }
+    }
+
+    fn put(&mut self, id: SubId, record: Record) {
+        let at = id.index();
+        while self.chunks.len() <= at / CHUNK {
             self.chunks.push(Chunk::default());
         }
-        let chunk = &mut self.chunks[at as usize / CHUNK];
+        let chunk = &mut self.chunks[at / CHUNK];
         if chunk.records.is_empty() {
             chunk.records = vec![Record::EMPTY; CHUNK].into_boxed_slice();
         }
+        chunk.records[at % CHUNK] = record;
+        chunk.live += 1;
+    }
+
+    fn clear(&mut self, id: SubId) {
+        let chunk = &mut self.chunks[id.index() / CHUNK];
+        chunk.records[id.index() % CHUNK] = Record::EMPTY;
+        chunk.live -= 1;
+        if chunk.live == 0 {
+            chunk.records = Box::default();
+            while self.chunks.pop_if(|chunk| chunk.live == 0).is_some() {}
+        }
+    }
+
+    /// Notes that `conn` subscribed under `sid`, which it doesn't use yet.
+    pub(crate) fn insert(&mut self, id: SubId, conn: ConnId, sid: &[u8], list: &mut SubList) {
+        let at = place(id);
         let mut record = Record { conn, next: list.head, ..Record::EMPTY };
         match record.sid.get_mut(..sid.len()) {
             Some(short) => {
@@ -179,8 +212,7 @@ impl Subscriptions {
                 self.long_sids.insert(at, sid.into());
             }
         }
-        chunk.records[at as usize % CHUNK] = record;
-        chunk.live += 1;
+        self.put(id, record);
         if let Some(next) = record_mut(&mut self.chunks, list.head) {
             next.previous = at;
         }
@@ -210,13 +242,7 @@ impl Subscriptions {
             next.previous = old.previous;
         }
         list.len -= 1;
-        let chunk = &mut self.chunks[at as usize / CHUNK];
-        chunk.records[at as usize % CHUNK] = Record::EMPTY;
-        chunk.live -= 1;
-        if chunk.live == 0 {
-            chunk.records = Box::default();
-            while self.chunks.pop_if(|chunk| chunk.live == 0).is_some() {}
-        }
+        self.clear(id);
         self.shrink();
     }
 

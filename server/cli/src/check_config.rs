@@ -25,6 +25,9 @@ pub(crate) fn run(args: &CheckConfig) -> Outcome {
                         .warning(key.at.as_ref(), &format!("midge does not have {name}; it has no effect")),
                 }
             }
+            for Problem { at, text } in &midge_setup::problems(&options) {
+                findings.error(at.as_ref(), text);
+            }
             findings
         }
         Err(report) => Findings::of(&report),

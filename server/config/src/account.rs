@@ -293,12 +293,45 @@ pub struct Export {
     pub response: Response,
     /// How long an answer is waited for. Default 2 min.
     pub response_threshold: Option<Duration>,
+    /// Where it is reported how long answers take.
+    pub latency: Option<Latency>,
     /// The token of the subject, from 1, that must be the importing account's name.
     pub account_token: Option<u32>,
     /// Message traces may cross. Default false.
     pub allow_trace: bool,
     /// Where the export was written.
     pub at: Written,
+}
+
+/// Reports on how long answers take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// Where reports go.
+    pub subject: String,
+    /// The share of requests in percent, 1 to 100. 0: those that ask for it in a header. Default 100.
+    pub sampling: u8,
+}
+
+impl Latency {
+    fn read(export: &Block<'_>, report: &mut Report) -> Option<Self> {
+        let value = export.get("latency")?;
+        let block = export.block("latency");
+        let subject = export.word("latency").or_else(|| block.as_ref()?.word("subject"));
+        let Some(subject) = subject else {
+            report.error(&value.at, "Latency subject required, but missing");
+            return None;
+        };
+        let sampling = match block.as_ref().and_then(|block| block.get("sampling")) {
+            None => 100,
+            Some(Value { data: Data::Text(text), .. }) if text.trim().eq_ignore_ascii_case("headers") => 0,
+            Some(value) => match percent(&value.data) {
+                Some(percent @ 1..) => percent,
+                // The key's kind was checked and said.
+                _ => return None,
+            },
+        };
+        Some(Self { subject, sampling })
+    }
 }
 
 /// What answers a request.
@@ -335,12 +368,6 @@ impl Export {
         if Filter::new(subject.as_bytes()).is_err() {
             report.error(at, format!("subject {subject:?} is not a valid subject"));
         }
-        if let Some(value) = block.get("latency") {
-            let to = block.word("latency").or_else(|| block.block("latency")?.word("subject"));
-            if to.is_none_or(|to| Subject::new(to.as_bytes()).is_err()) {
-                report.error(&value.at, "latency is reported to a subject without wildcards");
-            }
-        }
         Some(Self {
             crossing,
             subject,
@@ -351,6 +378,7 @@ impl Export {
                 _ => Response::Single,
             },
             response_threshold: block.nonzero_duration("response_threshold"),
+            latency: Latency::read(block, report),
             account_token: block.nonzero("account_token_position"),
             allow_trace: block.bool("allow_trace").unwrap_or_default(),
             at: Written(at.clone()),
@@ -384,18 +412,25 @@ impl Import {
         let blocks = account.blocks("imports").into_iter();
         let mut imports: Vec<_> = blocks.filter_map(|block| Self::read(&block, report)).collect();
         // Requests on one subject can not go to one account twice.
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = std::collections::HashMap::new();
         imports.retain(|import| {
             let here = import.to.clone().unwrap_or_else(|| import.subject.clone());
-            let new = import.crossing == Crossing::Stream || seen.insert((import.account.clone(), here));
-            if !new {
+            let key = (import.account.clone(), here);
+            if import.crossing == Crossing::Stream {
+                return true;
+            }
+            let earlier = seen.get(&key).cloned();
+            if let Some(subject) = &earlier {
+                let (account, here) = &key;
                 let text = format!(
-                    "Duplicate service import subject {:?} of account {:?}",
-                    import.subject, import.account
+                    "Duplicate service import subject {here:?}, previously used in import for account {account:?}, \
+                     subject {subject:?}"
                 );
                 report.error(&import.at.0, text);
+            } else {
+                seen.insert(key, import.subject.clone());
             }
-            new
+            earlier.is_none()
         });
         imports
     }
@@ -419,7 +454,12 @@ impl Import {
             report.error(at, "Stream import can not have a 'prefix' and a 'to' property");
         }
         if prefix.as_ref().is_some_and(|prefix| Subject::new(prefix.as_bytes()).is_err()) {
-            report.error(at, "the prefix of a stream import is a subject without wildcards");
+            report.error(
+                at,
+                format!(
+                    "Error adding stream import {subject:?}: stream import prefix can not contain wildcard tokens"
+                ),
+            );
         }
         if crossing == Crossing::Service && block.has("allow_trace") {
             report.error(at, "Detected allow_trace directive on a non-stream");

@@ -12,6 +12,8 @@ use crate::value::{Data, Written};
 /// from the command line does not; else the single user; else the token. Nothing of all that: anyone may connect.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Authorization {
+    /// There is such a block, even if nothing is in it.
+    pub given: bool,
     /// The single user's name.
     pub user: Option<String>,
     /// The single user's password.
@@ -32,6 +34,7 @@ impl Authorization {
     pub(crate) fn read(block: &Block<'_>, report: &mut Report) -> Self {
         let default_permissions = Permissions::read(block, "default_permissions");
         let this = Self {
+            given: true,
             user: block.word("user"),
             password: block.secret("password"),
             token: block.secret("token"),

@@ -260,8 +260,8 @@ static AUTH_CALLOUT: &[Key] = &[
 
 static ACCOUNT: &[Key] = &[
     key("nkey", Nkey('A'), Ignored),
-    key("imports", Blocks(IMPORT), Ignored),
-    key("exports", Blocks(EXPORT), Ignored),
+    key("imports", Blocks(IMPORT), Served),
+    key("exports", Blocks(EXPORT), Served),
     key("jetstream", Switch(ACCOUNT_JETSTREAM), Ignored),
     key("users", Blocks(USER), Served),
     key("default_permissions", Block(PERMISSIONS), Served),
@@ -288,7 +288,7 @@ static EXPORT: &[Key] = &[
     key("response_type response", Word(&["single", "singleton", "stream", "chunk", "chunked"]), Served),
     key("response_threshold threshold response_max_time response_time", Wait, Served),
     key("accounts", List, Served),
-    key("latency", TextOr(LATENCY), Ignored),
+    key("latency", TextOr(LATENCY), Served),
     key("account_token_position", COUNT, Served),
     key("allow_trace", Bool, Served),
 ];

@@ -35,7 +35,8 @@ mod value;
 mod websocket;
 
 pub use account::{
-    Account, AccountJetStream, AccountLimits, Crossing, Destination, Export, Import, Mapping, Response,
+    Account, AccountJetStream, AccountLimits, Crossing, Destination, Export, Import, Latency, Mapping,
+    Response,
 };
 pub use args::{HELP, Invocation, LogFormat, Run, SignalCommand, parse_args};
 pub use auth::{

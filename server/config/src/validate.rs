@@ -4,9 +4,6 @@
 
 use std::collections::HashSet;
 
-use midge_protocol::subject::Filter;
-
-use crate::account::{Account, Import};
 use crate::options::{GLOBAL_ACCOUNT, LAME_DUCK_MIN, Options, PAYLOAD_BYTES_ADVISED, SYSTEM_ACCOUNT};
 use crate::report::{Problem, Report};
 
@@ -99,43 +96,6 @@ fn accounts(options: &Options, report: &mut Report) {
     {
         general(report, format!("system_account {name:?} is not defined"));
     }
-    for account in &options.accounts {
-        for export in &account.exports {
-            for name in export.accounts.iter().flatten().filter(|name| !has_account(options, name)) {
-                report.error(
-                    &export.at.0,
-                    format!("{name:?} account not defined for export of {:?}", export.subject),
-                );
-            }
-        }
-        for import in &account.imports {
-            match options.accounts.iter().find(|other| other.name == import.account) {
-                None => {
-                    report.error(&import.at.0, format!("{:?} account not defined for import", import.account))
-                }
-                Some(exporter) if !exports(exporter, import, &account.name) => {
-                    report.error(
-                        &import.at.0,
-                        format!(
-                            "account {:?} does not export {:?} to {:?}",
-                            import.account, import.subject, account.name
-                        ),
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-/// True if `exporter` offers what `import` asks for to the account of this name.
-fn exports(exporter: &Account, import: &Import, name: &str) -> bool {
-    let Ok(wanted) = Filter::new(import.subject.as_bytes()) else { return true };
-    exporter.exports.iter().any(|export| {
-        export.crossing == import.crossing
-            && export.accounts.as_ref().is_none_or(|accounts| accounts.iter().any(|account| account == name))
-            && Filter::new(export.subject.as_bytes()).is_ok_and(|offered| wanted.is_subset_of(offered))
-    })
 }
 
 fn listeners(options: &Options, report: &mut Report) {

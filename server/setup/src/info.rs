@@ -25,6 +25,7 @@ pub fn server_info(options: &Options, keys: ServerKeys, port: u16) -> ServerInfo
         port,
         connect_urls: connect_urls(options, port),
         jetstream: false,
+        tags: options.server_tags.clone(),
         tls: tls_offer(options),
     }
 }

@@ -3,8 +3,9 @@
 //! Between [`midge_config`], which acts on nothing, and [`midge_broker`], which knows no files: shared by whoever runs
 //! a broker by a configuration, the daemon and the simulator of its tests.
 
+mod crossings;
 mod info;
 mod settings;
 
 pub use info::{NATS_VERSION, VERSION, connect_urls, server_info, tls_offer};
-pub use settings::settings;
+pub use settings::{problems, settings};

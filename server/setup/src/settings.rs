@@ -7,46 +7,59 @@ use midge_broker::{
     AccountLimits, AccountSettings, Certificates, Destination, Directory, Mapping, Permit, Proof, Responses,
     Rules, Secret, ServerInfo, Settings, User,
 };
-use midge_config::{GLOBAL_ACCOUNT, Identity, Options, SYSTEM_ACCOUNT};
+use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
-use smol_str::{SmolStr, ToSmolStr};
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
-/// The broker's settings. Mappings that make no sense are errors, one line each.
-pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<String>> {
+use crate::crossings;
+
+/// The broker's settings. Mappings that make no sense are errors, and imports of what isn't exported.
+pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Problem>> {
     let mut errors = Vec::new();
     let mut mappings = |list: &[midge_config::Mapping]| -> Vec<Mapping> {
         list.iter()
             .filter_map(|mapping| match read_mapping(mapping) {
                 Ok(mapping) => Some(mapping),
                 Err(error) => {
-                    errors.push(format!("{}: {error}", mapping.at.0));
+                    errors.push(Problem::new(&mapping.at.0, error.to_string()));
                     None
                 }
             })
             .collect()
     };
-    let mut accounts = vec![account(GLOBAL_ACCOUNT, mappings(&options.mappings), AccountLimits::default())];
+    let mut accounts = vec![AccountSettings {
+        name: GLOBAL_ACCOUNT.into(),
+        mappings: mappings(&options.mappings),
+        ..AccountSettings::default()
+    }];
     for configured in &options.accounts {
-        let limits = AccountLimits {
-            connections: configured.limits.connections_max,
-            subscriptions: configured.limits.subscriptions_max,
-            payload: configured.limits.payload_bytes_max,
-        };
-        accounts.push(account(&configured.name, mappings(&configured.mappings), limits));
+        accounts.push(AccountSettings {
+            name: configured.name.as_str().into(),
+            mappings: mappings(&configured.mappings),
+            limits: AccountLimits {
+                connections: configured.limits.connections_max,
+                subscriptions: configured.limits.subscriptions_max,
+                payload: configured.limits.payload_bytes_max,
+            },
+            exports: crossings::exports(configured),
+            imports: crossings::imports(configured),
+        });
     }
-    let system_account = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
-    if !options.no_system_account && !accounts.iter().any(|account| account.name == system_account) {
-        accounts.push(account(system_account, Vec::new(), AccountLimits::default()));
+    let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
+    let system = (!options.no_system_account).then_some(system);
+    if let Some(name) = system.filter(|name| !accounts.iter().any(|account| account.name == *name)) {
+        accounts.push(AccountSettings { name: name.into(), ..AccountSettings::default() });
     }
+    errors.extend(crossings::problems(&options.accounts, &accounts, system));
     if !errors.is_empty() {
         return Err(errors);
     }
     let limits = &options.limits;
     Ok(Settings {
+        directory: directory(options, &info.id),
         info,
-        directory: directory(options),
         accounts,
-        system_account: system_account.into(),
+        system_account: system.map(SmolStr::from),
         max_control_line: limits.control_line_bytes_max,
         max_payload: limits.payload_bytes_max,
         max_pending: limits.pending_bytes_max,
@@ -66,11 +79,12 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Str
     })
 }
 
-fn account(name: &str, mappings: Vec<Mapping>, limits: AccountLimits) -> AccountSettings {
-    AccountSettings { name: name.into(), mappings, limits }
+/// What keeps a server from running with these options, although each of them is good.
+pub fn problems(options: &Options) -> Vec<Problem> {
+    settings(options, ServerInfo::default()).err().unwrap_or_default()
 }
 
-fn directory(options: &Options) -> Directory {
+fn directory(options: &Options, id: &str) -> Directory {
     let secret = |secret: &midge_config::Secret| Secret::new(secret.expose());
     let authorization = &options.authorization;
     let mut users = HashMap::new();
@@ -100,14 +114,31 @@ fn directory(options: &Options) -> Directory {
     let by_password = users.iter().filter(|(_, user)| matches!(user.proof, Proof::Secret(_)));
     let certificates = (options.tls.as_ref().is_some_and(|tls| tls.map) && options.users().next().is_some())
         .then(|| Certificates::new(by_password.map(|(name, _)| name)));
+    let mut no_auth_user = options.no_auth_user.as_deref().map(SmolStr::from);
+    if no_auth_user.is_none() && only_system_users(options) {
+        // Whoever guesses the name gets what is to be had without it.
+        let name = format_smolstr!("nats-{}", id.get(1..9).unwrap_or_default());
+        let proof = Proof::Secret(Secret::new(&name[5..]));
+        let user = User { proof, account: GLOBAL_ACCOUNT.into(), permit: None, standard: true };
+        users.insert(name.clone(), user);
+        no_auth_user = Some(name);
+    }
     Directory {
         certificates,
         closed: options.users().next().is_some(),
         token: authorization.token.as_ref().map(secret),
         users,
-        no_auth_user: options.no_auth_user.as_deref().map(SmolStr::from),
+        no_auth_user,
         default_account: GLOBAL_ACCOUNT.into(),
     }
+}
+
+/// True if there is no account but the server's own, which somebody was let into: that shuts nobody else out.
+fn only_system_users(options: &Options) -> bool {
+    let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
+    let alone =
+        matches!(&options.accounts[..], [account] if account.name == system && !account.users.is_empty());
+    alone && !options.no_system_account && !options.authorization.given && options.trust.operators.is_empty()
 }
 
 fn permit(permissions: &midge_config::Permissions) -> Permit {

@@ -98,17 +98,16 @@ impl Subsz {
         let options = Options::read(query)?;
         let Page { offset, limit } = options.page;
         Ok(hub.look(|broker, now| {
-            let figures = Figures::sum(broker.accounts().iter().filter(|account| options.wants(account)));
+            let figures = Figures::sum(broker.accounts().filter(|account| options.wants(account)));
             let (mut total, mut rows) = (0, Vec::new());
             if options.list {
                 // Asking the tree takes the time of a message; comparing every filter would take that of all of them.
                 let reached: Vec<_> = broker
                     .accounts_mut()
-                    .iter_mut()
                     .map(|account| options.test.map(|subject| account.matching(subject.as_bytes())))
                     .collect();
                 let listed = || {
-                    let accounts = broker.accounts().iter().zip(&reached);
+                    let accounts = broker.accounts().zip(&reached);
                     accounts.filter(|(account, _)| options.wants(account))
                 };
                 total = listed()

@@ -143,7 +143,7 @@ impl Figures {
             now,
             stats: broker.stats(),
             connections: broker.open(),
-            subscriptions: broker.accounts().iter().map(|account| account.router().len()).sum(),
+            subscriptions: broker.accounts().map(|account| account.router().len()).sum(),
             auth_required: directory.is_required(),
         }
     }

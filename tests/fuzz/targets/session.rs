@@ -17,7 +17,7 @@ use midge_config::{MemoryFiles, World, load_text};
 use midge_protocol::limits::Limits;
 use midge_protocol::parse::{Step, server_op};
 
-const CONFIGS: [&str; 4] = [
+const CONFIGS: [&str; 5] = [
     "max_payload: 64, max_pending: 512, max_control_line: 128, max_subscriptions: 4, max_connections: 3",
     "max_payload: 512, max_pending: 2048, no_fast_producer_stall: true, ping_interval: 1s
      mappings { a: b, \"m.*\": [ { destination: \"x.$1\", weight: 50% }, { destination: a, weight: 20% } ] }",
@@ -32,7 +32,17 @@ const CONFIGS: [&str; 4] = [
     "max_payload: 2048, authorization { timeout: 1, users: [ { user: a, password: a }
        { nkey: UAWXCFSCW4TLARABMJ6KT65MGL24QUYPWGIDZRG3AISYOF4SDJEICORQ }
        { user: c, password: \"$2a$04$F7I82Wz.N6mOAcMeFnJFBO8zePvBSgdjLmWJS2enLuDw8F3Xi56Uq\" } ] }",
-];
+    "max_payload: 1024, max_pending: 8192, system_account: S
+     accounts {
+       A { users: [ { user: a, password: a } ]
+           exports: [ { stream: \"o.>\" }, { service: r, response: stream, threshold: 1s }
+                      { service: \"s.*\", latency: { subject: l, sampling: 100 } } ] }
+       B { users: [ { user: b, password: b, permissions: { subscribe: { deny: \"i.d\" } } } ]
+           imports: [ { stream: { account: A, subject: \"o.*\" }, to: \"i.$1\" }, { service: { account: A, subject: r } }
+                      { service: { account: A, subject: \"s.*\" }, to: \"t.*\", share: true } ]
+           exports: [ { service: \"t.*\" } ] }
+       S { users: [ { user: s, password: s } ], imports: [ { service: { account: B, subject: \"t.*\" } } ] } }
+     no_auth_user: b",];
 
 fuzz_target!(|data: &[u8]| {
     let [config, acts @ ..] = data else { return };
@@ -56,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn settings(choice: u8) -> Settings {
-    static READ: LazyLock<[Settings; 4]> = LazyLock::new(|| {
+    static READ: LazyLock<[Settings; 5]> = LazyLock::new(|| {
         CONFIGS.map(|text| {
             let world = World { files: &MemoryFiles::new(), environment: &|_| None };
             let (options, _) =
@@ -173,7 +183,8 @@ impl Server {
         self.pass(Duration::from_secs(600));
         assert_eq!((self.broker.open(), self.broker.deadline()), (0, None::<Instant>));
         for account in self.broker.accounts() {
-            let left = (account.router().len(), account.subscriptions().count(), account.connections());
+            let theirs = account.subscriptions().filter(|sub| self.broker.conn(sub.conn()).is_some()).count();
+            let left = (theirs, account.connections(), account.open_requests());
             assert_eq!(left, (0, 0, 0), "left in {}", account.name());
         }
     }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use midge_broker::{Broker, CloseReason, Instant, Now, Peer, ServerKeys, Session, Settings};
-use midge_config::{Invocation, MemoryFiles, Options, Run, Verdict, World, diff, parse_args, unserved};
+use midge_config::{
+    Invocation, MemoryFiles, Options, Problem, Run, Verdict, World, diff, parse_args, unserved,
+};
 use midge_setup::{connect_urls, server_info, settings};
 
 use super::net::Socket;
@@ -55,7 +57,7 @@ impl Server {
         };
         let options = load(&run, &files)?;
         let info = server_info(&options, ServerKeys::new([SEED; 32]), PORT);
-        let settings = settings(&options, info).map_err(|errors| errors.join("\n"))?;
+        let settings = settings(&options, info).map_err(|errors| lines(&errors))?;
         let now = Now { mono: Instant::default(), wall: EPOCH };
         let log = unserved(&options).iter().map(ToString::to_string).collect();
         Ok(Self {
@@ -173,7 +175,7 @@ impl Server {
             Signal::Usr2 if self.leaving.is_some() => {}
             Signal::Usr2 => {
                 self.log.push("Entering lame duck mode, stop accepting new clients".into());
-                self.turn(|broker, _| broker.enter_lame_duck());
+                self.turn(|broker, now| broker.enter_lame_duck(now));
                 if self.broker.open() == 0 {
                     self.shut_down();
                 } else {
@@ -216,11 +218,15 @@ impl Server {
         }
         let mut info = self.broker.settings().info.clone();
         info.connect_urls = connect_urls(&new, PORT);
-        let settings: Settings = settings(&new, info).map_err(|errors| errors.join("\n"))?;
+        let settings: Settings = settings(&new, info).map_err(|errors| lines(&errors))?;
         self.options = new;
         self.turn(|broker, now| broker.reconfigure(settings, now));
         Ok(())
     }
+}
+
+fn lines(errors: &[Problem]) -> String {
+    errors.iter().map(|error| format!("{error}\n")).collect()
 }
 
 /// Reads the configuration, and refuses what the daemon refuses to run with.

@@ -26,7 +26,7 @@ impl Session {
             return None;
         };
         if broker.conn(self.id)?.connected {
-            broker.drop_subscriptions(self.id);
+            broker.drop_subscriptions(self.id, now);
         }
         self.verbose = connect.verbose.unwrap_or(self.verbose);
         self.pedantic = connect.pedantic.unwrap_or(self.pedantic);

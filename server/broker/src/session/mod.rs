@@ -155,11 +155,11 @@ impl Session {
             }
             ClientOp::Sub(sub) => {
                 tally.interest += 1;
-                self.subscribe(broker, sub);
+                self.subscribe(broker, sub, now);
             }
             ClientOp::Unsub(unsub) => {
                 tally.interest += 1;
-                broker.unsubscribe(self.id, unsub.sid, unsub.max);
+                broker.unsubscribe(self.id, unsub.sid, unsub.max, now);
                 self.ok(broker);
             }
             ClientOp::Ping => self.ping(broker, now),

@@ -10,8 +10,9 @@ use super::Session;
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port};
+use crate::interest::Subscribed;
 use crate::notice::Level;
-use crate::publish::{Cost, Subscribed, reserved};
+use crate::publish::{Cost, reserved};
 
 impl Session {
     pub(super) fn publish<P: Port>(&self, broker: &mut Broker<P>, message: &Message<'_>, now: Now) -> Cost {
@@ -19,15 +20,13 @@ impl Session {
             // Said, and done all the same: so does nats-server.
             broker.stage_err(self.id, error::INVALID_PUBLISH_SUBJECT);
         }
+        let Some(account) = broker.conn(self.id).map(Conn::account) else { return Cost::default() };
         let mut mapped = Vec::new();
         let mut message = *message;
-        if let Some(subject) = broker.map_subject(self.id, message.subject, &mut mapped) {
+        if let Some(subject) = broker.map_subject(account, message.subject, &mut mapped) {
             message.subject = subject;
         }
-        let is_system = broker
-            .conn(self.id)
-            .is_some_and(|conn| broker.account(conn.account()).name() == broker.settings().system_account);
-        if reserved::subject(message.subject, is_system) {
+        if reserved::subject(message.subject, broker.system_account == Some(account)) {
             self.violation(broker, Violation::Publish(message.subject));
             return Cost::default();
         }
@@ -43,7 +42,7 @@ impl Session {
         broker.publish(self.id, &message, now)
     }
 
-    pub(super) fn subscribe<P: Port>(&self, broker: &mut Broker<P>, sub: Sub<'_>) {
+    pub(super) fn subscribe<P: Port>(&self, broker: &mut Broker<P>, sub: Sub<'_>, now: Now) {
         let Sub { subject, queue, sid } = sub;
         let permit = broker.conn(self.id).and_then(|conn| conn.permit.as_deref());
         let allowed = permit.is_none_or(|permit| permit.may_subscribe(subject, queue));
@@ -60,7 +59,7 @@ impl Session {
             broker.note(self.id, Level::Error, error::MAX_SUBSCRIPTIONS);
             return broker.stage_err(self.id, error::MAX_SUBSCRIPTIONS);
         }
-        match broker.subscribe(self.id, subject, queue, sid) {
+        match broker.subscribe(self.id, subject, queue, sid, now) {
             Subscribed::Ok => self.ok(broker),
             Subscribed::InvalidSubject => broker.stage_err(self.id, error::INVALID_SUBJECT),
             Subscribed::Full => {

@@ -218,7 +218,7 @@ fn accounts() {
     let o = options(
         "accounts {
            A { users: [{user: a}], limits {max_conn: 5, max_subs: -1, max_payload: 1k}
-               exports: [{stream: 'a.>'}, {service: 's.*', response: stream, threshold: '1s', accounts: [B]}]
+               exports: [{stream: 'a.>'}, {service: 's.*', response: single, threshold: '1s', accounts: [B], latency: {sampling: headers, subject: lat}}]
                mappings { x: y, 'p.*': [{dest: 'q.$1', weight: 60%}, {dest: r, weight: 40}, {dest: s, weight: 100, cluster: c}] } }
            B { default_permissions {publish: p}, users: [{user: b}]
                imports: [{stream: {account: A, subject: 'a.b'}, prefix: pre}, {service: {account: A, subject: 's.1'}, to: mine}]
@@ -231,7 +231,9 @@ fn accounts() {
     let [a, b, sys] = o.accounts.as_slice() else { panic!("{:?}", o.accounts) };
     assert_eq!((a.limits.connections_max, a.limits.subscriptions_max), (Some(5), None));
     assert_eq!(a.limits.payload_bytes_max, Some(1000));
-    assert_eq!(a.exports[1].response, Response::Stream);
+    assert_eq!(a.exports[1].response, Response::Single);
+    let latency = a.exports[1].latency.as_ref().map(|it| (it.subject.as_str(), it.sampling));
+    assert_eq!((latency, &a.exports[0].latency), (Some(("lat", 0)), &None));
     assert_eq!((a.exports[0].crossing, a.exports[0].accounts.as_deref()), (Crossing::Stream, None));
     assert_eq!(a.mappings[1].destinations.iter().map(|to| to.weight).collect::<Vec<_>>(), [60, 40, 100]);
     assert_eq!(a.mappings[0].source, "x");
@@ -253,11 +255,17 @@ fn accounts() {
         ("accounts: [A, A]", "Duplicate Account"),
         ("accounts {A: x}", "takes a map"),
         ("accounts {A {x: 1}}", "unknown field \"x\""),
-        ("accounts {A {imports: [{stream: {account: B, subject: b}}]}}", "account not defined"),
-        ("accounts {B {}, A {imports: [{stream: {account: B, subject: b}}]}}", "does not export"),
         (
-            "accounts {B {exports: [{stream: b, accounts: [C]}]}, C {}, A {imports: [{stream: {account: B, subject: b}}]}}",
-            "does not export",
+            "accounts {B {}, A {imports: [{service: {account: B, subject: b}}, {service: {account: B, subject: c}, to: b}]}}",
+            "Duplicate service import subject \"b\", previously used in import for account \"B\", subject \"b\"",
+        ),
+        (
+            "accounts {B {exports: [{service: b, latency: {sampling: 0, subject: c}}]}}",
+            "a percentage from 1 to 100",
+        ),
+        (
+            "accounts {B {exports: [{service: b, latency: {sampling: 1}}]}}",
+            "Latency subject required, but missing",
         ),
         ("accounts {A {exports: [{stream: b, service: c}]}}", "either a stream or a service"),
         ("accounts {A {exports: [{stream: b, response: single}]}}", "non-service"),

@@ -1,0 +1,164 @@
+//! Settings come into force, at the start and by a reload.
+
+use std::cmp::Reverse;
+
+use midge_protocol::error;
+use smol_str::SmolStr;
+
+use crate::account::import::Ties;
+use crate::account::target::Target;
+use crate::account::{Account, AccountId, AccountTies, GLOBAL_ACCOUNT};
+use crate::broker::{Broker, Now};
+use crate::closed::CloseReason;
+use crate::conn::Port;
+use crate::settings::{AccountLimits, AccountSettings, Settings};
+
+impl<P: Port> Broker<P> {
+    /// Takes new settings: connections whose user is gone are closed, the others are told what changed.
+    pub fn reconfigure(&mut self, settings: Settings, now: Now) {
+        let old = self.settings.clone();
+        self.install(settings, now);
+        for id in self.connections().map(|(id, _)| id).collect::<Vec<_>>() {
+            // Who still has to send CONNECT is judged by it.
+            let Some(conn) = self.conn(id).filter(|conn| conn.auth_by.is_none()) else { continue };
+            let account = &self.account(conn.account).name;
+            match self.settings.directory.readmit(&old.directory, &conn.user) {
+                Some(identity) if identity.account == *account => {
+                    self.assign(id, &identity);
+                    self.recheck_subscriptions(id, now);
+                }
+                _ => self.fail(id, error::AUTHORIZATION_VIOLATION, CloseReason::CredentialsRevoked, now),
+            }
+        }
+        self.vacate();
+        if let Some(max) = self.settings.max_connections {
+            let mut newest: Vec<_> = self.connections().map(|(id, conn)| (conn.cid, id)).collect();
+            newest.sort_unstable_by_key(|(cid, _)| Reverse(*cid));
+            let excess = newest.len().saturating_sub(max as usize);
+            for (_, id) in newest.into_iter().take(excess) {
+                self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
+            }
+        }
+        if old.max_payload != self.settings.max_payload
+            || old.info.connect_urls != self.settings.info.connect_urls
+        {
+            self.broadcast_info();
+        }
+    }
+
+    /// Puts settings into force for accounts, connections aside.
+    pub(crate) fn install(&mut self, settings: Settings, now: Now) {
+        for account in &mut self.accounts {
+            account.mappings.clear();
+            account.limits = AccountLimits::default();
+            account.retired = account.name != GLOBAL_ACCOUNT;
+        }
+        let mut ids = Vec::new();
+        for AccountSettings { name, mappings, limits, .. } in &settings.accounts {
+            let id = self.account_or_new(name);
+            let account = &mut self.accounts[id.index()];
+            account.mappings.clone_from(mappings);
+            account.limits = *limits;
+            account.retired = false;
+            ids.push(id);
+        }
+        let system = settings.system_account.as_ref().map(|name| self.account_or_new(name));
+        system.into_iter().for_each(|id| self.accounts[id.index()].retired = false);
+        let moved = self.system_account != system || self.settings.info.id != settings.info.id;
+        let tied =
+            self.ties_of == ids && !moved && same_crossings(&self.settings.accounts, &settings.accounts);
+        self.system_account = system;
+        self.settings = settings;
+        if !tied {
+            self.tie(ids, now);
+        }
+        if moved {
+            self.subscribe_requests();
+        }
+    }
+
+    /// Replaces all imports and exports by those of the settings. `ids` are the accounts' places.
+    fn tie(&mut self, ids: Vec<AccountId>, now: Now) {
+        for account in self.account_ids() {
+            let here = &mut self.accounts[account.index()];
+            let ties = std::mem::take(&mut here.ties);
+            let shadowed: Vec<_> = here.shadows.keys().copied().collect();
+            ties.service_subs.into_iter().for_each(|sub| self.remove_target(account, sub));
+            shadowed.into_iter().for_each(|sub| self.remove_shadows(account, sub));
+        }
+        let system = self.settings.system_account.as_deref();
+        let (ties, _) = Ties::new(&self.settings.accounts, &ids, system);
+        let each = ids.iter().zip(ties.exported).zip(ties.streams).zip(ties.services);
+        for (((account, exported), streams), services) in each {
+            let mut service_subs = Vec::new();
+            for service in &services {
+                let target = Target::Service(service.clone());
+                service_subs.extend(self.insert_target(*account, service.here.as_bytes(), target));
+            }
+            self.accounts[account.index()].ties = AccountTies { exported, streams, services, service_subs };
+        }
+        for account in &ids {
+            if !self.accounts[account.index()].ties.streams.is_empty() {
+                for sub in self.connections_subs(*account) {
+                    self.add_shadows(*account, sub, now);
+                }
+            }
+        }
+        self.ties_of = ids;
+    }
+
+    /// Forgets accounts that the settings don't name any more, once the last connection has left them.
+    pub(crate) fn vacate(&mut self) {
+        let gone: Vec<_> = self.account_ids().filter(|id| self.accounts[id.index()].retired).collect();
+        for id in gone {
+            if self.conns.iter().flatten().any(|conn| conn.account == id) {
+                continue;
+            }
+            let account = std::mem::replace(&mut self.accounts[id.index()], Account::vacant());
+            for (number, answer) in account.answers.into_open() {
+                if let Some(requester) = self.accounts.get_mut(answer.account.index()) {
+                    requester.awaited.remove(&answer.to, id, number);
+                }
+            }
+            for other in &mut self.accounts {
+                for number in other.answers.of(id) {
+                    other.answers.close(number);
+                }
+            }
+        }
+        while self.accounts.pop_if(|account| account.is_vacant()).is_some() {}
+    }
+
+    /// The place of an account, found or made.
+    pub(crate) fn account_or_new(&mut self, name: &SmolStr) -> AccountId {
+        let name = if name.is_empty() { &SmolStr::new_static(GLOBAL_ACCOUNT) } else { name };
+        if let Some(id) = self.account_named(name) {
+            return id;
+        }
+        let place = self.accounts.iter().position(Account::is_vacant).unwrap_or_else(|| {
+            self.accounts.push(Account::vacant());
+            self.accounts.len() - 1
+        });
+        self.accounts[place] = Account::new(name.clone());
+        AccountId(u32::try_from(place).expect("2^32 accounts fit in no memory"))
+    }
+
+    /// The place of an account.
+    pub fn account_named(&self, name: &str) -> Option<AccountId> {
+        let place = self.accounts.iter().position(|account| account.name == name)?;
+        u32::try_from(place).ok().map(AccountId).filter(|_| !name.is_empty())
+    }
+
+    /// The places of all accounts.
+    pub(crate) fn account_ids(&self) -> impl Iterator<Item = AccountId> + use<P> {
+        let ids = self.accounts.iter().enumerate().filter(|(_, account)| !account.is_vacant());
+        let ids: Vec<_> = ids.filter_map(|(place, _)| u32::try_from(place).ok().map(AccountId)).collect();
+        ids.into_iter()
+    }
+}
+
+/// Whether accounts of the same places export and import the same.
+fn same_crossings(old: &[AccountSettings], new: &[AccountSettings]) -> bool {
+    let crossings = |account: &AccountSettings| (account.exports.clone(), account.imports.clone());
+    old.iter().map(crossings).eq(new.iter().map(crossings))
+}

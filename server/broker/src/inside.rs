@@ -1,0 +1,291 @@
+//! Subscribers and publishers inside the daemon: the system account's requests, streams, auth callouts.
+//!
+//! ```text
+//!   publish ──> router ──> Inside{mailbox, tag} ──> Mailbox (bounded) ──> the driver: Broker::take_letters
+//!                                                                             │
+//!   subscribers <── router <───────────────────────────── Broker::inject <────┘ sooner or later
+//! ```
+//!
+//! The broker never calls anybody: it puts a copy of the message into a mailbox and tells the driver, after the turn,
+//! which mailboxes have mail ([`Broker::take_rings`]). Whoever empties a mailbox may take their time; what doesn't fit
+//! into it was not delivered, so a requester who asked for that is told that nobody listens.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use midge_protocol::emit::{CRLF, Digits};
+use midge_protocol::op::{Message, Size};
+use midge_router::SubId;
+
+use crate::account::AccountId;
+use crate::account::target::Target;
+use crate::broker::{Broker, Now};
+use crate::conn::{ConnId, Port};
+
+/// Where messages for one part of the daemon wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MailboxId(u8);
+
+impl MailboxId {
+    /// Requests to the server itself, see [`Broker::serve_requests`]. Every broker has this one.
+    pub const SYSTEM: Self = Self(0);
+
+    /// For use as an index; mailboxes are numbered in the order in which they were opened.
+    pub fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+/// Bytes that wait for [`MailboxId::SYSTEM`] at most.
+const SYSTEM_BYTES_MAX: usize = 1024 * 1024;
+/// Mailboxes of one broker at most.
+const MAILBOXES_MAX: u8 = 32;
+
+/// A subscription of something inside the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inside {
+    mailbox: MailboxId,
+    tag: u64,
+}
+
+/// Names a subscription that [`Broker::subscribe_inside`] made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InsideSub {
+    account: AccountId,
+    id: SubId,
+    inside: Inside,
+}
+
+/// A message for somebody inside the daemon. One allocation.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// What the subscriber called the subscription.
+    pub tag: u64,
+    /// The account that the subscription is in.
+    pub account: AccountId,
+    /// The connection that published, and its number, since ids are used again; none for messages from inside.
+    pub from: Option<(ConnId, u64)>,
+    /// Subject, reply subject, header block, payload.
+    text: Bytes,
+    subject: u32,
+    reply: u32,
+    header: u32,
+}
+
+impl Letter {
+    fn new(tag: u64, account: AccountId, from: Option<(ConnId, u64)>, message: &Message<'_>) -> Self {
+        let (reply, header, payload) =
+            (message.reply.unwrap_or_default(), message.header(), message.payload());
+        let parts = [message.subject, reply, header, payload];
+        let mut text = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| text.extend_from_slice(part));
+        let len = |part: &[u8]| u32::try_from(part.len()).expect("a message has less than 4 GiB");
+        let (subject, reply, header) = (len(message.subject), len(reply), len(header));
+        Self { tag, account, from, text: text.into(), subject, reply, header }
+    }
+
+    fn part(&self, skip: &[u32], len: Option<u32>) -> &[u8] {
+        let start: usize = skip.iter().map(|len| *len as usize).sum();
+        let end = len.map_or(self.text.len(), |len| start + len as usize);
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// Where it was published.
+    pub fn subject(&self) -> &[u8] {
+        self.part(&[], Some(self.subject))
+    }
+
+    /// Where an answer is wanted.
+    pub fn reply(&self) -> Option<&[u8]> {
+        Some(self.part(&[self.subject], Some(self.reply))).filter(|reply| !reply.is_empty())
+    }
+
+    /// The header block, from `NATS/1.0` to its empty line; empty if there is none.
+    pub fn header(&self) -> &[u8] {
+        self.part(&[self.subject, self.reply], Some(self.header))
+    }
+
+    /// The payload. Shares the letter's memory.
+    pub fn payload(&self) -> Bytes {
+        self.text.slice(self.text.len() - self.part(&[self.subject, self.reply, self.header], None).len()..)
+    }
+
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.text.len()
+    }
+}
+
+/// A message from inside the daemon.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Post<'a> {
+    /// Who gets it: subscribers of this subject.
+    pub subject: &'a [u8],
+    /// The subject that they are shown, if it is another.
+    pub shown: Option<&'a [u8]>,
+    /// Where an answer is wanted.
+    pub reply: Option<&'a [u8]>,
+    /// The header block, from `NATS/1.0` to its empty line; empty for none.
+    pub header: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// Messages that wait for one part of the daemon.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    letters: VecDeque<Letter>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Messages that did not fit.
+    refused: u64,
+}
+
+impl Mailbox {
+    fn new(bytes_max: usize) -> Self {
+        Self { letters: VecDeque::new(), bytes: 0, bytes_max, refused: 0 }
+    }
+}
+
+/// All mailboxes, and which of them have mail that the driver wasn't told of.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    boxes: Vec<Mailbox>,
+    rings: u32,
+}
+
+impl Default for Mail {
+    fn default() -> Self {
+        Self { boxes: vec![Mailbox::new(SYSTEM_BYTES_MAX)], rings: 0 }
+    }
+}
+
+/// Mailboxes that have mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rings(u32);
+
+impl Iterator for Rings {
+    type Item = MailboxId;
+
+    fn next(&mut self) -> Option<MailboxId> {
+        let number = self.0.trailing_zeros();
+        self.0 &= self.0.wrapping_sub(1);
+        (number < u32::BITS).then_some(MailboxId(number as u8))
+    }
+}
+
+impl Mail {
+    /// False if the mailbox is full.
+    pub(crate) fn put(&mut self, mailbox: MailboxId, letter: Letter) -> bool {
+        let Some(to) = self.boxes.get_mut(mailbox.index()) else { return false };
+        let bytes = letter.bytes();
+        if to.bytes + bytes > to.bytes_max {
+            to.refused += 1;
+            return false;
+        }
+        to.bytes += bytes;
+        to.letters.push_back(letter);
+        self.rings |= 1 << mailbox.0;
+        true
+    }
+}
+
+impl<P: Port> Broker<P> {
+    /// Makes a place for messages of one more part of the daemon. `bytes_max` bounds what waits in it. `None` if there
+    /// are 32 already.
+    pub fn open_mailbox(&mut self, bytes_max: usize) -> Option<MailboxId> {
+        let number = u8::try_from(self.mail.boxes.len()).ok().filter(|number| *number < MAILBOXES_MAX)?;
+        self.mail.boxes.push(Mailbox::new(bytes_max));
+        Some(MailboxId(number))
+    }
+
+    /// Subscribes a part of the daemon: messages on `filter` in `account` go to `mailbox`, marked with `tag`. `None` if
+    /// `filter` is none, or the account is gone or full.
+    pub fn subscribe_inside(
+        &mut self,
+        account: AccountId,
+        filter: &[u8],
+        mailbox: MailboxId,
+        tag: u64,
+    ) -> Option<InsideSub> {
+        let inside = Inside { mailbox, tag };
+        let id = self.insert_target(account, filter, Target::Inside(inside))?;
+        Some(InsideSub { account, id, inside })
+    }
+
+    /// Ends such a subscription. Letters that wait stay. False if it ended before, with its account.
+    pub fn unsubscribe_inside(&mut self, sub: InsideSub) -> bool {
+        let account = self.accounts.get(sub.account.index());
+        let target = account.and_then(|it| it.targets.get(it.subs.get(sub.id)?.conn()));
+        let found = matches!(target, Some(Target::Inside(inside)) if *inside == sub.inside);
+        if found {
+            self.remove_target(sub.account, sub.id);
+        }
+        found
+    }
+
+    /// Which mailboxes got mail since the last call. To be asked after every turn.
+    pub fn take_rings(&mut self) -> Rings {
+        Rings(std::mem::take(&mut self.mail.rings))
+    }
+
+    /// Empties a mailbox.
+    pub fn take_letters(&mut self, mailbox: MailboxId) -> VecDeque<Letter> {
+        let Some(from) = self.mail.boxes.get_mut(mailbox.index()) else { return VecDeque::new() };
+        from.bytes = 0;
+        std::mem::take(&mut from.letters)
+    }
+
+    /// Messages that a mailbox had no room for, ever.
+    pub fn letters_refused(&self, mailbox: MailboxId) -> u64 {
+        self.mail.boxes.get(mailbox.index()).map_or(0, |mailbox| mailbox.refused)
+    }
+
+    /// Publishes from inside: no permissions, no mappings, no echo. True if somebody got it.
+    pub fn inject(&mut self, account: AccountId, post: &Post<'_>, now: Now) -> bool {
+        if self.accounts.get(account.index()).is_none() {
+            return false;
+        }
+        let mut body = Vec::with_capacity(post.header.len() + post.payload.len() + CRLF.len());
+        for part in [post.header, post.payload, CRLF] {
+            body.extend_from_slice(part);
+        }
+        let header = Digits::new(post.header.len() as u64);
+        let size = Digits::new((body.len() - CRLF.len()) as u64);
+        let message = Message {
+            subject: post.shown.unwrap_or(post.subject),
+            reply: post.reply,
+            header_size: (!post.header.is_empty()).then(|| Size::from(&header)),
+            size: Size::from(&size),
+            body: &body,
+        };
+        self.route(account, post.subject, ConnId::NOBODY, &message, None, now).delivered
+    }
+
+    /// Asks the driver for the server's figures, to be published on `subject`.
+    pub(crate) fn ask_statsz(&mut self, subject: &[u8]) {
+        let Some(account) = self.system_account else { return };
+        let none = Digits::new(0u64);
+        let message = Message {
+            subject: b"$SYS.REQ.SERVER.PING.STATSZ",
+            reply: Some(subject),
+            header_size: None,
+            size: Size::from(&none),
+            body: CRLF,
+        };
+        self.mail.put(MailboxId::SYSTEM, Letter::new(0, account, None, &message));
+    }
+
+    /// Hands a message to a subscriber inside. False if its mailbox is full.
+    pub(crate) fn post_inside(
+        &mut self,
+        inside: Inside,
+        account: AccountId,
+        from: ConnId,
+        message: &Message<'_>,
+    ) -> bool {
+        let from = self.conn(from).map(|conn| (from, conn.cid()));
+        let letter = Letter::new(inside.tag, account, from, message);
+        self.mail.put(inside.mailbox, letter)
+    }
+}

@@ -1,0 +1,6 @@
+//! What crosses between accounts and what comes from inside, on a broker without sockets.
+
+mod answers;
+mod inside;
+mod leaks;
+mod world;
