@@ -14,6 +14,7 @@ use crate::clock::{Clock, entropy};
 use crate::exit::Exit;
 use crate::hub::Hub;
 use crate::log::Log;
+use crate::memory::Budget;
 use crate::monitor::{self, About};
 use crate::net::{Acceptor, Keeper, Listener, Protocol};
 use crate::ports::{PidFile, Ports, PortsFile, urls};
@@ -150,13 +151,16 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         }
     };
     let info = midge_setup::server_info(&options, keys, bound.client_port());
-    let settings = match midge_setup::settings(&options, info.clone()) {
+    let mut settings = match midge_setup::settings(&options, info.clone()) {
         Ok(settings) => settings,
         Err(errors) => {
             errors.iter().for_each(|error| log.fatal(error));
             return Exit::Config;
         }
     };
+    let budget = Budget::find(options.limits.memory_budget);
+    log.info(budget.explain(settings.max_pending));
+    settings.memory_budget = budget.bytes;
     let broker = Broker::new(settings, u64::from_le_bytes(entropy()));
     let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log)));
     let ports = bound.ports();
@@ -527,7 +531,7 @@ impl Daemon {
         let mut info = self.about.info();
         info.connect_urls = midge_setup::connect_urls(&new, info.port);
         info.tls = midge_setup::tls_offer(&new);
-        let settings = match midge_setup::settings(&new, info.clone()) {
+        let mut settings = match midge_setup::settings(&new, info.clone()) {
             Ok(settings) => settings,
             Err(errors) => {
                 for error in errors {
@@ -536,6 +540,7 @@ impl Daemon {
                 return;
             }
         };
+        settings.memory_budget = Budget::find(new.limits.memory_budget).bytes;
         if let Err(error) = self.log.reconfigure(&new.log) {
             self.log.error(format_args!(
                 "Failed to reload server configuration: the log can't be opened: {error}"

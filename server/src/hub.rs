@@ -60,6 +60,7 @@ impl Hub {
         let mut broker = self.lock();
         // Read under the lock, so that time never goes back for the broker.
         let now = self.clock.now();
+        broker.begin_turn(now, midge_heap::in_use());
         let result = work(&mut broker, now);
         let stall = broker.flush(now, flush::note);
         let notices = broker.take_notices();

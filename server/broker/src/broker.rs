@@ -1,7 +1,7 @@
 //! All shared state of the daemon, behind one lock that its driver holds.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use midge_protocol::emit::{self, Sink};
@@ -14,11 +14,13 @@ use smol_str::SmolStr;
 use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
 use crate::alarm::Alarm;
 use crate::auth::{Identity, Permit};
+use crate::budget::Budget;
 use crate::closed::{CloseReason, ClosedConn};
 use crate::conn::{Conn, ConnId, Counters, Peer, Port, at};
 use crate::inside::Mail;
-use crate::notice::{Level, Notice};
+use crate::notice::{Level, Noted, Notice};
 use crate::outbox::Stage;
+use crate::rate::Meter;
 use crate::replies::Replies;
 use crate::settings::Settings;
 use crate::subs::SubList;
@@ -49,6 +51,8 @@ pub struct Stats {
     pub stalls: u64,
     /// Requests to services of other accounts that were forgotten because too many were open.
     pub answers_dropped: u64,
+    /// Times that a user was held to its rate.
+    pub pauses: u64,
 }
 
 /// The shared core. `P` is the driver's handle on a connection.
@@ -66,6 +70,11 @@ pub struct Broker<P> {
     closed: VecDeque<ClosedConn>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) stats: Stats,
+    pub(crate) budget: Budget,
+    /// What users have published lately, by name.
+    pub(crate) meters: HashMap<SmolStr, Meter>,
+    /// When this turn began.
+    pub(crate) turn: Instant,
     pub(crate) random: Random,
     pub(crate) secret: Secret,
     lame_duck: bool,
@@ -98,6 +107,9 @@ const LAGGING: usize = 512 * 1024;
 /// Longest wait for a subscriber that lags behind, per turn. It holds nobody's publisher below 128 MB/s.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// The -ERR of midge's own for what no memory is left for.
+pub(crate) const MEMORY_BUDGET: &str = "Memory Budget Exceeded";
+
 /// The time that a client's first ping waits at most, however long `ping_interval` is.
 const FIRST_PING: Duration = Duration::from_secs(2);
 /// A round trip is measured again after this time.
@@ -123,6 +135,9 @@ impl<P: Port> Broker<P> {
             closed: VecDeque::new(),
             notices: Vec::new(),
             stats: Stats::default(),
+            budget: Budget::new(u64::MAX),
+            meters: HashMap::new(),
+            turn: Instant::default(),
             random: Random(seed | 1),
             secret: Secret::new(seed),
             lame_duck: false,
@@ -177,6 +192,8 @@ impl<P: Port> Broker<P> {
             max_payload: self.settings.max_payload,
             max_subs: self.settings.max_subscriptions,
             permit: None,
+            meter: self.meter(&SmolStr::default()),
+            noted: Noted::default(),
             replies: None,
             filtered_queues: Vec::new(),
             name: SmolStr::default(),
@@ -217,7 +234,10 @@ impl<P: Port> Broker<P> {
         if self.settings.debug {
             self.note(id, Level::Debug, "Client connection created");
         }
-        if self.settings.max_connections.is_some_and(|max| self.open > max) {
+        if !self.budget.admits(1) {
+            self.note(id, Level::Error, MEMORY_BUDGET);
+            self.fail(id, MEMORY_BUDGET, CloseReason::MemoryBudget, now);
+        } else if self.settings.max_connections.is_some_and(|max| self.open > max) {
             self.note(id, Level::Error, error::MAX_CONNECTIONS);
             self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
         }
@@ -336,7 +356,7 @@ impl<P: Port> Broker<P> {
     pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P, usize)) -> Option<Stall<P>> {
         self.publish_announced(now);
         let mut stall = None;
-        let (max, nearly) = (self.settings.max_pending, self.settings.stall_pending());
+        let (max, nearly) = (self.max_pending(), self.stall_pending());
         // Closing a slow consumer marks it dirty again, so the list may grow while it is walked.
         let mut next = 0;
         while let Some(id) = self.dirty.get(next).copied() {
@@ -371,7 +391,7 @@ impl<P: Port> Broker<P> {
     }
 
     pub(crate) fn note_slow(&mut self, id: ConnId) {
-        let max = self.settings.max_pending;
+        let max = self.max_pending();
         self.note(id, Level::Info, format_args!("Slow Consumer Detected: MaxPending of {max} Exceeded"));
     }
 
@@ -495,8 +515,10 @@ impl<P: Port> Broker<P> {
     pub(crate) fn assign(&mut self, id: ConnId, identity: &Identity) {
         let account = self.account_or_new(&identity.account);
         let max_payload = self.settings.max_payload;
+        let meter = self.meter(&identity.user);
         let Some(conn) = at(&mut self.conns, id) else { return };
         conn.user = identity.user.clone();
+        conn.meter = meter;
         conn.permit.clone_from(&identity.permit);
         let answers = identity.permit.as_deref().and_then(Permit::responses);
         conn.replies = answers.map(|rule| match conn.replies.take() {
@@ -623,9 +645,17 @@ impl<P: Port> Broker<P> {
 
     /// A line for the log about a connection.
     pub fn note(&mut self, id: ConnId, level: Level, text: impl std::fmt::Display) {
-        let Some(conn) = self.conn(id) else { return };
-        let notice = Notice::new(level, format_args!("{} - {text}", conn.label()));
-        self.notices.push(notice);
+        let turn = self.turn;
+        let Some(conn) = self.conn_mut(id) else { return };
+        if let Some(left_out) = conn.noted.count(level, turn) {
+            let label = conn.label().to_string();
+            if left_out > 0 {
+                let more =
+                    format_args!("{label} - {left_out} more lines about this connection were left out");
+                self.notices.push(Notice::new(Level::Warn, more));
+            }
+            self.notices.push(Notice::new(level, format_args!("{label} - {text}")));
+        }
     }
 
     /// What happened since the last call that the operator should hear of. To be asked after every turn.

@@ -52,6 +52,8 @@ reasons! {
     IncorrectPort = "Incorrect Port",
     /// `max_connections` reached.
     MaxConnections = "Maximum Connections Exceeded",
+    /// No memory left within the budget; midge's own.
+    MemoryBudget = "Memory Budget Exceeded",
     /// The account's ceiling reached.
     MaxAccountConnections = "Maximum Account Connections Exceeded",
     /// A message larger than `max_payload`.

@@ -68,6 +68,7 @@ impl<P: Port> Broker<P> {
         let tied =
             self.ties_of == ids && !moved && same_crossings(&self.settings.accounts, &settings.accounts);
         self.system_account = system;
+        self.budget.set_total(settings.memory_budget);
         self.settings = settings;
         if !tied {
             self.tie(ids, now);

@@ -11,7 +11,9 @@ use smol_str::SmolStr;
 use crate::account::AccountId;
 use crate::auth::Permit;
 use crate::closed::CloseReason;
+use crate::notice::Noted;
 use crate::outbox::{Outbox, Stage};
+use crate::rate::Meter;
 use crate::replies::Replies;
 use crate::security::TlsFacts;
 use crate::subs::SubList;
@@ -118,6 +120,10 @@ pub struct Conn<P> {
     /// Subscriptions at most; 0: any number.
     pub(crate) max_subs: u32,
     pub(crate) permit: Option<Arc<Permit>>,
+    /// Shared with the user's other connections; none if it may publish any amount.
+    pub(crate) meter: Option<Meter>,
+    /// Lines for the log about it.
+    pub(crate) noted: Noted,
     /// Reply subjects that may be answered on, for those who may only answer.
     pub(crate) replies: Option<Box<Replies>>,
     /// Queue groups of subscriptions whose messages are looked at one by one.

@@ -99,6 +99,8 @@ impl<P: Port> Broker<P> {
         hop: Option<&Hop<'_>>,
         now: Now,
     ) -> Routed {
+        let max_pending = self.max_pending();
+        let drop_above = self.settings.no_fast_producer_stall.then(|| self.stall_pending());
         let account = &mut self.accounts[account_id.index()];
         let random = &mut self.random;
         let Account { router, subs, targets, .. } = account;
@@ -115,9 +117,9 @@ impl<P: Port> Broker<P> {
             shared: None,
             bare_size: None,
             now,
-            max_pending: self.settings.max_pending,
+            max_pending,
             trace: self.settings.trace.then_some((&mut self.notices, self.settings.max_traced)),
-            drop_above: self.settings.no_fast_producer_stall.then(|| self.settings.stall_pending()),
+            drop_above,
             cost: Cost::default(),
         };
         let mut delivered = false;

@@ -7,6 +7,7 @@ use midge_protocol::limits::{MAX_CONTROL_LINE, MAX_PAYLOAD};
 
 use crate::auth::Directory;
 use crate::identity::ServerKeys;
+use crate::rate::Rates;
 use crate::security::TlsOffer;
 
 /// How the server presents itself in INFO.
@@ -57,6 +58,10 @@ pub struct Settings {
     pub max_payload: u32,
     /// Most bytes that may wait for one connection.
     pub max_pending: u64,
+    /// Bytes of memory that the daemon may use in all; `u64::MAX`: any amount.
+    pub memory_budget: u64,
+    /// How much users may publish.
+    pub rates: Rates,
     /// Most connections; `None`: no limit.
     pub max_connections: Option<u32>,
     /// Most subscriptions of one connection; 0: no limit.
@@ -95,6 +100,8 @@ impl Default for Settings {
             max_control_line: MAX_CONTROL_LINE,
             max_payload: MAX_PAYLOAD,
             max_pending: 64 * 1024 * 1024,
+            memory_budget: u64::MAX,
+            rates: Rates::default(),
             max_connections: Some(65_536),
             max_subscriptions: 0,
             max_sub_tokens: 0,
@@ -109,13 +116,6 @@ impl Default for Settings {
             trace: false,
             max_traced: 0,
         }
-    }
-}
-
-impl Settings {
-    /// Pending bytes from which a connection counts as nearly full: its publishers are slowed down.
-    pub fn stall_pending(&self) -> usize {
-        usize::try_from(self.max_pending / 4 * 3).unwrap_or(usize::MAX)
     }
 }
 

@@ -134,6 +134,11 @@ const COUNT: Kind = Int(0, i32::MAX as i64);
 const PORT: Kind = Int(-1, u16::MAX as i64);
 const WRITE_TIMEOUT: Kind = Word(&["default", "close", "retry"]);
 
+static RATE_LIMITS: &[Key] = &[key("users", Named(RATE), Served), key("default", Block(RATE), Served)];
+
+/// Per second.
+static RATE: &[Key] = &[key("msgs", COUNT, Served), key("bytes", Size, Served)];
+
 /// The keys of the file itself.
 pub static ROOT: &[Key] = &[
     key("listen", Listen, Served),
@@ -167,8 +172,10 @@ pub static ROOT: &[Key] = &[
     key("logfile_max_num log_max_num", ANY_INT, Served),
     key("syslog", Bool, Served),
     key("remote_syslog", Text, Served),
-    // midge's own: nats-server listens on TCP alone.
+    // midge's own: nats-server listens on TCP alone, has no ceiling for all memory, and lets users flood it.
     key("unix_socket", Text, Served),
+    key("memory_budget", Size, Served),
+    key("rate_limits", Block(RATE_LIMITS), Served),
     key("pid_file pidfile", Text, Served),
     key("ports_file_dir", Text, Served),
     key("prof_port", PORT, Ignored),

@@ -26,6 +26,7 @@ mod loader;
 mod mqtt;
 mod options;
 mod parse;
+mod rate;
 mod report;
 mod text;
 mod tls;
@@ -55,6 +56,7 @@ pub use options::{
     PAYLOAD_BYTES_ADVISED, SYSTEM_ACCOUNT, Secret, Trust,
 };
 pub use parse::{DEPTH_MAX, INCLUDES_MAX, REPEATED_BYTES_MAX, World, parse, parse_file};
+pub use rate::{RateLimit, RateLimits};
 pub use report::{Problem, Report};
 pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
 pub use value::{Data, Entry, Map, Position, Value, Written};

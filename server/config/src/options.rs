@@ -14,6 +14,7 @@ use crate::jetstream::JetStream;
 use crate::keys::ROOT;
 use crate::leafnodes::LeafNodes;
 use crate::mqtt::Mqtt;
+use crate::rate::RateLimits;
 use crate::report::Report;
 use crate::tls::Tls;
 use crate::value::Map;
@@ -53,6 +54,8 @@ pub struct Options {
     pub lame_duck: LameDuck,
     /// A Unix socket that clients on this machine may connect to as well. midge's own key.
     pub unix_socket: Option<PathBuf>,
+    /// How much users may publish. midge's own key.
+    pub rate_limits: RateLimits,
     /// Where the process id is written to.
     pub pid_file: Option<PathBuf>,
     /// The directory of a file that lists the open ports.
@@ -113,6 +116,7 @@ impl Options {
             keepalive: Keepalive::read(root),
             lame_duck: LameDuck::read(root),
             unix_socket: root.path("unix_socket"),
+            rate_limits: RateLimits::read(root, report),
             pid_file: root.path("pid_file"),
             ports_file_dir: root.path("ports_file_dir"),
             no_header_support: root.bool("no_header_support").unwrap_or_default(),
@@ -325,6 +329,9 @@ pub struct Limits {
     pub pending_bytes_max: u64,
     /// Closed connections that monitoring remembers. Default 10000.
     pub closed_clients_max: u32,
+    /// Bytes of memory for all connections, queues and subscriptions together. None: half of what there is. midge's
+    /// own key, `memory_budget`.
+    pub memory_budget: Option<u64>,
 }
 
 impl Limits {
@@ -342,6 +349,10 @@ impl Limits {
             payload_bytes_max: root.nonzero("max_payload").unwrap_or(default.payload_bytes_max),
             pending_bytes_max: root.nonzero("max_pending").unwrap_or(default.pending_bytes_max),
             closed_clients_max: root.nonzero("max_closed_clients").unwrap_or(default.closed_clients_max),
+            memory_budget: root
+                .size("memory_budget")
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .filter(|b| *b > 0),
         }
     }
 }
@@ -356,6 +367,7 @@ impl Default for Limits {
             payload_bytes_max: 1 << 20,
             pending_bytes_max: 64 << 20,
             closed_clients_max: 10000,
+            memory_budget: None,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! From the configuration's words to the broker's settings.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use midge_broker::{
-    AccountLimits, AccountSettings, Certificates, Destination, Directory, Mapping, Permit, Proof, Responses,
-    Rules, Secret, ServerInfo, Settings, User,
+    AccountLimits, AccountSettings, Certificates, Destination, Directory, Mapping, Permit, Proof, Rate,
+    Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
@@ -63,6 +64,8 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
         max_control_line: limits.control_line_bytes_max,
         max_payload: limits.payload_bytes_max,
         max_pending: limits.pending_bytes_max,
+        memory_budget: limits.memory_budget.unwrap_or(u64::MAX),
+        rates: rates(&options.rate_limits),
         max_connections: limits.connections_max,
         max_subscriptions: limits.subscriptions_max.unwrap_or(0),
         max_sub_tokens: limits.subscription_tokens_max.map_or(0, u32::from),
@@ -82,6 +85,15 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
 /// What keeps a server from running with these options, although each of them is good.
 pub fn problems(options: &Options) -> Vec<Problem> {
     settings(options, ServerInfo::default()).err().unwrap_or_default()
+}
+
+fn rates(limits: &midge_config::RateLimits) -> Rates {
+    let rate = |limit: &midge_config::RateLimit| Rate {
+        msgs: limit.msgs.and_then(NonZero::new),
+        bytes: limit.bytes.and_then(NonZero::new),
+    };
+    let users = limits.users.iter().map(|(name, limit)| (name.to_smolstr(), rate(limit)));
+    Rates { users: users.collect(), others: rate(&limits.default) }
 }
 
 fn directory(options: &Options, id: &str) -> Directory {

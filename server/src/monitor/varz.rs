@@ -81,6 +81,13 @@ pub(super) struct Varz {
     slow_consumers: u64,
     stale_connections: u64,
     stalled_clients: u64,
+    /// Bytes on the heap, and how many there may be. midge's own, as the two that follow.
+    memory_in_use: u64,
+    memory_budget: u64,
+    /// Times that something was refused because there was no memory left.
+    memory_refusals: u64,
+    /// Times that a user was held to its rate.
+    rate_pauses: u64,
     subscriptions: usize,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Time,
@@ -134,6 +141,8 @@ struct Figures {
     connections: u32,
     subscriptions: usize,
     auth_required: bool,
+    memory_budget: u64,
+    memory_refusals: u64,
 }
 
 impl Figures {
@@ -145,6 +154,8 @@ impl Figures {
             connections: broker.open(),
             subscriptions: broker.accounts().map(|account| account.router().len()).sum(),
             auth_required: directory.is_required(),
+            memory_budget: broker.settings().memory_budget,
+            memory_refusals: broker.memory_refusals(),
         }
     }
 }
@@ -160,7 +171,7 @@ impl Varz {
     ) -> Self {
         let (info, options): (ServerInfo, _) = (about.info(), about.options());
         let options: &Options = &options;
-        let Figures { now, stats, connections, subscriptions, auth_required } =
+        let Figures { now, stats, connections, subscriptions, auth_required, memory_budget, memory_refusals } =
             hub.look(|broker, now| Figures::collect(broker, now));
         let counters = stats.counters;
         Self {
@@ -220,6 +231,10 @@ impl Varz {
             slow_consumers: stats.slow_consumers,
             stale_connections: stats.stale_connections,
             stalled_clients: stats.stalls,
+            memory_in_use: midge_heap::in_use() as u64,
+            memory_budget,
+            memory_refusals,
+            rate_pauses: stats.pauses,
             subscriptions,
             http_req_stats: requests.counts(),
             config_load_time: Time(about.loaded()),

@@ -110,24 +110,49 @@ enum Event {
     Gone(CloseReason),
 }
 
+/// What the task waits for besides the socket and the broker.
+#[derive(Clone, Copy, Default)]
+struct Waits {
+    /// Set while the socket takes nothing: the peer must make room by then.
+    blocked: Option<Instant>,
+    /// Set while the user has published as much as it may: nothing is read until then.
+    paused: Option<Instant>,
+}
+
+impl Waits {
+    /// What comes first.
+    fn first(self) -> Option<Instant> {
+        self.blocked.into_iter().chain(self.paused).min()
+    }
+}
+
 enum Work {
-    Read { stall: Option<Stall<Handle>> },
-    Yield { stall: Option<Stall<Handle>> },
+    Read {
+        stall: Option<Stall<Handle>>,
+    },
+    Yield {
+        stall: Option<Stall<Handle>>,
+    },
+    /// Nothing is read before this time.
+    Pause(Instant),
     Ask(Box<Question>),
 }
 
 impl Task {
     async fn serve(&mut self) -> CloseReason {
-        // Set while the socket takes nothing: the peer must make room by then.
-        let mut blocked_until: Option<Instant> = None;
+        let mut waits = Waits::default();
         loop {
-            let event = match blocked_until {
-                None => poll_fn(|context| self.poll_event(context, false)).await,
+            let event = match waits.first() {
+                None => poll_fn(|context| self.poll_event(context, waits)).await,
                 Some(until) => {
-                    let event = poll_fn(|context| self.poll_event(context, true));
+                    let event = poll_fn(|context| self.poll_event(context, waits));
                     match Box::pin(timeout_at(until, event)).await {
                         Ok(event) => event,
-                        Err(_) => return self.too_slow(),
+                        Err(_) if waits.blocked == Some(until) => return self.too_slow(),
+                        Err(_) => {
+                            waits.paused = None;
+                            continue;
+                        }
                     }
                 }
             };
@@ -136,12 +161,12 @@ impl Task {
                 Event::Gone(reason) => return reason,
                 Event::Blocked => {
                     let allowed = self.hub.look(|broker, _| broker.settings().write_deadline);
-                    blocked_until.get_or_insert(self.hub.clock.at(self.hub.clock.now().mono + allowed));
+                    waits.blocked.get_or_insert(self.hub.clock.at(self.hub.clock.now().mono + allowed));
                     continue;
                 }
                 Event::Writable => {
                     if self.handle.write_unblocked() {
-                        blocked_until = None;
+                        waits.blocked = None;
                     }
                     if self.handle.is_broken() {
                         return CloseReason::WriteError;
@@ -150,6 +175,10 @@ impl Task {
                 }
                 Event::Worked(Work::Ask(question)) => {
                     Box::pin(self.find_out(*question)).await;
+                    continue;
+                }
+                Event::Worked(Work::Pause(until)) => {
+                    waits.paused = Some(until);
                     continue;
                 }
                 Event::Worked(Work::Yield { stall }) => {
@@ -166,19 +195,22 @@ impl Task {
         }
     }
 
-    fn poll_event(&mut self, context: &mut Context<'_>, blocked: bool) -> Poll<Event> {
+    fn poll_event(&mut self, context: &mut Context<'_>, waits: Waits) -> Poll<Event> {
         match self.handle.outbox().poll_attention(context) {
             Attention::Close => return Poll::Ready(Event::Closing),
             Attention::Blocked if self.handle.is_broken() => {
                 return Poll::Ready(Event::Gone(CloseReason::WriteError));
             }
-            Attention::Blocked if !blocked => return Poll::Ready(Event::Blocked),
+            Attention::Blocked if waits.blocked.is_none() => return Poll::Ready(Event::Blocked),
             Attention::Blocked => {
                 if self.handle.poll_writable(context).is_ready() {
                     return Poll::Ready(Event::Writable);
                 }
             }
             Attention::None => {}
+        }
+        if waits.paused.is_some() {
+            return Poll::Pending;
         }
         // What a long turn left over comes before new input.
         if self.partial.len() >= self.need {
@@ -240,7 +272,7 @@ impl Task {
         let (work, used) = self.work(&input);
         match work {
             // The rest is wanted again at once, and may be large: it stays where it is.
-            Work::Yield { .. } => {
+            Work::Yield { .. } | Work::Pause(_) => {
                 input.advance(used);
                 self.partial = input;
             }
@@ -260,6 +292,7 @@ impl Task {
                 Work::Read { stall }
             }
             Next::Yield => Work::Yield { stall },
+            Next::Pause(until) => Work::Pause(self.hub.clock.at(until)),
             Next::Ask(question) => Work::Ask(Box::new(question)),
             // The outbox says so too, once it is asked.
             Next::Close => return (Work::Read { stall: None }, input.len()),

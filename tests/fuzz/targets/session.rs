@@ -138,6 +138,10 @@ impl Server {
                     client.need = need;
                 }
                 Next::Yield => assert!(received.used > 0, "gives up its turn for nothing"),
+                Next::Pause(until) => {
+                    assert!(until > self.now.mono, "waits for what is past");
+                    self.now.mono = until;
+                }
                 Next::Ask(question) => {
                     let mut next = Some(question);
                     while let Some(question) = next {

@@ -121,6 +121,8 @@ impl Wire for Cable {
             match received.next {
                 Next::Read(need) => self.need = need,
                 Next::Yield => {}
+                // Nobody else does anything meanwhile, so time may go by.
+                Next::Pause(until) => while server.pass(until) {},
                 Next::Ask(question) => {
                     let mut next = Some(question);
                     while let Some(question) = next {

@@ -101,6 +101,7 @@ impl Server {
     /// subscriber is nearly full has nothing to wait for.
     pub(super) fn turn<R>(&mut self, work: impl FnOnce(&mut Broker<Socket>, Now) -> R) -> R {
         let mut ready = Vec::new();
+        self.broker.begin_turn(self.now, 0);
         let result = work(&mut self.broker, self.now);
         self.broker.flush(self.now, |socket, _| ready.push(socket.clone()));
         self.log.extend(self.broker.take_notices().into_iter().map(|notice| notice.text));

@@ -22,9 +22,10 @@ use midge_protocol::emit::{self, Sink};
 use midge_protocol::limits::Limits;
 use midge_protocol::op::ClientOp;
 use midge_protocol::parse::{Step, client_op};
+use midge_protocol::time::Instant;
 
 use crate::auth::{Credentials, Question};
-use crate::broker::{Broker, Now};
+use crate::broker::{Broker, MEMORY_BUDGET, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port, at};
 use crate::notice::Level;
@@ -70,6 +71,9 @@ pub enum Next {
     Yield,
     /// The answer to a question, with [`Session::answered`]; until then, no input.
     Ask(Question),
+    /// The user has published as much as it may: flush, and give the rest of the input again at this time, not before.
+    /// Nothing is to be read until then.
+    Pause(Instant),
     /// Nothing more: the connection is closing.
     Close,
 }
@@ -78,6 +82,8 @@ pub enum Next {
 const TURN_DELIVERIES: usize = 4096;
 /// … or bytes delivered, so that no publisher holds the broker for long.
 const TURN_BYTES: usize = 256 * 1024;
+/// A message larger than this is only waited for if there is memory for it.
+const LARGE: usize = 64 * 1024;
 
 impl Session {
     /// The session of a connection that was just attached.
@@ -112,17 +118,29 @@ impl Session {
             if spent.deliveries >= TURN_DELIVERIES || spent.bytes >= TURN_BYTES {
                 break Next::Yield;
             }
-            let (headers, max_payload) =
-                broker.conn(self.id).map_or((false, 0), |conn| (conn.headers, conn.max_payload));
+            let (headers, max_payload, metered) = broker
+                .conn(self.id)
+                .map_or((false, 0, false), |conn| (conn.headers, conn.max_payload, conn.meter.is_some()));
             let settings = broker.settings();
             let limits = Limits { max_control_line: settings.max_control_line, max_payload, headers };
             match client_op(rest, &limits) {
+                Step::Need(total) if total > LARGE && !broker.budget.admits(total as u64) => {
+                    broker.note(self.id, Level::Error, MEMORY_BUDGET);
+                    broker.fail(self.id, MEMORY_BUDGET, CloseReason::MemoryBudget, now);
+                    break Next::Close;
+                }
                 Step::Need(total) => break Next::Read(total),
                 Step::Bad(rule) => {
                     self.broke(broker, rule, now);
                     break Next::Close;
                 }
                 Step::Op(op, len) => {
+                    if let ClientOp::Pub(message) = &op
+                        && metered
+                        && let Err(until) = broker.meter_message(self.id, message, now)
+                    {
+                        break Next::Pause(until);
+                    }
                     used += len;
                     if broker.settings().trace {
                         self.trace(broker, &op);

@@ -7,7 +7,7 @@ use midge_protocol::op::{Message, Sub};
 use midge_protocol::subject::{Subject, tokens};
 
 use super::Session;
-use crate::broker::{Broker, Now};
+use crate::broker::{Broker, MEMORY_BUDGET, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port};
 use crate::interest::Subscribed;
@@ -58,6 +58,10 @@ impl Session {
         if broker.conn(self.id).is_some_and(full) {
             broker.note(self.id, Level::Error, error::MAX_SUBSCRIPTIONS);
             return broker.stage_err(self.id, error::MAX_SUBSCRIPTIONS);
+        }
+        if !broker.budget.admits(1) {
+            broker.note(self.id, Level::Error, MEMORY_BUDGET);
+            return broker.stage_err(self.id, MEMORY_BUDGET);
         }
         match broker.subscribe(self.id, subject, queue, sid, now) {
             Subscribed::Ok => self.ok(broker),
