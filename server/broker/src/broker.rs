@@ -201,10 +201,10 @@ impl<P: Port> Broker<P> {
             version: SmolStr::default(),
             user: SmolStr::default(),
             start: now.mono,
-            start_wall: now.wall,
+            start_wall_us: u64::try_from(now.wall.as_micros()).unwrap_or(u64::MAX),
             last: now.mono,
             last_in: now.mono,
-            rtt: None,
+            rtt_ns: 0,
             ping_sent: None,
             pings_out: 0,
             ping_at: now.mono + self.settings.ping_interval,
@@ -328,11 +328,11 @@ impl<P: Port> Broker<P> {
         let closed = ClosedConn {
             cid: conn.cid,
             peer: conn.peer.clone(),
-            start: conn.start_wall,
+            start: conn.start_wall(),
             last: now.wall.saturating_sub(now.mono.since(conn.last)),
             stop: now.wall,
             reason,
-            rtt: conn.rtt,
+            rtt: conn.rtt(),
             counters: conn.counters,
             subs,
             name: conn.name.clone(),
@@ -442,7 +442,7 @@ impl<P: Port> Broker<P> {
     fn keep_alive(&mut self, id: ConnId, now: Now) {
         let (interval, most) = (self.settings.ping_interval, self.settings.ping_max);
         let Some(conn) = self.conn_mut(id) else { return };
-        let measured = conn.rtt.is_some() && conn.ping_sent.is_some_and(|at| now.mono.since(at) < RTT_AGE);
+        let measured = conn.rtt_ns > 0 && conn.ping_sent.is_some_and(|at| now.mono.since(at) < RTT_AGE);
         conn.ping_at = now.mono + interval;
         if measured && now.mono.since(conn.last_in) < interval {
             return;
@@ -463,7 +463,7 @@ impl<P: Port> Broker<P> {
         let Some(conn) = self.conn_mut(id) else { return };
         conn.pings_out = 0;
         if let Some(sent) = conn.ping_sent {
-            conn.rtt = Some(now.mono.since(sent).max(Duration::from_nanos(1)));
+            conn.rtt_ns = nanos(now.mono.since(sent));
         }
     }
 
@@ -475,7 +475,7 @@ impl<P: Port> Broker<P> {
         let Some(conn) = self.conn_mut(id) else { return };
         conn.auth_by = None;
         conn.connected = true;
-        conn.rtt = Some(now.mono.since(conn.start).max(Duration::from_nanos(1)));
+        conn.rtt_ns = nanos(now.mono.since(conn.start));
         conn.ping_at = now.mono + first + extra;
         self.rearm(id);
     }
@@ -733,4 +733,9 @@ impl Random {
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         ((u64::from(self.next()) * u64::from(bound)) >> 32) as u32
     }
+}
+
+/// At least one, as a round trip that took no measurable time was measured all the same.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1)
 }

@@ -137,12 +137,13 @@ pub struct Conn<P> {
     /// Accepted at.
     pub(crate) start: Instant,
     /// Accepted at, since the Unix epoch.
-    pub(crate) start_wall: Duration,
+    pub(crate) start_wall_us: u64,
     /// Last message or change of interest, either way.
     pub(crate) last: Instant,
     /// Last sign of life from the peer.
     pub(crate) last_in: Instant,
-    pub(crate) rtt: Option<Duration>,
+    /// The last round trip in nanoseconds, at least 1; 0: not measured yet.
+    pub(crate) rtt_ns: u64,
     pub(crate) ping_sent: Option<Instant>,
     pub(crate) pings_out: u32,
     pub(crate) ping_at: Instant,
@@ -201,7 +202,7 @@ impl<P> Conn<P> {
 
     /// When it was accepted, since the Unix epoch.
     pub fn start_wall(&self) -> Duration {
-        self.start_wall
+        Duration::from_micros(self.start_wall_us)
     }
 
     /// When it was accepted.
@@ -216,7 +217,7 @@ impl<P> Conn<P> {
 
     /// The last round trip.
     pub fn rtt(&self) -> Option<Duration> {
-        self.rtt
+        (self.rtt_ns > 0).then(|| Duration::from_nanos(self.rtt_ns))
     }
 
     /// How it is encrypted, if it is.

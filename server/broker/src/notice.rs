@@ -26,7 +26,7 @@ pub(crate) struct Noted {
     /// The period's number.
     period: u32,
     lines: u16,
-    left_out: u32,
+    left_out: u16,
 }
 
 impl Noted {
@@ -36,7 +36,7 @@ impl Noted {
 
     /// Counts a line. `None`: leave it out; else how many were left out since the last one that wasn't. Lines that
     /// somebody asked to see, debug and trace, are all written.
-    pub(crate) fn count(&mut self, level: Level, now: Instant) -> Option<u32> {
+    pub(crate) fn count(&mut self, level: Level, now: Instant) -> Option<u16> {
         if level <= Level::Debug {
             return Some(0);
         }
