@@ -58,7 +58,7 @@ impl Options {
 
     pub(crate) fn patience(&self) -> Patience {
         let [idle, rest, settling] = match self.share() {
-            whole if whole >= 1.0 => [20, 5, 5],
+            whole if whole >= 1.0 => [10, 2, 2],
             part if part >= 0.01 => [2, 1, 5],
             // Figures don't matter then.
             _ => [0; 3],
