@@ -273,6 +273,15 @@ impl<P: Port> Broker<P> {
             self.conns.shrink_to(self.conns.len() * 2);
             self.free.shrink_to(self.free.len() * 2);
         }
+        // Each connection has at most two timers while it begins, one later; those of ended ones are skipped when they
+        // are due, unless they are many.
+        if self.timers.len() > 64 + 4 * self.open as usize {
+            let conns = &self.conns;
+            self.timers.retain(|Reverse((_, slot, cid))| {
+                conns.get(*slot as usize).and_then(Option::as_ref).is_some_and(|conn| conn.cid == *cid)
+            });
+            self.timers.shrink_to(self.timers.len() * 2);
+        }
     }
 
     /// Closes a connection: it gets no more messages, its subscriptions are gone, its driver is told by the next
