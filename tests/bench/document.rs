@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::machine::Machine;
 use crate::report::{Table, number, tables};
+use crate::rounds::FOOTPRINT_ROUNDS;
 use crate::servers::Contender;
 use crate::targets;
 
@@ -54,10 +55,11 @@ Written by `{command}`; changes by hand would be overwritten. Cases that midge l
     for contender in contenders {
         let _ = writeln!(text, "| {} | {} |", contender.name, contender.version);
     }
+    let footprint_rounds = rounds.min(FOOTPRINT_ROUNDS);
     let _ = write!(
         text,
         "
-Figures are medians of {rounds} rounds, behind them the lowest and the highest. In a round all servers take their turn,
+Figures are medians of {rounds} rounds, {footprint_rounds} for the footprint, behind them the lowest and the highest. In a round all servers take their turn,
 each as a fresh process with its defaults, so that what else happens on the machine happens to all of them. A ratio is
 the median of the rounds' own ratios; lower is better for everything but messages per second.
 
@@ -107,7 +109,7 @@ mod tests {
             "| machine | Board 3000, 4 cores, 2.0 GB |",
             "| commit | abc-dirty |",
             "| midged | v1 |",
-            "medians of 2 rounds",
+            "medians of 2 rounds, 2 for the footprint",
             "| 1:1, 16 B | 1.500 (1.000–2.000) | 4.000 | 0.38 (0.25–0.50) |",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");

@@ -14,6 +14,9 @@ use crate::targets;
 use crate::traffic::{self, FIGURES};
 use crate::wire::Wire;
 
+/// What a server takes at rest hardly varies, and takes long to see: these rounds are enough.
+pub(crate) const FOOTPRINT_ROUNDS: u32 = 3;
+
 /// Everything that is wanted, as tables.
 pub(crate) fn measure(options: &Options, contenders: &[Contender]) -> Result<Vec<Table>, String> {
     let certificate = Certificate::new()?;
@@ -75,7 +78,7 @@ fn traffic(
 fn rest(footprint: Footprint, options: &Options, contenders: &[Contender]) -> Vec<Line> {
     let mut lines = Lines::new(footprint.figures(), contenders, footprint.fits_mqtt());
     let enough = allow_descriptors(footprint.descriptors());
-    let rounds = if footprint.is_exact() { 1 } else { options.rounds() };
+    let rounds = if footprint.is_exact() { 1 } else { options.rounds().min(FOOTPRINT_ROUNDS) };
     for round in 1..=rounds {
         let measure = |contender: &Contender| {
             let measured = enough.clone().and_then(|()| footprint.measure(contender, options.patience()));

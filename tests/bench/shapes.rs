@@ -49,7 +49,7 @@ const CHURN: Work = Work::Stream { publishers: 1, audience: Audience::Each(1), t
 /// All of them, in the order of the report.
 pub(crate) const SHAPES: &[Shape] = &[
     Shape { name: "publish only", payload: 16, count: 5_000_000, work: stream(1, Audience::Nobody) },
-    Shape { name: "publish only", payload: 128, count: 1_500_000, work: stream(1, Audience::Nobody) },
+    Shape { name: "publish only", payload: 128, count: 3_000_000, work: stream(1, Audience::Nobody) },
     Shape { name: "1:1", payload: 16, count: 3_000_000, work: stream(1, Audience::Each(1)) },
     Shape { name: "1:1", payload: 128, count: 2_000_000, work: stream(1, Audience::Each(1)) },
     Shape { name: "1:1", payload: 1024, count: 400_000, work: stream(1, Audience::Each(1)) },

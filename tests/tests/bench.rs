@@ -11,7 +11,7 @@ const SHAPES: &[(&str, u64)] = &[
     ("1:1, 64 KiB", 10),
     ("1:10, 128 B", 3_000),
     ("10:1, 128 B", 1_200),
-    ("100 publishers, 1,000 subjects, wildcards, 128 B", 1_200),
+    ("100 publishers, 1,000 subjects, wildcards, 128 B", 2_000),
     ("queue group of 8, 128 B", 1_500),
     ("1:1, TLS, 128 B", 600),
     ("1:1, subscriptions come and go, 128 B", 1_000),

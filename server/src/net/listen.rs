@@ -122,8 +122,8 @@ impl Listener {
                         Protocol::Client => {
                             let keeper = Arc::clone(&keeper);
                             let tls = tls.map(|acceptor| Offer { keeper, acceptor });
-                            let arrival = Box::new(Arrival { hub, socket, peer, tls });
-                            workers.spawn(|seat| conn::run(arrival, seat));
+                            workers
+                                .spawn(|seat| conn::run(Box::new(Arrival { hub, socket, peer, tls, seat })));
                         }
                         other => workers.spawn(|seat| refuse::run(hub, socket, peer, other, seat)),
                     }
