@@ -50,7 +50,7 @@ impl ClientInfo {
     /// All of a connection but its round trip.
     pub(crate) fn new<P>(conn: &Conn<P>, account: SmolStr) -> Self {
         Self {
-            start: Some(Time(conn.start_wall)),
+            start: Some(Time(conn.start_wall())),
             host: conn.peer.host.clone(),
             id: conn.cid,
             account,
@@ -83,7 +83,7 @@ impl<P: Port> Broker<P> {
             Some(conn) => ClientInfo { account: name(conn.account), ..ClientInfo::default() },
             None => ClientInfo { account: name(account), ..ClientInfo::default() },
         };
-        info.rtt = self.conn(from).and_then(|conn| conn.rtt).filter(|rtt| !rtt.is_zero()).map(Nanos);
+        info.rtt = self.conn(from).and_then(|conn| conn.rtt()).filter(|rtt| !rtt.is_zero()).map(Nanos);
         if details {
             info.server = self.settings.info.name.as_str().into();
         }

@@ -292,7 +292,7 @@ impl<P: Port> Broker<P> {
             let mut client = ClientInfo::new(conn, account.clone());
             client.name_tag = account.clone();
             client.stop = Some(Time(now.wall));
-            client.rtt = conn.rtt.filter(|rtt| !rtt.is_zero()).map(Nanos);
+            client.rtt = conn.rtt().filter(|rtt| !rtt.is_zero()).map(Nanos);
             let Counters { in_msgs, in_bytes, out_msgs, out_bytes } = conn.counters;
             let (sent, received) = (DataStats::new(in_msgs, in_bytes), DataStats::new(out_msgs, out_bytes));
             Some(DisconnectEvent { event, server, client, sent, received, reason: reason.as_str() })
