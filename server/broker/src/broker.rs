@@ -645,15 +645,20 @@ impl<P: Port> Broker<P> {
         }
     }
 
-    /// A line for the log about a connection, if somebody looks for a fault.
-    pub fn debug(&mut self, id: ConnId, text: impl std::fmt::Display) {
-        if self.settings.debug {
-            self.note(id, Level::Debug, text);
+    /// A line for the log about a connection; one that helps to find a fault only if somebody looks for one.
+    pub fn remark(&mut self, id: ConnId, level: Level, text: impl std::fmt::Display) {
+        if level > Level::Debug || self.settings.debug {
+            self.note(id, level, text);
         }
     }
 
+    /// A line for the log that helps to find a fault.
+    pub fn debug(&mut self, id: ConnId, text: impl std::fmt::Display) {
+        self.remark(id, Level::Debug, text);
+    }
+
     /// A line for the log about a connection.
-    pub fn note(&mut self, id: ConnId, level: Level, text: impl std::fmt::Display) {
+    pub(crate) fn note(&mut self, id: ConnId, level: Level, text: impl std::fmt::Display) {
         let turn = self.turn;
         let Some(conn) = self.conn_mut(id) else { return };
         if let Some(left_out) = conn.noted.count(level, turn) {

@@ -48,13 +48,14 @@ pub(crate) struct Arrival {
 /// Runs a connection from its first byte to its last.
 pub(crate) async fn run(arrival: Box<Arrival>) {
     // Beginning and end are large and short: their futures aren't part of what an idle connection holds.
-    let Some(mut task) = Box::pin(begin(arrival)).await else { return };
-    let reason = task.serve().await;
+    let Some((mut task, secured)) = Box::pin(begin(arrival)).await else { return };
+    let reason = if secured { task.serve().await } else { CloseReason::TlsHandshake };
     Box::pin(task.end(reason)).await;
 }
 
-/// Brings a connection to where its session can begin. `None`: it is over.
-async fn begin(arrival: Box<Arrival>) -> Option<Task> {
+/// Brings a connection to where its session can begin, unless the second value is false: then it is to end. `None`: it
+/// never was.
+async fn begin(arrival: Box<Arrival>) -> Option<(Task, bool)> {
     let Arrival { hub, socket, peer, tls, seat } = *arrival;
     let life = hub.life();
     let (handle, reader) = match Handle::open(socket, tls.as_ref().map(|_| tls::Layer::default())) {
@@ -76,13 +77,11 @@ async fn begin(arrival: Box<Arrival>) -> Option<Task> {
     let partial = BytesMut::new();
     let mut task =
         Task { hub, handle, reader, session, partial, need: 1, waits: None, _life: life, _seat: seat };
-    if let Some(tls) = tls
-        && !tls::establish(&task.hub, tls, &task.handle, &mut task.reader, task.session.id()).await
-    {
-        task.end(CloseReason::TlsHandshake).await;
-        return None;
-    }
-    Some(task)
+    let secured = match tls {
+        Some(tls) => tls::establish(&task.hub, tls, &task.handle, &mut task.reader, task.session.id()).await,
+        None => true,
+    };
+    Some((task, secured))
 }
 
 struct Task {

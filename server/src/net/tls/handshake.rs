@@ -3,8 +3,9 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use midge_broker::{
@@ -14,18 +15,19 @@ use midge_broker::{
 use midge_config::HandshakeFirst;
 use midge_tls::{Certificate, Progress, Record, Unreadable};
 use smol_str::SmolStr;
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
-use super::{Acceptor, Keeper};
+use super::{Acceptor, Keeper, layer};
 use crate::hub::Hub;
 use crate::net::wire::{Handle, Reader};
 
 /// The first byte of a handshake, and of an alert.
 const HANDSHAKE: u8 = 0x16;
 const ALERT: u8 = 0x15;
-/// What a handshake reads at once; most of them are smaller.
-const READ_BYTES: usize = 4096;
+/// A record's body, encrypted: 16 KiB and what encryption may add.
+const RECORD_BYTES_MAX: usize = 16 * 1024 + 2048;
 
 /// What a connection that has just arrived may become.
 pub(in crate::net) struct Offer {
@@ -35,6 +37,8 @@ pub(in crate::net) struct Offer {
 
 /// Brings a connection that has just arrived, with its INFO sent unless the handshake comes first, to where its
 /// session can begin. False if it is over: the broker knows why.
+///
+/// Each step has a future of its own on the heap, because while many wait here, that is what they cost.
 pub(in crate::net) async fn establish(
     hub: &Arc<Hub>,
     offer: Offer,
@@ -42,32 +46,19 @@ pub(in crate::net) async fn establish(
     reader: &mut Reader,
     id: ConnId,
 ) -> bool {
-    let closing = poll_fn(|context| match handle.outbox().poll_attention(context) {
-        Attention::Close => Poll::Ready(()),
-        Attention::None | Attention::Blocked => Poll::Pending,
-    });
-    // The future is large and short-lived: it isn't part of what an idle connection holds.
-    let agreed = Box::pin(agree(hub, &offer, handle, reader, id));
-    tokio::select! {
-        biased;
-        () = closing => false,
-        agreed = agreed => agreed,
-    }
-}
-
-async fn agree(hub: &Arc<Hub>, offer: &Offer, handle: &Handle, reader: &mut Reader, id: ConnId) -> bool {
     let acceptor = &*offer.acceptor;
-    let mut first = acceptor.first != HandshakeFirst::No;
-    if let HandshakeFirst::Within(patience) = acceptor.first
-        && peek(reader, patience).await.is_none()
-    {
-        first = false;
-        hub.turn(|broker, _| broker.greet(id));
-    }
-    if !first && acceptor.mixed && peek(reader, acceptor.timeout).await != Some(HANDSHAKE) {
-        hub.turn(|broker, now| broker.secured(id, None, now));
-        return true;
-    }
+    let first = match acceptor.first {
+        HandshakeFirst::Yes => true,
+        HandshakeFirst::No if !acceptor.mixed => false,
+        _ => match unless_closed(handle, Box::pin(choose(hub, acceptor, reader, id))).await {
+            Some(Choice::Handshake { first }) => first,
+            Some(Choice::Clear) => {
+                hub.turn(|broker, now| broker.secured(id, None, now));
+                return true;
+            }
+            None => return false,
+        },
+    };
     let now = hub.clock.now().mono;
     if let Err(throttled) = offer.keeper.admit(now) {
         if throttled.is_first {
@@ -83,35 +74,72 @@ async fn agree(hub: &Arc<Hub>, offer: &Offer, handle: &Handle, reader: &mut Read
     layer.hold();
     hub.turn(|broker, _| broker.debug(id, "Starting TLS client connection handshake"));
     let deadline = hub.clock.at(now + acceptor.timeout);
-    let shaken = shake(acceptor, handle, reader, deadline).await;
-    match shaken.and_then(|record| Ok((facts(&record, acceptor, first)?, record))) {
-        Ok((facts, record)) => {
-            layer.secure(record);
-            reader.secure(handle.clone());
-            hub.turn(|broker, now| {
-                broker.debug(id, "TLS handshake complete");
-                let (version, suite) = (facts.version, facts.cipher_suite);
-                broker.debug(id, format_args!("TLS version {version}, cipher suite {suite}"));
-                broker.secured(id, Some(Arc::new(facts)), now);
-            });
-            handle.write_unblocked();
+    let shaken = Box::pin(timeout_at(deadline, shake(acceptor, handle, reader)));
+    let Some(shaken) = unless_closed(handle, shaken).await else {
+        layer.give_up();
+        return false;
+    };
+    let agreed = shaken.unwrap_or(Err(Failure::Timeout)).and_then(|record| {
+        let facts = facts(&record, acceptor, first)?;
+        layer.secure(record);
+        reader.secure(handle.clone());
+        handle.write_unblocked();
+        Ok(facts)
+    });
+    if agreed.is_err() {
+        layer.give_up();
+    }
+    hub.turn(|broker, now| match agreed {
+        Ok(facts) => {
+            broker.debug(id, "TLS handshake complete");
+            let (version, suite) = (facts.version, facts.cipher_suite);
+            broker.debug(id, format_args!("TLS version {version}, cipher suite {suite}"));
+            broker.secured(id, Some(Arc::new(facts)), now);
             true
         }
         Err(failure) => {
-            hub.turn(|broker, now| {
-                if matches!(failure, Failure::Timeout) {
-                    broker.debug(id, "TLS handshake timeout");
-                }
-                if failure.is_probe() {
-                    broker.debug(id, format_args!("TLS handshake error: {failure}"));
-                } else {
-                    broker.note(id, Level::Error, format_args!("TLS handshake error: {failure}"));
-                }
-                broker.close(id, CloseReason::TlsHandshake, now);
-            });
+            if matches!(failure, Failure::Timeout) {
+                broker.debug(id, "TLS handshake timeout");
+            }
+            let level = if failure.is_probe() { Level::Debug } else { Level::Error };
+            broker.remark(id, level, format_args!("TLS handshake error: {failure}"));
+            broker.close(id, CloseReason::TlsHandshake, now);
             false
         }
+    })
+    .0
+}
+
+/// What a peer wants that may choose.
+enum Choice {
+    Clear,
+    Handshake {
+        /// It began before it was greeted.
+        first: bool,
+    },
+}
+
+async fn choose(hub: &Hub, acceptor: &Acceptor, reader: &mut Reader, id: ConnId) -> Choice {
+    if let HandshakeFirst::Within(patience) = acceptor.first {
+        // Who speaks before the greeting can't mean anything else.
+        if peek(reader, patience).await.is_some() {
+            return Choice::Handshake { first: true };
+        }
+        hub.turn(|broker, _| broker.greet(id));
     }
+    if acceptor.mixed && peek(reader, acceptor.timeout).await != Some(HANDSHAKE) {
+        return Choice::Clear;
+    }
+    Choice::Handshake { first: false }
+}
+
+/// Waits for `work`, unless the broker closes the connection.
+async fn unless_closed<T>(handle: &Handle, mut work: Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+    poll_fn(|context| match handle.outbox().poll_attention(context) {
+        Attention::Close => Poll::Ready(None),
+        Attention::None | Attention::Blocked => work.as_mut().poll(context).map(Some),
+    })
+    .await
 }
 
 /// One line a second at most, however many are refused.
@@ -128,34 +156,70 @@ async fn peek(reader: &mut Reader, patience: Duration) -> Option<u8> {
     matches!(peeked, Ok(Ok(1))).then_some(first[0])
 }
 
-async fn shake(
-    acceptor: &Acceptor,
-    handle: &Handle,
-    reader: &mut Reader,
-    deadline: Instant,
-) -> Result<Box<Record>, Failure> {
-    // Nothing is held for a peer that says nothing, or something else.
-    let mut first = [0];
-    match timeout_at(deadline, reader.peek(&mut first)).await?? {
-        0 => return Err(Failure::Gone),
-        _ if !matches!(first[0], HANDSHAKE | ALERT) => return Err(Failure::NotTls),
-        _ => {}
-    }
+async fn shake(acceptor: &Acceptor, handle: &Handle, reader: &mut Reader) -> Result<Box<Record>, Failure> {
+    let mut input = first_record(reader).await?;
     let mut record = Box::new(Record::new(&acceptor.tls.clients).map_err(midge_tls::Failure::from)?);
-    let mut input = Vec::new();
     loop {
-        input.clear();
-        input.extend_from_slice(record.unused());
-        input.reserve(READ_BYTES);
-        if timeout_at(deadline, reader.read_buf(&mut input)).await?? == 0 {
-            return Err(Failure::Gone);
-        }
-        let progress = record.receive(&mut input);
-        timeout_at(deadline, flush(&mut record, handle)).await??;
+        let (back, progress) = receive(record, input).await?;
+        record = back;
+        flush(&mut record, handle).await?;
         if progress? == Progress::Ready {
             return Ok(record);
         }
+        input = record.unused().to_vec();
+        read(reader, &mut input).await?;
     }
+}
+
+/// Waits for the first record, whole. Until it is there, nothing is held for a peer but what it has sent of it.
+async fn first_record(reader: &mut Reader) -> Result<Vec<u8>, Failure> {
+    let mut input = Vec::new();
+    loop {
+        read(reader, &mut input).await?;
+        match *input.as_slice() {
+            [HANDSHAKE | ALERT, _, _, high, low, ref body @ ..] => {
+                let len = usize::from(u16::from_be_bytes([high, low]));
+                // One that is too long is for rustls to refuse.
+                if len > RECORD_BYTES_MAX || body.len() >= len {
+                    return Ok(input);
+                }
+            }
+            [HANDSHAKE | ALERT, ..] => {}
+            _ => return Err(Failure::NotTls),
+        }
+    }
+}
+
+/// Appends what arrives, at least a byte.
+async fn read(reader: &mut Reader, input: &mut Vec<u8>) -> Result<(), Failure> {
+    let read = poll_fn(|context| {
+        layer::with_buffer(|buffer| {
+            let mut arrived = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *reader).poll_read(context, &mut arrived))?;
+            input.extend_from_slice(arrived.filled());
+            Poll::Ready(Ok::<_, io::Error>(arrived.filled().len()))
+        })
+    });
+    if read.await? > 0 { Ok(()) } else { Err(Failure::Gone) }
+}
+
+/// Lets the record work beside the event loop: a signature takes a small board milliseconds, and others are not to wait
+/// for it. Work that nobody waits for any more isn't begun.
+async fn receive(
+    mut record: Box<Record>,
+    mut input: Vec<u8>,
+) -> io::Result<(Box<Record>, Result<Progress, midge_tls::Failure>)> {
+    struct AbortOnDrop<T>(JoinHandle<T>);
+    impl<T> Drop for AbortOnDrop<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let mut work = AbortOnDrop(tokio::task::spawn_blocking(move || {
+        let progress = record.receive(&mut input);
+        (record, progress)
+    }));
+    (&mut work.0).await.map_err(io::Error::other)
 }
 
 async fn flush(record: &mut Record, handle: &Handle) -> io::Result<()> {
@@ -230,12 +294,6 @@ impl Failure {
     /// Load balancers and the curious open connections and say nothing that makes sense here: nobody's fault.
     fn is_probe(&self) -> bool {
         matches!(self, Self::Timeout | Self::NotTls)
-    }
-}
-
-impl From<tokio::time::error::Elapsed> for Failure {
-    fn from(_: tokio::time::error::Elapsed) -> Self {
-        Self::Timeout
     }
 }
 

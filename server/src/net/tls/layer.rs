@@ -20,6 +20,16 @@ thread_local! {
     static PLAIN_OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Lends the thread's buffer for what arrives.
+pub(super) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
+    CIPHER_IN.with_borrow_mut(|buffer| {
+        if buffer.len() < PIECE_BYTES {
+            buffer.resize(PIECE_BYTES, 0);
+        }
+        use_it(buffer)
+    })
+}
+
 /// A connection's way through TLS. Its lock is a leaf: nothing else is locked while it is held, and nothing waits.
 ///
 /// The connection's own task reads, and anybody who has something for the connection writes. Both need the keys, and
@@ -35,12 +45,19 @@ enum State {
     /// The handshake is on: output waits.
     Held,
     Secured(Box<Record>),
+    /// There will be no keys: nothing more can be said.
+    Over,
 }
 
 impl Layer {
     /// The handshake begins: what is queued waits.
     pub(super) fn hold(&self) {
         *self.lock() = State::Held;
+    }
+
+    /// No keys were agreed on.
+    pub(super) fn give_up(&self) {
+        *self.lock() = State::Over;
     }
 
     pub(super) fn secure(&self, record: Box<Record>) {
@@ -53,6 +70,7 @@ impl Layer {
         match &mut *self.lock() {
             State::Clear => socket.write_clear(batch),
             State::Held => (0, Err(io::ErrorKind::WouldBlock.into())),
+            State::Over => (0, Err(io::ErrorKind::BrokenPipe.into())),
             State::Secured(record) => {
                 let mut written = 0;
                 let result = write_secured(record, batch, socket, &mut written);
