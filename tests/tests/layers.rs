@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "midge-tls",
         ],
     ),
-    ("midge-cli", &["midge-config", "midge-protocol", "midge-setup"]),
+    ("midge-cli", &["midge-config", "midge-protocol", "midge-setup", "midge-tls"]),
 ];
 
 /// Crates that know nothing of an operating system's sockets, and so must not see its runtime either.

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use midge_config::{OsFiles, Position, Problem, Report, World, load_file, unserved};
+use midge_config::{Options, OsFiles, Position, Problem, Report, World, load_file, unserved};
+use midge_tls::ServerTls;
 
 use crate::cli::CheckConfig;
 use crate::exit::{Failure, Outcome};
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &CheckConfig) -> Outcome {
             for Problem { at, text } in &midge_setup::problems(&options) {
                 findings.error(at.as_ref(), text);
             }
+            findings.certificates(&options);
             findings
         }
         Err(report) => Findings::of(&report),
@@ -52,6 +54,15 @@ impl Findings {
             findings.error(at.as_ref(), text);
         }
         findings
+    }
+
+    /// Reads the files that a `tls` block names, as midged would at its start.
+    fn certificates(&mut self, options: &Options) {
+        let Some(tls) = &options.tls else { return };
+        match ServerTls::load(tls) {
+            Ok(loaded) => loaded.warnings.iter().for_each(|warning| self.warning(None, warning)),
+            Err(error) => self.error(None, &error),
+        }
     }
 
     fn error(&mut self, at: Option<&Position>, text: &str) {

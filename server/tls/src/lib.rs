@@ -13,10 +13,12 @@ mod failure;
 mod picker;
 mod record;
 mod server;
+mod subject;
 mod suites;
 mod verifier;
 
-pub use certificate::{Attribute, Certificate, PeerCertificate, Unreadable};
+pub use certificate::{Certificate, PeerCertificate, Unreadable};
 pub use failure::describe;
 pub use record::{Failure, Progress, Record};
 pub use server::{Loaded, ServerTls};
+pub use subject::Subject;

@@ -2,7 +2,7 @@
 
 use crate::both;
 use crate::peer::{Peer, config, config_of, greeting, socket};
-use crate::pki::{Names, Pair, Pki};
+use crate::pki::{Names, Pair, Pki, Subject};
 use midge_tests::daemon::{Daemon, PATIENCE};
 
 /// Whether the server lets this client in. With TLS 1.3 a client learns of that only when it reads.
@@ -109,8 +109,6 @@ fn user_of(daemon: &Daemon, pki: &Pki, shown: &Pair, users: usize) -> Option<usi
     assert_eq!(able.len(), 1, "one user's permissions");
     able.first().copied()
 }
-
-type Subject<'a> = &'a [&'a [(&'a str, &'a str)]];
 
 #[test]
 fn certificates_name_users() {

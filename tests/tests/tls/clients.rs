@@ -194,6 +194,40 @@ fn what_can_not_be_honoured_is_said_at_the_start() {
     }
 }
 
+#[test]
+fn a_configuration_is_checked_with_its_certificates() {
+    let pki = Pki::new();
+    let (good, other) = (pki.server("good"), pki.server("other"));
+    let midged = midge_tests::daemon::Program::ours().unwrap_or_else(|why| panic!("{why}"));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().display().to_string();
+    let check = |config: &str| {
+        std::fs::write(file.path(), config).expect("a write");
+        let [ours, tool] =
+            [(midged.path(), ["-t", "-c"]), (&beside_this_test("midge"), ["check-config", "-c"])].map(
+                |(program, arguments)| {
+                    let mut command = Command::new(program);
+                    let ended = Process::start(command.args(arguments).arg(&path)).and_then(Process::end);
+                    ended.unwrap_or_else(|why| panic!("{why}"))
+                },
+            );
+        (ours.code, ours.stderr, tool.code, tool.stderr)
+    };
+    let (ours, _, tool, _) = check(&format!("tls {{ {} }}", good.keys()));
+    assert_eq!((ours, tool), (Some(0), Some(0)));
+    let mixed = Pair { key: other.key, ..good.clone() };
+    let (ours, said, tool, told) = check(&format!("tls {{ {} }}", mixed.keys()));
+    assert_eq!((ours, tool), (Some(78), Some(78)));
+    assert!(said.contains("error parsing X509 certificate/key pair: "), "{said}");
+    assert!(told.contains("error parsing X509 certificate/key pair: "), "{told}");
+    let (_, said, tool, told) =
+        check(&format!("tls {{ {}, curve_preferences: [X25519, CurveP521] }}", good.keys()));
+    assert_eq!(tool, Some(0));
+    for said in [said, told] {
+        assert!(said.contains("curve CurveP521 is not available; it is not offered"), "{said}");
+    }
+}
+
 fn beside_this_test(name: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("a path");
     let directory = executable.parent().and_then(Path::parent).expect("a target directory");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::both;
 use crate::peer::{Peer, config, socket};
-use crate::pki::Pki;
+use crate::pki::{Names, Pki, Subject};
 
 fn monitor(daemon: &Daemon, scheme: &str) -> SocketAddr {
     let start = format!("Starting {scheme} monitor on");
@@ -136,4 +136,46 @@ fn the_ports_file_tells_that_ports_are_encrypted() {
         let is = |list: &Value, scheme: &str| list[0].as_str().is_some_and(|url| url.starts_with(scheme));
         assert!(is(&ports["nats"], "tls://") && is(&ports["monitoring"], "https://"), "{name}: {ports}");
     });
+}
+
+#[test]
+fn subjects_are_written_alike() {
+    let pki = Pki::new();
+    let subjects: [Subject<'_>; 6] = [
+        &[&[("C", "CH")], &[("O", "Attic")], &[("OU", "a")], &[("OU", "b")], &[("CN", "sensor-7")]],
+        &[&[("CN", "first")], &[("L", "Zug")], &[("CN", "last")]],
+        &[&[("DC", "lan")], &[("DC", "attic")], &[("CN", "gate")]],
+        &[&[("O", "Both")], &[("CN", "pair"), ("OU", "Twins")], &[("emailAddress", "ann@attic.lan")]],
+        &[&[("CN", " #odd, \"names\" \\<;>+ ")]],
+        &[&[("CN", "Grüße")]],
+    ];
+    let shown: Vec<_> = subjects
+        .iter()
+        .enumerate()
+        .map(|(n, subject)| pki.client_of(&format!("c{n}"), &Names { subject, ..Names::default() }))
+        .collect();
+    let text = format!(
+        "http: '127.0.0.1:-1', tls {{ {}, {}, verify: true }}",
+        pki.server("server").keys(),
+        pki.ca_key()
+    );
+    let mut seen = Vec::new();
+    both(&text, |daemon, _| {
+        let http = monitor(&daemon, "http");
+        let lines: Vec<_> = shown
+            .iter()
+            .map(|pair| {
+                let mut peer =
+                    Peer::upgrade(daemon.address(), &config(&pki, Some(pair))).expect("a handshake");
+                peer.connect("").expect("let in");
+                let connz = get(http, "/connz?auth=1&sort=start");
+                let rows = connz["connections"].as_array().expect("a list");
+                let of_it = |row: &&Value| row["tls_peer_certs"][0]["spki_sha256"] == pair.pin.as_str();
+                rows.iter().find(of_it).expect("this one")["tls_peer_certs"][0]["subject"].clone()
+            })
+            .collect();
+        seen.push(lines);
+    });
+    assert_eq!(seen[0][0], "CN=sensor-7,OU=a+OU=b,O=Attic,C=CH");
+    assert!(seen.iter().all(|lines| *lines == seen[0]), "{seen:#?}");
 }

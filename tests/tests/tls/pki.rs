@@ -41,11 +41,13 @@ impl Pair {
     }
 }
 
+/// Sets of types and values in the certificate's order.
+pub(crate) type Subject<'a> = &'a [&'a [(&'a str, &'a str)]];
+
 /// What a client's certificate says.
 #[derive(Default)]
 pub(crate) struct Names<'a> {
-    /// Sets of types and values in the certificate's order.
-    pub(crate) subject: &'a [&'a [(&'a str, &'a str)]],
+    pub(crate) subject: Subject<'a>,
     pub(crate) email: &'a [&'a str],
     pub(crate) dns: &'a [&'a str],
     pub(crate) uri: &'a [&'a str],

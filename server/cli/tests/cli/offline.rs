@@ -53,3 +53,14 @@ fn a_configuration_that_midge_will_not_run_with_is_an_error() {
     assert!(said.contains(":1:1: error: midge does not have operator"), "{said}");
     Midge::new(&["check-config", "-c", "/nonexistent/midge.conf"]).run().failed(78);
 }
+
+#[test]
+fn the_files_of_a_tls_block_are_read() {
+    let file =
+        TempFile::new("midge.conf", "tls { cert_file: /nonexistent/a.pem, key_file: /nonexistent/a.key }\n");
+    let said = Midge::new(&["check-config", "-c", file.path()]).run().failed(78);
+    assert!(
+        said.contains("error: error parsing X509 certificate/key pair: open /nonexistent/a.pem: "),
+        "{said}"
+    );
+}

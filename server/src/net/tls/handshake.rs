@@ -270,11 +270,13 @@ fn names(certificate: &Certificate) -> CertificateNames {
     let set = |set: Vec<(&'static str, String)>| {
         set.into_iter().map(|(kind, value)| (SmolStr::new_static(kind), value.into())).collect()
     };
-    let subject = certificate.distinguished_name();
-    let lines = [certificate.subject_with_domain(), Some(certificate.standard_subject())];
+    let subject = certificate.subject();
+    let lines = [subject.with_domain(), Some(subject.standard())];
     CertificateNames {
         alternative: certificate.alternative_names().into_iter().map(SmolStr::from).collect(),
-        subject: subject.map(|sets| DistinguishedName(sets.into_iter().map(set).collect())),
+        subject: subject
+            .distinguished_name()
+            .map(|sets| DistinguishedName(sets.into_iter().map(set).collect())),
         lines: lines.into_iter().flatten().filter(|line| !line.is_empty()).map(SmolStr::from).collect(),
     }
 }
