@@ -21,7 +21,7 @@ pub(crate) struct Options {
     /// A tenth of the work, and short pauses: shows that all works.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Only so much of the work, in percent.
+    /// Only so much of the work, in percent. Below 40 nothing is written.
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0, conflicts_with = "quick")]
     pub(crate) work: f64,
     /// Only measurements whose title contains this; may be given again.
@@ -58,7 +58,7 @@ impl Options {
 
     pub(crate) fn patience(&self) -> Patience {
         let [idle, rest, settling] = match self.share() {
-            whole if whole >= 1.0 => [10, 2, 2],
+            most if most >= 0.4 => [10, 2, 2],
             part if part >= 0.01 => [2, 1, 5],
             // Figures don't matter then.
             _ => [0; 3],
@@ -68,7 +68,7 @@ impl Options {
     }
 
     pub(crate) fn is_full_work(&self) -> bool {
-        self.share() >= 1.0
+        self.share() >= 0.4
     }
 
     pub(crate) fn wants(&self, title: &str) -> bool {

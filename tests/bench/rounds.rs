@@ -15,7 +15,7 @@ use crate::traffic::{self, FIGURES};
 use crate::wire::Wire;
 
 /// What a server takes at rest hardly varies, and takes long to see: these rounds are enough.
-pub(crate) const FOOTPRINT_ROUNDS: u32 = 3;
+pub(crate) const FOOTPRINT_ROUNDS: u32 = 2;
 
 /// Everything that is wanted, as tables.
 pub(crate) fn measure(options: &Options, contenders: &[Contender]) -> Result<Vec<Table>, String> {
