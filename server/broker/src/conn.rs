@@ -25,7 +25,7 @@ pub struct ConnId(pub(crate) u32);
 impl ConnId {
     /// No connection's id.
     pub(crate) const NOBODY: Self = Self(u32::MAX);
-    /// Ids with this bit are those of targets that are no connections; see [`crate::account::Target`].
+    /// Ids with this bit are those of targets that are no connections, which `account/target.rs` keeps.
     const TARGET: u32 = 1 << 31;
 
     pub(crate) fn of_target(number: u32) -> Self {

@@ -64,7 +64,7 @@ pub enum Access {
     Public,
     /// These accounts.
     Accounts(Vec<SmolStr>),
-    /// Accounts that hold an [`Activation`](super::Activation).
+    /// Accounts that hold an `Activation`.
     Activated,
     /// Every account, but only subjects that have its own name as the token of this number, counted from 1.
     OwnName(u32),
