@@ -1,8 +1,10 @@
 //! Who shows which certificate to whom, and who is believed.
 
-use crate::both;
+use rustls::HandshakeKind;
+
 use crate::peer::{Peer, config, config_of, greeting, socket};
 use crate::pki::{Names, Pair, Pki, Subject};
+use crate::{both, ours};
 use midge_tests::daemon::{Daemon, PATIENCE};
 
 /// Whether the server lets this client in. With TLS 1.3 a client learns of that only when it reads.
@@ -244,4 +246,25 @@ fn who_comes_in_the_clear_has_no_certificate() {
         assert_eq!(plain.rest().expect("an end"), ["-ERR 'Authorization Violation'"], "{name}");
         assert!(let_in(&daemon, &pki, Some(&sensor)), "{name}");
     });
+}
+
+#[test]
+fn a_session_is_resumed_unless_clients_show_certificates() {
+    let pki = Pki::new();
+    let (server, sensor) = (pki.server("server").keys(), pki.client("sensor"));
+    for (more, shown, wanted) in [
+        (String::new(), None, HandshakeKind::Resumed),
+        (format!("{}, verify: true", pki.ca_key()), Some(&sensor), HandshakeKind::Full),
+    ] {
+        let daemon = ours(&format!("tls {{ {server}\n{more} }}"));
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            let config = config_of(&pki, shown, &[version]);
+            let kinds = [(); 2].map(|()| {
+                let mut peer = Peer::upgrade(daemon.address(), &config).expect("a handshake");
+                peer.connect("").expect("let in");
+                peer.session().handshake_kind()
+            });
+            assert_eq!(kinds, [Some(HandshakeKind::Full), Some(wanted)], "{more:?}");
+        }
+    }
 }

@@ -86,16 +86,23 @@ fn who_is_not_pinned_any_more_must_go() {
     let text = |pins: &[&str]| {
         format!("debug: true, tls {{ {server}, {}, verify: true, pinned_certs: {pins:?} }}", pki.ca_key())
     };
-    let mut daemon = crate::ours(&text(&[&stays.pin, &goes.pin]));
-    let [mut staying, mut going] = [&stays, &goes].map(|pair| {
-        let mut peer = Peer::upgrade(daemon.address(), &config(&pki, Some(pair))).expect("a handshake");
-        peer.connect("").expect("let in");
-        peer
+    both(&text(&[&stays.pin, &goes.pin]), |mut daemon, name| {
+        let [mut staying, mut going] = [&stays, &goes].map(|pair| {
+            let mut peer = Peer::upgrade(daemon.address(), &config(&pki, Some(pair))).expect("a handshake");
+            peer.connect("").expect("let in");
+            peer
+        });
+        let seen = daemon.stderr().count();
+        reload(&mut daemon, &text(&[&stays.pin]));
+        // nats-server says so before or behind its last word about the reload.
+        let told = |line: &str| line.contains("Disconnect 1 clients due to pinned certs reload");
+        daemon.stderr().find(seen, PATIENCE, told).unwrap_or_else(|why| panic!("{name}: {why}"));
+        // The connection is cut: keys that are not believed are told nothing.
+        assert!(!matches!(going.line(), Ok(Some(_))), "{name}");
+        staying.fence();
+        daemon
+            .stderr()
+            .find(0, PATIENCE, |line| line.contains("closed: TLS Handshake Failure"))
+            .expect("a line");
     });
-    let log = reload(&mut daemon, &text(&[&stays.pin]));
-    assert!(log.contains("Disconnect 1 clients due to pinned certs reload"), "{log}");
-    // The connection is cut: keys that are not believed are told nothing.
-    assert!(!matches!(going.line(), Ok(Some(_))));
-    staying.fence();
-    daemon.stderr().find(0, PATIENCE, |line| line.contains("closed: TLS Handshake Failure")).expect("a line");
 }
