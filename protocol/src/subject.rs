@@ -49,10 +49,14 @@ impl core::error::Error for SubjectError {}
 pub struct Subject<'a>(&'a [u8]);
 
 impl<'a> Subject<'a> {
-    /// Checks `bytes`: non-empty tokens, no white space, no wildcard token.
-    pub fn new(bytes: &'a [u8]) -> Result<Self, SubjectError> {
-        let filter = Filter::new(bytes)?;
-        if filter.is_literal() { Ok(Self(bytes)) } else { Err(SubjectError::Wildcard) }
+    /// Checks `bytes`: non-empty tokens, no white space, no wildcard token. One look at each byte; see [`subject!`](crate::subject!)
+    /// for subjects that are known when the program is compiled.
+    pub const fn new(bytes: &'a [u8]) -> Result<Self, SubjectError> {
+        match check(bytes) {
+            Ok(Form::Literal) => Ok(Self(bytes)),
+            Ok(Form::Wild) => Err(SubjectError::Wildcard),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes bytes that this crate made and knows to be a subject.
@@ -77,24 +81,11 @@ pub struct Filter<'a>(&'a [u8]);
 
 impl<'a> Filter<'a> {
     /// Checks `bytes`: non-empty tokens, `>` only at the end, no white space.
-    pub fn new(bytes: &'a [u8]) -> Result<Self, SubjectError> {
-        if bytes.is_empty() {
-            return Err(SubjectError::Empty);
+    pub const fn new(bytes: &'a [u8]) -> Result<Self, SubjectError> {
+        match check(bytes) {
+            Ok(_) => Ok(Self(bytes)),
+            Err(error) => Err(error),
         }
-        if bytes.iter().any(|b| is_space(*b)) {
-            return Err(SubjectError::Whitespace);
-        }
-        let mut rest_seen = false;
-        for token in tokens(bytes) {
-            if token.is_empty() {
-                return Err(SubjectError::EmptyToken);
-            }
-            if rest_seen {
-                return Err(SubjectError::RestNotLast);
-            }
-            rest_seen = token == REST;
-        }
-        Ok(Self(bytes))
     }
 
     /// Takes bytes that this crate made and knows to be a filter.
@@ -195,9 +186,72 @@ impl<'a> Iterator for Common<'a> {
     }
 }
 
+impl<'a> TryFrom<&'a str> for Subject<'a> {
+    type Error = SubjectError;
+
+    fn try_from(text: &'a str) -> Result<Self, SubjectError> {
+        Self::new(text.as_bytes())
+    }
+}
+
+/// A [`Subject`](crate::subject::Subject) that is checked when the program is compiled:
+///
+/// ```
+/// let subject = midge_protocol::subject!("plant.attic.temp");
+/// ```
+///
+/// ```compile_fail
+/// let subject = midge_protocol::subject!("plant.*");
+/// ```
+#[macro_export]
+macro_rules! subject {
+    ($text:expr) => {
+        const {
+            match $crate::subject::Subject::new(::core::primitive::str::as_bytes($text)) {
+                Ok(subject) => subject,
+                Err(_) => panic!("no subject to publish on"),
+            }
+        }
+    };
+}
+
 impl<'a> From<Subject<'a>> for Filter<'a> {
     fn from(subject: Subject<'a>) -> Self {
         Self(subject.0)
+    }
+}
+
+/// What a valid filter is.
+enum Form {
+    Literal,
+    Wild,
+}
+
+/// Checks a filter, looking once at each byte.
+const fn check(bytes: &[u8]) -> Result<Form, SubjectError> {
+    let (mut rest, mut form) = (bytes, Form::Literal);
+    // The last byte and the one before it. As if a token had just ended, so that the first one begins like the others.
+    let (mut before, mut last) = (SEPARATOR, SEPARATOR);
+    while let [byte, tail @ ..] = rest {
+        if is_space(*byte) {
+            return Err(SubjectError::Whitespace);
+        }
+        if *byte == SEPARATOR {
+            match (before, last) {
+                (_, SEPARATOR) => return Err(SubjectError::EmptyToken),
+                (SEPARATOR, b'>') => return Err(SubjectError::RestNotLast),
+                (SEPARATOR, b'*') => form = Form::Wild,
+                _ => {}
+            }
+        }
+        (before, last) = (last, *byte);
+        rest = tail;
+    }
+    match (before, last) {
+        (_, SEPARATOR) if bytes.is_empty() => Err(SubjectError::Empty),
+        (_, SEPARATOR) => Err(SubjectError::EmptyToken),
+        (SEPARATOR, b'>' | b'*') => Ok(Form::Wild),
+        _ => Ok(form),
     }
 }
 
@@ -243,8 +297,8 @@ pub fn is_word(bytes: &[u8]) -> bool {
 }
 
 /// The characters that no subject, queue name or sid can hold, because they separate arguments on the wire.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+const fn is_space(byte: u8) -> bool {
+    byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 #[cfg(test)]

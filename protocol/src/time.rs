@@ -24,6 +24,13 @@ impl Instant {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
+    /// The moment that is `ms` milliseconds later; the end of time if that is too far. One multiplication, where
+    /// [`Instant::saturating_add`] takes a division by 1,000 of 128 bits.
+    pub const fn after_ms(self, ms: u32) -> Self {
+        // 32 bits times 1,000 fit into 64.
+        Self(self.0.saturating_add((ms as u64).wrapping_mul(1000)))
+    }
+
     /// The moment that is `after` later; the end of time if that is too far.
     pub fn saturating_add(self, after: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)))
@@ -49,6 +56,8 @@ mod tests {
         assert_eq!((start + Duration::from_millis(2)).as_micros(), 7_000);
         assert_eq!(start.since(Instant::from_micros(2_000)), Duration::from_millis(3));
         assert_eq!(Instant::default().since(start), Duration::ZERO);
+        assert_eq!(start.after_ms(u32::MAX).since(start), Duration::from_millis(u32::MAX.into()));
+        assert_eq!(Instant::from_micros(u64::MAX).after_ms(1), Instant::from_micros(u64::MAX));
         assert_eq!(start + Duration::MAX, Instant::from_micros(u64::MAX));
     }
 }

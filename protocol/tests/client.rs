@@ -2,9 +2,8 @@
 //! through buffers far too small for it. What the caller sees must be the same.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-use core::time::Duration;
 use midge_protocol::client::{
-    CONNECT, Config, Error, Event, Publish, Requests, ServerError, Session, Sid, Silence, Step,
+    Answer, Config, Error, Event, Login, Publish, Requests, ServerError, Session, Sid, Silence, Step,
 };
 use midge_protocol::emit::Slice;
 use midge_protocol::error::Rule;
@@ -65,7 +64,7 @@ impl Client {
     fn read(&mut self) {
         loop {
             let input = self.buffer.clone();
-            let used = match self.session.next(Instant::default(), &input) {
+            let used = match self.session.next(&input) {
                 Step::Need { used, need } => {
                     assert!(need > input.len() - used, "asks for no more than it has");
                     assert!(need <= self.buffer_size, "asks for more than fits");
@@ -90,7 +89,9 @@ impl Client {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let line = match event {
             Event::Greeting { .. } => {
-                self.write(|session, out| session.connect(Instant::default(), &CONNECT, out).unwrap());
+                self.write(|session, out| {
+                    session.connect(Instant::default(), &Login::ANONYMOUS, out).unwrap()
+                });
                 format!("greeting {}", self.session.server().max_payload)
             }
             Event::Info { .. } => format!("info {}", self.session.server().max_payload),
@@ -222,9 +223,9 @@ fn what_is_written_a_server_can_read() {
         rest = &rest[used..];
     }
     let connect = concat!(
-        r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1,"lang":"rust","version":""#,
+        r#"{"verbose":false,"pedantic":false,"protocol":1,"lang":"rust","version":""#,
         env!("CARGO_PKG_VERSION"),
-        "\"}"
+        r#"","headers":true,"no_responders":true}"#
     );
     assert_eq!(seen[..3], [connect, "Ping", "Pong"]);
     assert_eq!(
@@ -262,7 +263,7 @@ fn verbs_refuse_what_a_server_would() {
 
     let mut old = Client::new(512);
     old.receive(b"INFO {}\r\n");
-    assert!(String::from_utf8_lossy(&old.sent).contains(r#""headers":false,"no_responders":false"#));
+    assert!(!String::from_utf8_lossy(&old.sent).contains("headers"), "a server assumes none");
     let block = Block::new(&[]).unwrap();
     let with_header = Publish { header: Some(&block), ..hi };
     assert_eq!(old.session.publish(&with_header, &mut out), Err(Error::Headers));
@@ -284,12 +285,8 @@ fn flushes_end_in_their_order() {
 
 #[test]
 fn silence_is_noticed() {
-    let at = |ms| Instant::default() + Duration::from_millis(ms);
-    let config = Config {
-        ping_interval: Duration::from_millis(100),
-        connect_timeout: Duration::from_millis(50),
-        ..Config::new(512)
-    };
+    let at = |ms| Instant::default().after_ms(ms);
+    let config = Config { ping_interval_ms: 100, connect_timeout_ms: 50, ..Config::new(512) };
     let mut buffer = [0; 512];
 
     let mut session = Session::new(config, at(0));
@@ -298,28 +295,34 @@ fn silence_is_noticed() {
     assert!(session.is_closed() && session.deadline().is_none());
 
     let mut session = Session::new(config, at(0));
-    session.next(at(10), format!("{INFO}\r\n").as_bytes());
+    session.next(format!("{INFO}\r\n").as_bytes());
     assert_eq!(session.deadline(), None, "it is our turn");
-    session.connect(at(20), &CONNECT, &mut Slice::new(&mut buffer)).unwrap();
+    session.connect(at(20), &Login::ANONYMOUS, &mut Slice::new(&mut buffer)).unwrap();
     assert_eq!(session.clone().tick(at(70)), Err(Silence::Connecting));
 
-    session.next(at(30), b"PONG\r\n");
-    assert_eq!(session.deadline(), Some(at(130)));
-    session.next(at(40), b"MSG a 1 0\r\n\r\n");
-    assert_eq!(session.deadline(), Some(at(140)), "whatever arrives is a sign of life");
     let mut pings = |session: &mut Session| {
         let mut out = Slice::new(&mut buffer);
         session.poll_transmit(&mut out);
         out.len()
     };
-    for asked in [140, 240] {
+    session.next(b"PONG\r\n");
+    assert_eq!(session.deadline(), Some(at(70)));
+    assert_eq!((session.tick(at(70)), session.deadline()), (Ok(()), Some(at(170))));
+    session.next(b"MSG a 1 0\r\n\r\n");
+    assert_eq!(
+        (session.tick(at(170)), pings(&mut session)),
+        (Ok(()), 0),
+        "whatever arrives is a sign of life"
+    );
+    for asked in [270, 370] {
         assert_eq!(session.tick(at(asked)), Ok(()));
         assert_eq!((pings(&mut session), pings(&mut session)), (6, 0), "one PING each time");
     }
     let mut heard = session.clone();
-    heard.next(at(250), b"PONG\r\n");
-    assert_eq!((heard.deadline(), heard.tick(at(340))), (Some(at(350)), Ok(())));
-    assert_eq!(session.tick(at(340)), Err(Silence::Stale));
+    heard.next(b"PONG\r\n");
+    assert_eq!((heard.tick(at(470)), pings(&mut heard)), (Ok(()), 0));
+    assert_eq!((heard.tick(at(570)), pings(&mut heard)), (Ok(()), 6));
+    assert_eq!(session.tick(at(470)), Err(Silence::Stale));
 }
 
 #[test]
@@ -334,12 +337,11 @@ fn requests_find_their_answers() {
     });
     let inbox = str::from_utf8(reply.subject().as_bytes()).unwrap();
     let answer = format!("MSG {inbox} 0 2\r\nhi\r\n");
-    let Step::Event(Event::Message { sid: Sid::INBOX, message }, _) =
-        client.session.next(Instant::default(), answer.as_bytes())
+    let Step::Event(Event::Message { sid: Sid::INBOX, message }, _) = client.session.next(answer.as_bytes())
     else {
         panic!()
     };
-    assert_eq!(requests.handle_answer(message.subject), Some(token));
+    assert_eq!(requests.handle_answer(message.subject), Answer::To(token));
 }
 
 #[test]
@@ -356,10 +358,7 @@ fn complaints_have_weight() {
     ] {
         let mut client = Client::ready(512);
         let wire = format!("-ERR '{text}'\r\n");
-        let Step::Event(Event::Error(error), _) = client.session.next(Instant::default(), wire.as_bytes())
-        else {
-            panic!()
-        };
+        let Step::Event(Event::Error(error), _) = client.session.next(wire.as_bytes()) else { panic!() };
         assert_eq!((error.text(), error.is_fatal()), (text.as_bytes(), fatal));
         assert_eq!(client.session.is_closed(), fatal, "{text}");
         assert_eq!(matches!(error, ServerError::Authorization(_)), text.contains("Auth"));

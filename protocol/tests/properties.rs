@@ -150,8 +150,8 @@ proptest! {
         let body = [header, &payload, b"\r\n"].concat();
 
         let mut wire = written(|out| {
-            let header_size = with_header.then_some(header.len() as u32);
-            emit::publish(out, subject.as_bytes(), reply, header_size, (header.len() + payload.len()) as u32);
+            let header_size = with_header.then_some(header_size.as_bytes());
+            emit::publish(out, subject.as_bytes(), reply, header_size, size.as_bytes());
         });
         wire.extend_from_slice(&body);
         let Step::Op(ClientOp::Pub(read), used) = client_op(&wire, &Limits::default()) else { panic!() };

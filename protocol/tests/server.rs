@@ -3,7 +3,7 @@
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use midge_protocol::client::{
-    CONNECT, Config, Event, Flush, Publish, Requests, ServerError, Session, Sid, Step, Subs,
+    Answer, Config, Event, Flush, Login, Publish, Requests, ServerError, Session, Sid, Step, Subs,
 };
 use midge_protocol::emit::Sink;
 use midge_protocol::header::{Block, Field, Header};
@@ -109,7 +109,7 @@ impl Client {
             let now = Instant::from_micros(self.clock.elapsed().as_micros() as u64);
             self.session.tick(now).unwrap();
             let mut out = Out::default();
-            let used = match self.session.next(now, &self.received) {
+            let used = match self.session.next(&self.received) {
                 Step::Need { used, .. } => {
                     self.received.drain(..used);
                     self.session.poll_transmit(&mut out);
@@ -119,7 +119,9 @@ impl Client {
                 }
                 Step::Event(event, used) => {
                     match event {
-                        Event::Greeting { .. } => self.session.connect(now, &CONNECT, &mut out).unwrap(),
+                        Event::Greeting { .. } => {
+                            self.session.connect(now, &Login::ANONYMOUS, &mut out).unwrap()
+                        }
                         Event::Message { sid, message } => self.seen.messages.push(kept(sid, &message)),
                         Event::NoResponders { message, .. } => self.seen.nobody.push(text(message.subject)),
                         Event::Error(error @ (ServerError::Permissions(_) | ServerError::Refused(_))) => {
@@ -212,11 +214,11 @@ fn a_real_server_understands() {
         }
     });
     assert_eq!(client.seen.nobody, [text(no_answer.subject().as_bytes())]);
-    assert_eq!(requests.handle_answer(client.seen.nobody[0].as_bytes()), Some(in_vain));
+    assert_eq!(requests.handle_answer(client.seen.nobody[0].as_bytes()), Answer::To(in_vain));
     service.settle(|s, out| s.publish(&Publish::new(answer.subject(), b"yes"), out).unwrap());
     client.settle(|_, _| {});
     assert_eq!(client.seen.messages[0].3, b"yes");
-    assert_eq!(requests.handle_answer(client.seen.messages[0].1.as_bytes()), Some(asked));
+    assert_eq!(requests.handle_answer(client.seen.messages[0].1.as_bytes()), Answer::To(asked));
 
     // A complaint that is no end.
     client.settle(|_, out| out.put(b"SUB a..b 99\r\n"));

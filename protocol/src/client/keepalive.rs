@@ -26,34 +26,35 @@ impl core::fmt::Display for Silence {
 
 impl core::error::Error for Silence {}
 
-/// One deadline. Whatever arrives moves it on, so a busy connection sends no PINGs.
+/// One deadline. Whatever arrives is noted, not timed: reading needs no clock. A PING is sent when nothing arrived
+/// between two deadlines, so a busy connection sends none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keepalive {
     pub(super) deadline: Instant,
     /// A PING is to be sent.
     pub(super) ping_due: bool,
+    /// The server gave a sign of life since the last deadline.
+    pub(super) heard: bool,
     /// PINGs that were asked for since the server was last heard.
     unanswered: u8,
 }
 
 impl Keepalive {
     pub(super) fn new(deadline: Instant) -> Self {
-        Self { deadline, ping_due: false, unanswered: 0 }
-    }
-
-    /// The server gave a sign of life.
-    pub(super) fn heard(&mut self, now: Instant, config: &Config) {
-        *self = Self::new(now.saturating_add(config.ping_interval));
+        Self { deadline, ping_due: false, heard: false, unanswered: 0 }
     }
 
     /// The deadline has passed.
     pub(super) fn tick(&mut self, now: Instant, config: &Config) -> Result<(), Silence> {
-        if self.unanswered >= config.pings_max {
+        if self.heard {
+            (self.heard, self.unanswered) = (false, 0);
+        } else if self.unanswered >= config.pings_max {
             return Err(Silence::Stale);
+        } else {
+            self.unanswered = self.unanswered.saturating_add(1);
+            self.ping_due = true;
         }
-        self.unanswered = self.unanswered.saturating_add(1);
-        self.ping_due = true;
-        self.deadline = now.saturating_add(config.ping_interval);
+        self.deadline = now.after_ms(config.ping_interval_ms);
         Ok(())
     }
 }

@@ -20,7 +20,7 @@
 //!
 //! ```text
 //!   loop
-//!     match session.next(now, received)
+//!     match session.next(received)
 //!       Event(event, used)     act on it, drop `used` bytes
 //!       Need { used, .. }      drop `used` bytes, session.poll_transmit(out), write `out`,
 //!                              read more, or session.tick(now) when session.deadline() comes first
@@ -29,6 +29,7 @@
 
 mod event;
 mod keepalive;
+mod login;
 mod oversize;
 mod request;
 mod scan;
@@ -37,21 +38,19 @@ mod subs;
 
 pub use event::{Event, Oversized, ServerError, Step};
 pub use keepalive::Silence;
-pub use request::{Inbox, Reply, Requests, Token};
+pub use login::Login;
+pub use request::{Answer, Answers, Inbox, Reply, Requests, Token};
 pub use server::{Nonce, Server};
 pub use subs::Subs;
 
-use crate::connect::Connect;
 use crate::emit::{self, CRLF, Sink};
 use crate::error::Rule;
 use crate::header::{Block, Header, NO_RESPONDERS};
-use crate::json::Text;
 use crate::limits::{Limits, MAX_CONTROL_LINE};
 use crate::op::ServerOp;
 use crate::parse::{self, server_op};
 use crate::subject::{Filter, Subject, SubjectError, is_word};
 use crate::time::Instant;
-use core::time::Duration;
 use keepalive::Keepalive;
 use oversize::{Body, LongHead};
 use scan::Scan;
@@ -61,47 +60,21 @@ use scan::Scan;
 pub struct Config {
     /// Bytes that the caller's receive buffer holds; what is longer is handed out in pieces. At least 64.
     pub buffer_size: usize,
-    /// How long INFO may take, and then how long the answer to CONNECT may take. Default: 2 s.
-    pub connect_timeout: Duration,
-    /// Silence after which a PING asks whether the server is there. Default: 2 min.
-    pub ping_interval: Duration,
+    /// How long INFO may take, and then how long the answer to CONNECT may take, in ms. Default: 2 s.
+    pub connect_timeout_ms: u32,
+    /// Silence after which a PING asks whether the server is there, in ms; up to twice as long passes before it is
+    /// sent. Default: 1 min.
+    pub ping_interval_ms: u32,
     /// PINGs without an answer before the connection counts as lost. Default: 2.
     pub pings_max: u8,
 }
 
 impl Config {
-    /// The defaults of NATS clients, for a receive buffer of `buffer_size` bytes.
+    /// The defaults, for a receive buffer of `buffer_size` bytes.
     pub const fn new(buffer_size: usize) -> Self {
-        Self {
-            buffer_size,
-            connect_timeout: Duration::from_secs(2),
-            ping_interval: Duration::from_secs(120),
-            pings_max: 2,
-        }
+        Self { buffer_size, connect_timeout_ms: 2_000, ping_interval_ms: 60_000, pings_max: 2 }
     }
 }
-
-/// CONNECT as this session needs it; add credentials and a name.
-pub const CONNECT: Connect<'static> = Connect {
-    echo: None,
-    verbose: Some(false),
-    pedantic: Some(false),
-    tls_required: None,
-    headers: Some(true),
-    no_responders: Some(true),
-    protocol: Some(1),
-    user: None,
-    pass: None,
-    auth_token: None,
-    nkey: None,
-    sig: None,
-    jwt: None,
-    name: None,
-    lang: Some(Text::Plain("rust")),
-    version: Some(Text::Plain(env!("CARGO_PKG_VERSION"))),
-    account: None,
-    new_account: None,
-};
 
 /// Why a verb did nothing. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +169,7 @@ impl<'a> Publish<'a> {
 
 /// A promise that [`Session::is_flushed`] answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flush(u32);
+pub struct Flush(u16);
 
 /// One connection to a server. See the [module](self).
 #[derive(Clone, Debug)]
@@ -207,9 +180,9 @@ pub struct Session {
     server: Server,
     keepalive: Keepalive,
     /// PINGs that were sent; the n-th PONG answers the n-th. Both wrap.
-    pings_sent: u32,
-    pongs_seen: u32,
-    pongs_due: u16,
+    pings_sent: u16,
+    pongs_seen: u16,
+    pongs_due: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,11 +230,16 @@ impl Session {
             phase: Phase::Greeting,
             reading: Reading::Operation,
             server: Server::default(),
-            keepalive: Keepalive::new(now.saturating_add(config.connect_timeout)),
+            keepalive: Keepalive::new(now.after_ms(config.connect_timeout_ms)),
             pings_sent: 0,
             pongs_seen: 0,
             pongs_due: 0,
         }
+    }
+
+    /// Begins anew, on another connection that was just made.
+    pub fn reset(&mut self, now: Instant) {
+        *self = Self::new(self.config, now);
     }
 
     /// What the server last said of itself.
@@ -281,14 +259,14 @@ impl Session {
 
     /// Reads `input`: all that has arrived and was not used. PINGs are answered by the next
     /// [`Session::poll_transmit`]. After the end, input is dropped unread.
-    pub fn next<'b>(&mut self, now: Instant, input: &'b [u8]) -> Step<'b> {
+    pub fn next<'b>(&mut self, input: &'b [u8]) -> Step<'b> {
         let mut used = 0usize;
         loop {
             let rest = input.get(used..).unwrap_or_default();
             let progress = match &mut self.reading {
                 _ if self.phase == Phase::Closed => return Step::Need { used: input.len(), need: 1 },
                 _ if rest.is_empty() => Progress::Need(1),
-                Reading::Operation => self.operation(now, rest),
+                Reading::Operation => self.operation(rest),
                 Reading::Info(_) => self.rest_of_info(rest),
                 Reading::Head(_) => self.rest_of_head(rest),
                 Reading::Body(_) => self.rest_of_body(rest),
@@ -298,7 +276,7 @@ impl Session {
                 Progress::Used(n) => used = used.saturating_add(n),
                 Progress::Need(need) => return Step::Need { used, need },
                 Progress::Event(event, n) => {
-                    self.heard(now);
+                    self.keepalive.heard = true;
                     return Step::Event(event, used.saturating_add(n));
                 }
                 Progress::Bad(rule) => {
@@ -309,7 +287,7 @@ impl Session {
         }
     }
 
-    fn operation<'b>(&mut self, now: Instant, input: &'b [u8]) -> Progress<'b> {
+    fn operation<'b>(&mut self, input: &'b [u8]) -> Progress<'b> {
         let (op, used) = match server_op(input, &LIMITS) {
             parse::Step::Op(op, used) => (op, used),
             parse::Step::Need(need) if need <= self.config.buffer_size => return Progress::Need(need),
@@ -318,7 +296,7 @@ impl Session {
         };
         let event = match op {
             ServerOp::Ping => {
-                self.heard(now);
+                self.keepalive.heard = true;
                 self.pongs_due = self.pongs_due.saturating_add(1);
                 return Progress::Used(used);
             }
@@ -463,22 +441,18 @@ impl Session {
         Some(Event::Pong)
     }
 
-    /// Answers INFO: writes CONNECT and a PING, whose PONG becomes [`Event::Connected`]. Start from
-    /// [`CONNECT`]. If the server wants TLS, its handshake comes first. From here on the other verbs
-    /// work: what they write may follow at once.
-    pub fn connect(&mut self, now: Instant, connect: &Connect<'_>, out: &mut impl Sink) -> Result<(), Error> {
+    /// Answers INFO: writes CONNECT and a PING, whose PONG becomes [`Event::Connected`]. If the server wants TLS, its
+    /// handshake comes first. From here on the other verbs work: what they write may follow at once.
+    pub fn connect(&mut self, now: Instant, login: &Login<'_>, out: &mut impl Sink) -> Result<(), Error> {
         if self.phase != Phase::Greeted {
             return Err(Error::Phase);
         }
-        // A server that takes no headers refuses a client that wants what needs them.
-        let headers = connect.headers.map(|headers| headers && self.server.headers);
-        let no_responders = connect.no_responders.map(|wanted| wanted && headers == Some(true));
-        let connect = Connect { headers, no_responders, ..*connect };
-        needs(out, emit::size_of(|out| emit::connect(out, &connect)).saturating_add(emit::PING.len()))?;
-        emit::connect(out, &connect);
+        let size = emit::size_of(|out| login.write(&self.server, out));
+        needs(out, size.saturating_add(emit::PING.len()))?;
+        login.write(&self.server, out);
         out.put(emit::PING);
         self.pings_sent = self.pings_sent.wrapping_add(1);
-        self.keepalive = Keepalive::new(now.saturating_add(self.config.connect_timeout));
+        self.keepalive = Keepalive::new(now.after_ms(self.config.connect_timeout_ms));
         self.phase = Phase::Connecting;
         Ok(())
     }
@@ -494,9 +468,14 @@ impl Session {
         let body = payload.len().saturating_add(header_size.unwrap_or(0));
         let max = self.server.max_payload;
         let size = u32::try_from(body).ok().filter(|size| *size <= max).ok_or(Error::Payload { max })?;
-        let header_size = header_size.and_then(|size| u32::try_from(size).ok());
-        let (subject, reply) = (subject.as_bytes(), reply.map(Subject::as_bytes));
-        let line = control_line(|out| emit::publish(out, subject, reply, header_size, size))?;
+        let size = emit::Digits::new(size);
+        // Not above `body`, so it fits.
+        let header_size = header_size.map(|size| emit::Digits::new(size as u32));
+        let header_size = header_size.as_ref().map(emit::Digits::as_bytes);
+        let (subject, reply, size) = (subject.as_bytes(), reply.map(Subject::as_bytes), size.as_bytes());
+        let words = [Some(subject), reply, header_size, Some(size)];
+        let verb = if header.is_some() { "HPUB" } else { "PUB" };
+        let line = control_line(verb.len(), words)?;
         needs(out, line.saturating_add(body).saturating_add(CRLF.len()))?;
         emit::publish(out, subject, reply, header_size, size);
         if let Some(header) = header {
@@ -521,7 +500,7 @@ impl Session {
             return Err(Error::Queue);
         }
         let sid = emit::Digits::new(sid.0);
-        needs(out, control_line(|out| emit::sub(out, filter.as_bytes(), queue, sid.as_bytes()))?)?;
+        needs(out, control_line("SUB".len(), [Some(filter.as_bytes()), queue, Some(sid.as_bytes())])?)?;
         emit::sub(out, filter.as_bytes(), queue, sid.as_bytes());
         Ok(())
     }
@@ -548,7 +527,7 @@ impl Session {
     /// True if `flush` is done. Only for a flush of this session.
     pub fn is_flushed(&self, flush: Flush) -> bool {
         // Both numbers wrap, so "not before" is "less than half the circle ahead".
-        self.pongs_seen.wrapping_sub(flush.0) < u32::MAX / 2
+        self.pongs_seen.wrapping_sub(flush.0) < u16::MAX / 2
     }
 
     /// Writes what the session owes, as far as there is room: PONGs, and the PING that [`Session::tick`] asked for.
@@ -590,14 +569,8 @@ impl Session {
         result
     }
 
-    fn heard(&mut self, now: Instant) {
-        if self.phase == Phase::Ready {
-            self.keepalive.heard(now, &self.config);
-        }
-    }
-
-    /// True if the server has been told who we are.
-    fn may_speak(&self) -> bool {
+    /// True from [`Session::connect`] to the end: verbs may write.
+    pub fn may_speak(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Ready)
     }
 
@@ -616,8 +589,10 @@ fn needs(out: &impl Sink, needed: usize) -> Result<(), Error> {
     if out.room() >= needed { Ok(()) } else { Err(Error::Room { needed }) }
 }
 
-/// The length of a control line that a server will read.
-fn control_line(write: impl FnOnce(&mut emit::Slice<'_>)) -> Result<usize, Error> {
-    let size = emit::size_of(write);
+/// The length of a control line of these words behind a verb, with its end, if a server will read it.
+fn control_line<const N: usize>(verb: usize, words: [Option<&[u8]>; N]) -> Result<usize, Error> {
+    let size = words.into_iter().flatten().fold(verb.saturating_add(CRLF.len()), |size, word| {
+        size.saturating_add(1).saturating_add(word.len())
+    });
     if size <= MAX_CONTROL_LINE as usize { Ok(size) } else { Err(Error::ControlLine) }
 }

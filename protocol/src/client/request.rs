@@ -5,47 +5,44 @@ use crate::emit::Sink;
 use crate::subject::{Filter, Subject};
 use crate::time::Instant;
 
-/// Where answers go: `_INBOX.` and 26 characters that nobody else has.
+/// Where answers go: `_INBOX.` and 26 characters that nobody else has. Kept as the bits behind them; the text is made
+/// when it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inbox {
-    /// `_INBOX.<id>.*`
-    filter: [u8; INBOX_LEN + 2],
+    random: [u8; 16],
 }
 
 const PREFIX: &[u8] = b"_INBOX.";
 const ID_LEN: usize = 26;
-const INBOX_LEN: usize = 7 + ID_LEN;
+/// With the point behind it.
+const INBOX_LEN: usize = 7 + ID_LEN + 1;
 const TOKEN_LEN: usize = 7;
 
 impl Inbox {
     /// An inbox named by 128 random bits. Whoever can guess them can forge answers, where permissions let him.
-    pub fn new(random: [u8; 16]) -> Self {
-        let bits = u128::from_le_bytes(random);
-        let id = (0..ID_LEN as u32).map(|at| letter((bits >> (at.wrapping_mul(5) & 127)) as u8));
-        let mut filter = [0; INBOX_LEN + 2];
-        let bytes = PREFIX.iter().copied().chain(id).chain(*b".*");
-        filter.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
-        Self { filter }
+    pub const fn new(random: [u8; 16]) -> Self {
+        Self { random }
     }
 
     /// What to subscribe to: `_INBOX.<id>.*`.
-    pub fn filter(&self) -> Filter<'_> {
-        Filter::trusted(&self.filter)
+    pub fn answers(&self) -> Answers {
+        let mut filter = [b'*'; INBOX_LEN + 1];
+        filter.iter_mut().zip(self.prefix()).for_each(|(place, byte)| *place = byte);
+        Answers { filter }
     }
 
     /// The subject of the answer to request `token`.
     pub fn reply(&self, token: Token) -> Reply {
-        let mut subject = [0; INBOX_LEN + 1 + TOKEN_LEN];
+        let mut subject = [0; INBOX_LEN + TOKEN_LEN];
         let token = (0..TOKEN_LEN as u32).map(|at| letter((token.0 >> (at.wrapping_mul(5) & 31)) as u8));
-        let bytes = self.prefix().iter().copied().chain(token);
-        subject.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        subject.iter_mut().zip(self.prefix().chain(token)).for_each(|(place, byte)| *place = byte);
         Reply { subject }
     }
 
     /// The request that an answer on `subject` is for; `None` if it is none of this inbox.
     pub fn token(&self, subject: &[u8]) -> Option<Token> {
-        let text = subject.strip_prefix(self.prefix())?;
-        if text.len() != TOKEN_LEN {
+        let (prefix, text) = subject.split_at_checked(INBOX_LEN)?;
+        if text.len() != TOKEN_LEN || !self.prefix().eq(prefix.iter().copied()) {
             return None;
         }
         let token = text.iter().rev().try_fold(0u32, |token, byte| {
@@ -57,8 +54,27 @@ impl Inbox {
     }
 
     /// `_INBOX.<id>.`
-    fn prefix(&self) -> &[u8] {
-        self.filter.strip_suffix(b"*").unwrap_or_default()
+    fn prefix(&self) -> impl Iterator<Item = u8> {
+        let id = (0..ID_LEN).map(|at| {
+            let bit = at.wrapping_mul(5);
+            let byte = |at: usize| u16::from(self.random.get(at).copied().unwrap_or(0));
+            let two = byte(bit >> 3) | byte((bit >> 3).wrapping_add(1)) << 8;
+            letter((two >> (bit & 7)) as u8)
+        });
+        PREFIX.iter().copied().chain(id).chain([b'.'])
+    }
+}
+
+/// The filter of all answers to an [`Inbox`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    filter: [u8; INBOX_LEN + 1],
+}
+
+impl Answers {
+    /// For [`Session::subscribe`].
+    pub fn filter(&self) -> Filter<'_> {
+        Filter::trusted(&self.filter)
     }
 }
 
@@ -69,7 +85,7 @@ pub struct Token(u32);
 /// A subject that an answer goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    subject: [u8; INBOX_LEN + 1 + TOKEN_LEN],
+    subject: [u8; INBOX_LEN + TOKEN_LEN],
 }
 
 impl Reply {
@@ -77,6 +93,17 @@ impl Reply {
     pub fn subject(&self) -> Subject<'_> {
         Subject::trusted(&self.subject)
     }
+}
+
+/// What a message for [`Sid::INBOX`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The answer to this request, which ends.
+    To(Token),
+    /// The answer to a request that has ended.
+    Late,
+    /// No answer: what a stream's consumer delivers bears the subject that it was published to.
+    Foreign,
 }
 
 /// Up to `N` requests that wait for their one answer each.
@@ -99,13 +126,13 @@ struct Waiting {
 
 impl<const N: usize> Requests<N> {
     /// No requests yet, with an inbox of 128 random bits.
-    pub fn new(random: [u8; 16]) -> Self {
+    pub const fn new(random: [u8; 16]) -> Self {
         Self { inbox: Inbox::new(random), last: 0, waiting: [None; N] }
     }
 
     /// Subscribes to the answers, under [`Sid::INBOX`].
     pub fn subscribe(&self, session: &Session, out: &mut impl Sink) -> Result<(), Error> {
-        session.subscribe(Sid::INBOX, self.inbox.filter(), None, out)
+        session.subscribe(Sid::INBOX, self.inbox.answers().filter(), None, out)
     }
 
     /// Begins to wait. [`Error::Full`] if `N` requests wait already.
@@ -117,10 +144,13 @@ impl<const N: usize> Requests<N> {
         Ok((token, self.inbox.reply(token)))
     }
 
-    /// The request that an answer on `subject` ends; `None` if nobody waits for it any more.
-    pub fn handle_answer(&mut self, subject: &[u8]) -> Option<Token> {
-        let token = self.inbox.token(subject)?;
-        self.cancel(token).then_some(token)
+    /// Takes a message for [`Sid::INBOX`].
+    pub fn handle_answer(&mut self, subject: &[u8]) -> Answer {
+        match self.inbox.token(subject) {
+            Some(token) if self.cancel(token) => Answer::To(token),
+            Some(_) => Answer::Late,
+            None => Answer::Foreign,
+        }
     }
 
     /// Ends a request without an answer. False if it had ended.
@@ -159,17 +189,17 @@ mod tests {
     #[test]
     fn a_token_survives_its_subject() {
         let inbox = Inbox::new(*b"0123456789abcdef");
-        assert!(Filter::new(inbox.filter().as_bytes()).is_ok());
+        assert!(Filter::new(inbox.answers().filter().as_bytes()).is_ok());
         for token in [0, 1, 31, 32, 1 << 27, u32::MAX] {
             let reply = inbox.reply(Token(token));
             assert!(Subject::new(reply.subject().as_bytes()).is_ok());
-            assert!(inbox.filter().matches(reply.subject().as_bytes()));
+            assert!(inbox.answers().filter().matches(reply.subject().as_bytes()));
             assert_eq!(inbox.token(reply.subject().as_bytes()), Some(Token(token)));
         }
         let other = Inbox::new(*b"0123456789abcdeF").reply(Token(7));
         assert_eq!(inbox.token(other.subject().as_bytes()), None);
         let mut forged = inbox.reply(Token(7)).subject;
-        forged[INBOX_LEN + TOKEN_LEN] = b'7';
+        forged[INBOX_LEN + TOKEN_LEN - 1] = b'7';
         assert_eq!(inbox.token(&forged), None, "more than 32 bits");
     }
 
@@ -184,8 +214,9 @@ mod tests {
         assert_eq!(requests.next_expired(at(9)), None);
         assert_eq!(requests.next_expired(at(10)), Some(b));
         assert_eq!(requests.next_expired(at(10)), None);
-        assert_eq!(requests.handle_answer(reply.subject().as_bytes()), Some(a));
-        assert_eq!(requests.handle_answer(reply.subject().as_bytes()), None);
+        assert_eq!(requests.handle_answer(reply.subject().as_bytes()), Answer::To(a));
+        assert_eq!(requests.handle_answer(reply.subject().as_bytes()), Answer::Late);
+        assert_eq!(requests.handle_answer(b"plant.a"), Answer::Foreign);
         assert_eq!(requests.deadline(), None);
     }
 }

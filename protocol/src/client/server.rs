@@ -41,11 +41,11 @@ pub struct Nonce {
     len: u8,
 }
 
-const TOO_LONG: u8 = 33;
+const TOO_LONG: u8 = Nonce::MAX as u8 + 1;
 
 impl Nonce {
     /// Bytes that are kept.
-    pub const MAX: usize = 32;
+    pub const MAX: usize = 24;
 
     /// The bytes as they stood in INFO.
     pub fn bytes(&self) -> &[u8] {

@@ -15,6 +15,8 @@ use crate::subject::{Filter, is_word};
 pub struct Subs<S, const N: usize> {
     entries: [Option<Entry<S>>; N],
     last_sid: u32,
+    /// Something is to be written.
+    is_due: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -22,8 +24,8 @@ struct Entry<S> {
     sid: Sid,
     subject: S,
     queue: Option<S>,
-    /// Deliveries after which it ends, counted on this connection as the server does; `None`: no end.
-    max: Option<u32>,
+    /// Deliveries after which it ends, counted on this connection as the server does; 0: no end.
+    max: u32,
     delivered: u32,
     due: Due,
 }
@@ -49,7 +51,7 @@ impl<S: AsRef<[u8]>, const N: usize> Default for Subs<S, N> {
 impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
     /// An empty table.
     pub fn new() -> Self {
-        Self { entries: [const { None }; N], last_sid: Sid::INBOX.0 }
+        Self { entries: [const { None }; N], last_sid: Sid::INBOX.0, is_due: false }
     }
 
     /// Adds a subscription.
@@ -66,20 +68,22 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
             return Err(Error::ControlLine);
         }
         let place = self.entries.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
+        self.is_due = true;
         self.last_sid = self.last_sid.checked_add(1).unwrap_or(1);
         let sid = Sid(self.last_sid);
-        *place = Some(Entry { sid, subject, queue, max: None, delivered: 0, due: Due::Sub });
+        *place = Some(Entry { sid, subject, queue, max: 0, delivered: 0, due: Due::Sub });
         Ok(sid)
     }
 
     /// Ends a subscription: now, or after `max` deliveries counted from its start. An unknown sid is no error: it may
     /// just have ended.
     pub fn unsubscribe(&mut self, sid: Sid, max: Option<u32>) {
-        let Some(place) = self.place(sid) else { return };
+        self.is_due = true;
+        let Some(place) = place(&mut self.entries, sid) else { return };
         let Some(entry) = place else { return };
         match max {
             Some(max) if max > entry.delivered => {
-                entry.max = Some(max);
+                entry.max = max;
                 if entry.due == Due::Nothing {
                     entry.due = Due::Max;
                 }
@@ -92,18 +96,19 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
 
     /// Counts a message for `sid`. False if that subscription has ended: the message is to be dropped.
     pub fn handle_message(&mut self, sid: Sid) -> bool {
-        let Some(place) = self.place(sid) else { return false };
+        let Some(place) = place(&mut self.entries, sid) else { return false };
         let Some(entry) = place else { return false };
         if entry.due == Due::End {
             return false;
         }
         entry.delivered = entry.delivered.saturating_add(1);
-        if entry.max.is_some_and(|max| entry.delivered >= max) {
+        if entry.max > 0 && entry.delivered >= entry.max {
             // The server has ended it by itself, unless it was never told.
             if entry.due == Due::Nothing {
                 *place = None;
             } else {
                 entry.due = Due::End;
+                self.is_due = true;
             }
         }
         true
@@ -111,6 +116,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
 
     /// The connection is gone: all that is still wanted is due again.
     pub fn handle_disconnect(&mut self) {
+        self.is_due = true;
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
             if entry.due == Due::End {
@@ -118,7 +124,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
                 continue;
             }
             // The next server counts from zero.
-            entry.max = entry.max.map(|max| max.saturating_sub(entry.delivered));
+            entry.max = entry.max.saturating_sub(entry.delivered);
             entry.delivered = 0;
             entry.due = Due::Sub;
         }
@@ -126,15 +132,18 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
 
     /// Writes what is due; stops when something doesn't fit, and goes on from there when called again.
     pub fn poll_transmit(&mut self, session: &Session, out: &mut impl Sink) -> Result<(), Error> {
+        if !self.is_due {
+            return Ok(());
+        }
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
             if entry.due == Due::Sub {
                 let filter = Filter::new(entry.subject.as_ref())?;
                 session.subscribe(entry.sid, filter, entry.queue.as_ref().map(S::as_ref), out)?;
-                entry.due = if entry.max.is_some() { Due::Max } else { Due::Nothing };
+                entry.due = if entry.max > 0 { Due::Max } else { Due::Nothing };
             }
             if entry.due == Due::Max {
-                session.unsubscribe(entry.sid, entry.max, out)?;
+                session.unsubscribe(entry.sid, Some(entry.max), out)?;
                 entry.due = Due::Nothing;
             }
             if entry.due == Due::End {
@@ -142,6 +151,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
                 *place = None;
             }
         }
+        self.is_due = false;
         Ok(())
     }
 
@@ -154,15 +164,15 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
     pub fn subject(&self, sid: Sid) -> Option<&S> {
         self.iter().find(|(known, _)| *known == sid).map(|(_, subject)| subject)
     }
+}
 
-    fn place(&mut self, sid: Sid) -> Option<&mut Option<Entry<S>>> {
-        self.entries.iter_mut().find(|place| place.as_ref().is_some_and(|entry| entry.sid == sid))
-    }
+fn place<S>(entries: &mut [Option<Entry<S>>], sid: Sid) -> Option<&mut Option<Entry<S>>> {
+    entries.iter_mut().find(|place| place.as_ref().is_some_and(|entry| entry.sid == sid))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CONNECT, Config};
+    use super::super::{Config, Login};
     use super::*;
     use crate::emit::Slice;
     use crate::time::Instant;
@@ -171,8 +181,8 @@ mod tests {
     /// A session that may speak.
     fn session() -> Session {
         let mut session = Session::new(Config::new(512), Instant::default());
-        session.next(Instant::default(), b"INFO {\"headers\":true}\r\n");
-        session.connect(Instant::default(), &CONNECT, &mut Slice::new(&mut [0; 512])).unwrap();
+        session.next(b"INFO {\"headers\":true}\r\n");
+        session.connect(Instant::default(), &Login::ANONYMOUS, &mut Slice::new(&mut [0; 512])).unwrap();
         session
     }
 

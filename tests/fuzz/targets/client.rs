@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use midge_protocol::client::{CONNECT, Config, Event, Session, Step};
+use midge_protocol::client::{Config, Event, Login, Session, Step};
 use midge_protocol::time::Instant;
 
 fuzz_target!(|data: &[u8]| {
@@ -35,7 +35,7 @@ fn see(wire: &[u8], buffer_size: usize, piece: usize) -> Vec<String> {
         buffer.extend_from_slice(taken);
         rest = tail;
         loop {
-            let (event, used) = match session.next(now, &buffer) {
+            let (event, used) = match session.next(&buffer) {
                 Step::Event(event, used) => (event, used),
                 Step::Need { used, need } => {
                     assert!(need > buffer.len() - used && need <= buffer_size);
@@ -52,7 +52,7 @@ fn see(wire: &[u8], buffer_size: usize, piece: usize) -> Vec<String> {
             match event {
                 Event::Greeting { .. } => {
                     seen.push(format!("greeting {:?}", session.server()));
-                    session.connect(now, &CONNECT, &mut out).unwrap();
+                    session.connect(now, &Login::ANONYMOUS, &mut out).unwrap();
                 }
                 Event::Info { .. } | Event::LameDuck { .. } => {
                     seen.push(format!("info {:?}", session.server()))

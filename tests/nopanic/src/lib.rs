@@ -6,7 +6,7 @@
 
 use core::fmt::Write;
 use midge_protocol::client::{
-    CONNECT, Config, Event, Publish, Requests, Session, Sid, Step as ClientStep, Subs,
+    Answer, Config, Event, Login, Publish, Requests, Session, Sid, Step as ClientStep, Subs,
 };
 use midge_protocol::connect::Connect;
 use midge_protocol::emit::{self, Digits, Sink, Slice};
@@ -212,10 +212,10 @@ extern "C" fn write_operations(a: &Bytes, b: &Bytes, number: u32, memory: &mut M
     let (a, b) = (a.get(), b.get());
     let digits = Digits::new(number);
     emit::msg(&mut out, a, b, Some(a), Some(b), digits.as_bytes());
-    emit::publish(&mut out, a, Some(b), Some(number), number);
+    emit::publish(&mut out, a, Some(b), Some(digits.as_bytes()), digits.as_bytes());
     emit::sub(&mut out, a, Some(b), a);
     emit::unsub(&mut out, a, Some(number));
-    emit::connect(&mut out, &CONNECT);
+    emit::connect(&mut out, &Connect::default());
     out.written().map_or(0, |written| written.len())
 }
 
@@ -223,7 +223,7 @@ extern "C" fn write_operations(a: &Bytes, b: &Bytes, number: u32, memory: &mut M
 extern "C" fn run_client(session: &mut Session, input: &Bytes, now: u64, memory: &mut Memory) -> usize {
     let (now, mut sum) = (Instant::from_micros(now), Sum::default());
     let mut out = Slice::new(memory.get());
-    match session.next(now, input.get()) {
+    match session.next(input.get()) {
         ClientStep::Need { used, need } => sum.0 = used ^ need,
         ClientStep::Bad(_) => sum.0 = 1,
         ClientStep::Event(event, used) => {
@@ -260,8 +260,8 @@ extern "C" fn client_verbs(
     memory: &mut Memory,
 ) -> usize {
     let mut out = Slice::new(memory.get());
-    let user = core::str::from_utf8(a.get()).ok().map(Text::Plain);
-    let _ = session.connect(Instant::from_micros(now), &Connect { user, ..CONNECT }, &mut out);
+    let user = core::str::from_utf8(a.get()).ok();
+    let _ = session.connect(Instant::from_micros(now), &Login { user, ..Login::ANONYMOUS }, &mut out);
     let fields = [Field::new(a.get(), b.get())];
     if let (Ok(subject), Ok(header)) = (Subject::new(a.get()), Block::new(&fields)) {
         let full = Publish { reply: Some(subject), header: Some(&header), ..Publish::new(subject, b.get()) };
@@ -295,7 +295,7 @@ extern "C" fn client_tables(
     if let Ok((_, reply)) = requests.begin(now) {
         out.put(reply.subject().as_bytes());
     }
-    let answered = requests.handle_answer(subject.get()).is_some();
+    let answered = requests.handle_answer(subject.get()) != Answer::Foreign;
     let expired = requests.next_expired(now).is_some();
     let known = subs.subject(Sid(sid)).is_some();
     [heard, answered, expired, known, requests.deadline().is_some()].iter().filter(|yes| **yes).count()

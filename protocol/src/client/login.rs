@@ -1,0 +1,149 @@
+//! CONNECT as a client writes it.
+
+use super::Server;
+use crate::emit::{CRLF, Sink};
+
+/// Who a client says it is. What is `None` is left out; a server takes its pick of the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Login<'a> {
+    /// The client's own name, for the server's monitoring.
+    pub name: Option<&'a str>,
+    /// User name.
+    pub user: Option<&'a str>,
+    /// Password.
+    pub password: Option<&'a str>,
+    /// Token.
+    pub token: Option<&'a str>,
+    /// Public nkey.
+    pub nkey: Option<&'a str>,
+    /// Signature of [`Server::nonce`] by that key, base64url without padding.
+    pub signature: Option<&'a str>,
+    /// User JWT.
+    pub jwt: Option<&'a str>,
+    /// Don't deliver this client's own messages to it.
+    pub no_echo: bool,
+    /// Understands no headers, so the server strips them; nor is it told when nobody answers.
+    pub no_headers: bool,
+}
+
+impl<'a> Login<'a> {
+    /// With a user's name and password.
+    pub const fn user(user: &'a str, password: &'a str) -> Self {
+        Self { user: Some(user), password: Some(password), ..Self::ANONYMOUS }
+    }
+
+    /// With a token.
+    pub const fn token(token: &'a str) -> Self {
+        Self { token: Some(token), ..Self::ANONYMOUS }
+    }
+
+    /// With nothing.
+    pub const ANONYMOUS: Self = Self {
+        name: None,
+        user: None,
+        password: None,
+        token: None,
+        nkey: None,
+        signature: None,
+        jwt: None,
+        no_echo: false,
+        no_headers: false,
+    };
+
+    /// Writes CONNECT, whole.
+    pub(super) fn write(&self, server: &Server, out: &mut impl Sink) {
+        out.put(BEGIN);
+        // A server that takes no headers refuses a client that wants what needs them.
+        if server.headers && !self.no_headers {
+            out.put(b",\"headers\":true,\"no_responders\":true");
+        }
+        if self.no_echo {
+            out.put(b",\"echo\":false");
+        }
+        for (key, value) in [
+            ("name", self.name),
+            ("user", self.user),
+            ("pass", self.password),
+            ("auth_token", self.token),
+            ("nkey", self.nkey),
+            ("sig", self.signature),
+            ("jwt", self.jwt),
+        ] {
+            let Some(value) = value else { continue };
+            out.put(b",\"");
+            out.put(key.as_bytes());
+            out.put(b"\":\"");
+            escaped(value, out);
+            out.put(b"\"");
+        }
+        out.put(b"}");
+        out.put(CRLF);
+    }
+}
+
+/// Without headers a server assumes none, and no wish to hear of requests that nobody takes.
+const BEGIN: &[u8] = concat!(
+    "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"lang\":\"rust\",\"version\":\"",
+    env!("CARGO_PKG_VERSION"),
+    "\""
+)
+.as_bytes();
+
+/// The characters between the quotes of a JSON string.
+fn escaped(text: &str, out: &mut impl Sink) {
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.put(&[b'\\', byte]),
+            0..b' ' => {
+                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+                out.put(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+            }
+            byte => out.put(&[byte]),
+        }
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::Connect;
+
+    /// CONNECT as a server reads it.
+    fn read(login: &Login<'_>, server: &Server, test: impl FnOnce(Connect<'_>)) {
+        let mut buffer = [0; 512];
+        let mut out = crate::emit::Slice::new(&mut buffer);
+        login.write(server, &mut out);
+        let written = out.written().unwrap();
+        let json = written.strip_prefix(b"CONNECT ").unwrap().strip_suffix(b"\r\n").unwrap();
+        test(Connect::parse(json).unwrap());
+    }
+
+    #[test]
+    fn what_is_written_a_server_can_read() {
+        let login = Login { name: Some("attic \"7\"\n\\é"), no_echo: true, ..Login::user("u", "p\u{1f}") };
+        read(&login, &Server { headers: true, ..Server::default() }, |connect| {
+            assert!(connect.name.unwrap().eq_str("attic \"7\"\n\\é"));
+            assert!(connect.user.unwrap().eq_str("u") && connect.pass.unwrap().eq_str("p\u{1f}"));
+            assert_eq!(
+                (connect.headers, connect.no_responders, connect.echo),
+                (Some(true), Some(true), Some(false))
+            );
+            assert_eq!(
+                (connect.verbose, connect.pedantic, connect.protocol),
+                (Some(false), Some(false), Some(1))
+            );
+            assert_eq!((connect.auth_token, connect.nkey, connect.jwt), (None, None, None));
+        });
+        read(&Login::token("t"), &Server::default(), |connect| {
+            assert!(connect.auth_token.unwrap().eq_str("t"));
+            assert_eq!((connect.headers, connect.no_responders, connect.echo), (None, None, None));
+        });
+        let keyed = Login { nkey: Some("UA"), signature: Some("s"), no_headers: true, ..Login::ANONYMOUS };
+        read(&keyed, &Server { headers: true, ..Server::default() }, |connect| {
+            assert!(connect.nkey.unwrap().eq_str("UA") && connect.sig.unwrap().eq_str("s"));
+            assert_eq!(connect.headers, None);
+        });
+    }
+}
