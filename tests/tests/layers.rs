@@ -6,6 +6,7 @@ use std::process::Command;
 /// crate -> the crates of ours that it may use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("midge-protocol", &[]),
+    ("midge-client", &["midge-protocol"]),
     ("midge-router", &["midge-protocol"]),
     ("midge-jwt", &[]),
     ("midge-broker", &["midge-jwt", "midge-protocol", "midge-router"]),
@@ -31,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Crates that know nothing of an operating system's sockets, and so must not see its runtime either.
 const NO_TOKIO: &[&str] = &[
     "midge-protocol",
+    "midge-client",
     "midge-router",
     "midge-jwt",
     "midge-broker",

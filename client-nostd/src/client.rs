@@ -1,0 +1,297 @@
+//! What outlives a connection, and the machine that both fronts drive.
+
+use crate::buffer::{Receive, Transmit};
+use crate::error::Lost;
+use crate::event::Event;
+use midge_protocol::client::{
+    Answer, Config, Error, Event as Happened, Flush, Login, Publish, Requests, Server, ServerError, Session,
+    Sid, Step, Subs, Token,
+};
+use midge_protocol::subject::Subject;
+use midge_protocol::time::Instant;
+
+/// The long-lived state of a client: buffers, subscriptions, requests. [`Client::connect`] lends it to a connection;
+/// when that is dropped, the next one goes on with it.
+///
+/// `SUBS` is how many subscriptions there can be, `REQUESTS` how many requests can wait for an answer at once. A
+/// subscription takes 32 bytes on a processor of 32 bits, a request 24.
+pub struct Client<'b, const SUBS: usize = 4, const REQUESTS: usize = 0> {
+    session: Session,
+    receive: Receive<'b>,
+    transmit: Transmit<'b>,
+    subs: Subs<&'b str, SUBS>,
+    requests: Requests<REQUESTS>,
+    /// Answers are to be subscribed to.
+    inbox_due: bool,
+    lost: Option<Lost>,
+    /// The request that a message from a consumer ends.
+    pulling: Option<Token>,
+    /// Where the reply subject of the last message stands in the receive buffer.
+    reply: (usize, usize),
+}
+
+impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
+    /// A client that isn't connected.
+    ///
+    /// `receive` holds the longest message that is handed over in one piece, with its control line; at least 64 bytes.
+    /// `transmit` holds the longest frame that is sent: CONNECT, or a message with its control line.
+    /// `random` names the inbox that answers go to: 128 random bits, or whatever no other device has.
+    pub fn new(config: Config, receive: &'b mut [u8], transmit: &'b mut [u8], random: [u8; 16]) -> Self {
+        let config = Config { buffer_size: receive.len(), ..config };
+        Self {
+            session: Session::new(config, Instant::default()),
+            receive: Receive::new(receive),
+            transmit: Transmit::new(transmit),
+            subs: Subs::new(),
+            requests: Requests::new(random),
+            inbox_due: false,
+            lost: Some(Lost::Closed),
+            pulling: None,
+            reply: (0, 0),
+        }
+    }
+
+    /// Asks for the messages that reach `filter`; of all members of the group `queue` one gets each. Works with and
+    /// without a connection, and survives connections.
+    pub fn subscribe(&mut self, filter: &'b str, queue: Option<&'b str>) -> Result<Sid, Error> {
+        self.subs.subscribe(filter, queue)
+    }
+
+    /// Ends a subscription: now, or after `max` messages counted from its start.
+    pub fn unsubscribe(&mut self, sid: Sid, max: Option<u32>) {
+        self.subs.unsubscribe(sid, max);
+    }
+
+    /// The subscriptions, with their filters.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (Sid, &'b str)> {
+        self.subs.iter().map(|(sid, filter)| (sid, *filter))
+    }
+
+    /// What the server last said of itself.
+    pub fn server(&self) -> &Server {
+        self.session.server()
+    }
+
+    /// True from [`Event::Connected`] to the end of the connection.
+    pub fn is_ready(&self) -> bool {
+        self.session.is_ready()
+    }
+
+    /// True if all that was written before [`Client::ping`] gave `flush` has reached the server.
+    pub fn is_flushed(&self, flush: Flush) -> bool {
+        self.session.is_flushed(flush)
+    }
+
+    /// When [`Client::handle_time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match (self.session.deadline(), self.requests.deadline()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// A transport was connected. What the last one left behind goes: input that wasn't read, output that wasn't sent.
+    pub fn handle_connect(&mut self, now: Instant) {
+        self.session.reset(now);
+        self.receive.clear();
+        self.transmit.clear();
+        self.subs.handle_disconnect();
+        (self.inbox_due, self.lost, self.reply) = (REQUESTS > 0, None, (0, 0));
+    }
+
+    /// Looks at the time, and at whether the connection has ended.
+    pub fn handle_time(&mut self, now: Instant) -> Result<(), Lost> {
+        if let Err(silence) = self.session.tick(now) {
+            self.lost.get_or_insert(Lost::Silence(silence));
+        }
+        self.lost.map_or(Ok(()), Err)
+    }
+
+    /// True if nothing is to be told before more has arrived.
+    pub fn wants_input(&self, now: Instant) -> bool {
+        self.receive.is_short() && self.requests.deadline().is_none_or(|deadline| now < deadline)
+    }
+
+    /// Where what arrives goes. Invalidates what [`Client::respond`] needs.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.receive.space()
+    }
+
+    /// `n` bytes have arrived in [`Client::space`].
+    pub fn handle_received(&mut self, n: usize) {
+        self.receive.filled(n);
+    }
+
+    /// What is to be sent next. Ask again after [`Client::handle_sent`], there may be more.
+    pub fn poll_transmit(&mut self) -> &[u8] {
+        self.session.poll_transmit(&mut self.transmit);
+        if self.session.may_speak() {
+            // What finds no room is due again when there is some.
+            if REQUESTS > 0
+                && self.inbox_due
+                && self.requests.subscribe(&self.session, &mut self.transmit).is_ok()
+            {
+                self.inbox_due = false;
+            }
+            let _ = self.subs.poll_transmit(&self.session, &mut self.transmit);
+        }
+        self.transmit.waiting()
+    }
+
+    /// The transport took `n` bytes of [`Client::poll_transmit`].
+    pub fn handle_sent(&mut self, n: usize) {
+        self.transmit.taken(n);
+    }
+
+    /// True if the transport was given bytes since [`Client::handle_flushed`].
+    pub fn is_unflushed(&self) -> bool {
+        self.transmit.unflushed
+    }
+
+    /// The transport was flushed.
+    pub fn handle_flushed(&mut self) {
+        self.transmit.unflushed = false;
+    }
+
+    /// Nothing waits to be sent.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.transmit.is_empty()
+    }
+
+    /// What the server said, from what has arrived. With `login`, its greeting is answered at once.
+    pub fn next(&mut self, login: Option<&Login<'_>>, now: Instant) -> Result<Option<Event<'_>>, Error> {
+        self.reply = (0, 0);
+        if REQUESTS > 0
+            && let Some(token) = self.requests.next_expired(now)
+        {
+            return Ok(Some(Event::Expired { token }));
+        }
+        let Receive { buffer, start, end, need } = &mut self.receive;
+        let input = buffer.get(*start..*end).unwrap_or_default();
+        let (event, used) = match self.session.next(input) {
+            Step::Event(event, used) => (event, used),
+            Step::Need { used, need: more } => {
+                (*start, *need) = (start.saturating_add(used), more);
+                return Ok(None);
+            }
+            Step::Bad(rule) => {
+                self.lost = Some(Lost::Protocol(rule));
+                return Ok(None);
+            }
+        };
+        (*start, *need) = (start.saturating_add(used), 1);
+        let event = match event {
+            Happened::Message { sid: Sid::INBOX, message } if REQUESTS > 0 => {
+                self.reply = span(buffer, message.reply);
+                match self.requests.handle_answer(message.subject) {
+                    Answer::To(token) => Event::Answer { token, message },
+                    Answer::Late => return Ok(None),
+                    Answer::Foreign => {
+                        if let Some(token) = self.pulling.take() {
+                            self.requests.cancel(token);
+                        }
+                        Event::Pulled { message }
+                    }
+                }
+            }
+            Happened::NoResponders { sid: Sid::INBOX, message } if REQUESTS > 0 => {
+                match self.requests.handle_answer(message.subject) {
+                    Answer::To(token) => Event::NoResponders { token },
+                    Answer::Late | Answer::Foreign => return Ok(None),
+                }
+            }
+            Happened::Message { sid, message } | Happened::NoResponders { sid, message } => {
+                if !self.subs.handle_message(sid) {
+                    return Ok(None);
+                }
+                self.reply = span(buffer, message.reply);
+                Event::Message { sid, message }
+            }
+            Happened::Greeting { json } => {
+                if let Some(login) = login {
+                    self.session.connect(now, login, &mut self.transmit)?;
+                }
+                Event::Greeting { json }
+            }
+            Happened::Connected => Event::Connected,
+            Happened::Oversized(message) => {
+                if message.sid != Sid::INBOX && !self.subs.handle_message(message.sid) {
+                    return Ok(None);
+                }
+                Event::Oversized(message)
+            }
+            Happened::Piece { data, left } => Event::Piece { data, left },
+            Happened::Pong => Event::Pong,
+            Happened::Info { json } => Event::Info { json },
+            Happened::LameDuck { json } => Event::LameDuck { json },
+            Happened::Error(error) => {
+                self.lost = match error {
+                    ServerError::Authorization(_) => Some(Lost::Credentials),
+                    ServerError::Other(_) => Some(Lost::Server),
+                    ServerError::Permissions(_) | ServerError::Refused(_) => None,
+                };
+                Event::Error(error)
+            }
+        };
+        Ok(Some(event))
+    }
+
+    /// Answers [`Event::Greeting`].
+    pub fn login(&mut self, login: &Login<'_>, now: Instant) -> Result<(), Error> {
+        self.session.connect(now, login, &mut self.transmit)
+    }
+
+    /// Queues a message, whole or not at all.
+    pub fn publish(&mut self, message: &Publish<'_>) -> Result<(), Error> {
+        self.session.publish(message, &mut self.transmit)
+    }
+
+    /// Queues an answer to the message that [`Client::next`] gave last. [`Error::Phase`] if that was none that wants
+    /// one.
+    pub fn respond(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let (start, len) = self.reply;
+        let reply = self.receive.buffer.get(start..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+        if reply.is_empty() {
+            return Err(Error::Phase);
+        }
+        self.session.publish(&Publish::new(Subject::new(reply)?, payload), &mut self.transmit)
+    }
+
+    /// Queues a request; its answer, or the lack of one, is an event with the token. The reply subject is set here.
+    pub fn request(&mut self, message: &Publish<'_>, deadline: Instant) -> Result<Token, Error> {
+        let (token, reply) = self.requests.begin(deadline)?;
+        let message = Publish { reply: Some(reply.subject()), ..*message };
+        match self.session.publish(&message, &mut self.transmit) {
+            Ok(()) => Ok(token),
+            Err(error) => {
+                self.requests.cancel(token);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up waiting for an answer. False if the request had ended.
+    pub fn cancel(&mut self, token: Token) -> bool {
+        self.requests.cancel(token)
+    }
+
+    pub(crate) fn begin_pull(&mut self, token: Token) {
+        self.pulling = Some(token);
+    }
+
+    pub(crate) fn end_pull(&mut self) {
+        if let Some(token) = self.pulling.take() {
+            self.requests.cancel(token);
+        }
+    }
+
+    /// Queues a PING; see [`Client::is_flushed`].
+    pub fn ping(&mut self) -> Result<Flush, Error> {
+        self.session.flush(&mut self.transmit)
+    }
+}
+
+/// Where `part` stands in `buffer`: to find it again once nothing borrows the buffer.
+fn span(buffer: &[u8], part: Option<&[u8]>) -> (usize, usize) {
+    part.map_or((0, 0), |part| (part.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr()), part.len()))
+}

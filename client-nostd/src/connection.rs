@@ -1,0 +1,157 @@
+//! The asynchronous front.
+
+use crate::client::Client;
+use crate::error::{Error, Lost};
+use crate::event::Event;
+use embedded_io_async::{Read, Write};
+use midge_protocol::client::{self, Flush, Login, Publish, Token};
+use midge_protocol::subject::Subject;
+use midge_protocol::time::Instant;
+
+/// A transport, and the client that it is lent to. Dropping it gives both back.
+///
+/// Every future may be dropped at any await. What a verb has queued is sent whole by the next call of any method, and
+/// what has arrived is kept; as far as the transport's own futures are like that.
+pub struct Connection<'c, 'b, T, const SUBS: usize, const REQUESTS: usize> {
+    client: &'c mut Client<'b, SUBS, REQUESTS>,
+    transport: T,
+    login: Option<&'c Login<'c>>,
+}
+
+impl<'c, 'b, T, const SUBS: usize, const REQUESTS: usize> Connection<'c, 'b, T, SUBS, REQUESTS> {
+    /// A connection over a transport that was just made. Nothing is sent yet: [`Connection::next`] reads the greeting
+    /// and answers it with `login`, and then tells [`Event::Connected`].
+    pub fn new(
+        client: &'c mut Client<'b, SUBS, REQUESTS>,
+        transport: T,
+        login: &'c Login<'c>,
+        now: Instant,
+    ) -> Self {
+        client.handle_connect(now);
+        Self { client, transport, login: Some(login) }
+    }
+
+    /// A connection that tells [`Event::Greeting`] and waits for [`Connection::login`], for a login that depends on
+    /// what the server says.
+    pub fn greet(client: &'c mut Client<'b, SUBS, REQUESTS>, transport: T, now: Instant) -> Self {
+        client.handle_connect(now);
+        Self { client, transport, login: None }
+    }
+
+    /// Goes on with a connection whose transport was taken out with [`Connection::into_transport`] and wrapped in
+    /// another one, as for TLS after the greeting.
+    pub fn resume(client: &'c mut Client<'b, SUBS, REQUESTS>, transport: T) -> Self {
+        Self { client, transport, login: None }
+    }
+
+    /// The client: to subscribe, and to queue without sending.
+    pub fn client(&mut self) -> &mut Client<'b, SUBS, REQUESTS> {
+        self.client
+    }
+
+    /// When [`Connection::next`] is to be called even if nothing arrives.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.client.deadline()
+    }
+
+    /// The transport, back.
+    pub fn into_transport(self) -> T {
+        self.transport
+    }
+}
+
+impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'_, 'b, T, SUBS, REQUESTS> {
+    /// Sends what is due, waits for the server if nothing is left to tell, and gives the next event. `None`: nothing
+    /// yet, call again. At most one read.
+    ///
+    /// Wait for it together with a timer for [`Connection::deadline`], and call it again when that comes first: time
+    /// is looked at when it begins.
+    pub async fn next(&mut self, now: Instant) -> Result<Option<Event<'_>>, Error<T::Error>> {
+        self.client.handle_time(now)?;
+        self.drain().await?;
+        if self.client.wants_input(now) {
+            let n = self.transport.read(self.client.space()).await.map_err(Error::Io)?;
+            if n == 0 {
+                return Err(Error::Lost(Lost::Closed));
+            }
+            self.client.handle_received(n);
+        }
+        Ok(self.client.next(self.login, now)?)
+    }
+
+    /// Sends a message. Dropped before it ends, the message is sent later or was not taken at all, never in part.
+    pub async fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error<T::Error>> {
+        self.publish_with(&Publish::new(subject, payload)).await
+    }
+
+    /// Sends a message with a reply subject or headers.
+    pub async fn publish_with(&mut self, message: &Publish<'_>) -> Result<(), Error<T::Error>> {
+        self.submit(|client| client.publish(message)).await
+    }
+
+    /// Answers the message that [`Connection::next`] gave last.
+    pub async fn respond(&mut self, payload: &[u8]) -> Result<(), Error<T::Error>> {
+        self.submit(|client| client.respond(payload)).await
+    }
+
+    /// Sends a request. What comes of it is an event with the token: [`Event::Answer`], [`Event::NoResponders`], or,
+    /// at `deadline`, [`Event::Expired`].
+    pub async fn request(
+        &mut self,
+        message: &Publish<'_>,
+        deadline: Instant,
+    ) -> Result<Token, Error<T::Error>> {
+        self.submit(|client| client.request(message, deadline)).await
+    }
+
+    /// Sends a PING; its answer is [`Event::Pong`].
+    pub async fn ping(&mut self) -> Result<Flush, Error<T::Error>> {
+        self.submit(|client| client.ping()).await
+    }
+
+    /// Answers [`Event::Greeting`].
+    pub async fn login(&mut self, login: &Login<'_>, now: Instant) -> Result<(), Error<T::Error>> {
+        self.submit(|client| client.login(login, now)).await
+    }
+
+    /// Queues what `verb` does, and sends it. If there is no room, what was queued before goes first.
+    async fn submit<R>(
+        &mut self,
+        mut verb: impl FnMut(&mut Client<'b, SUBS, REQUESTS>) -> Result<R, client::Error>,
+    ) -> Result<R, Error<T::Error>> {
+        let mut done = None;
+        loop {
+            if done.is_none() {
+                match verb(self.client) {
+                    Ok(result) => done = Some(result),
+                    Err(client::Error::Room { .. }) if !self.client.is_drained() => {}
+                    Err(error) => return Err(Error::Refused(error)),
+                }
+            }
+            self.drain().await?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Sends what waits, and has the transport send it on.
+    async fn drain(&mut self) -> Result<(), Error<T::Error>> {
+        loop {
+            let waiting = self.client.poll_transmit();
+            if waiting.is_empty() {
+                break;
+            }
+            let n = self.transport.write(waiting).await.map_err(Error::Io)?;
+            if n == 0 {
+                return Err(Error::Lost(Lost::Closed));
+            }
+            self.client.handle_sent(n);
+        }
+        if self.client.is_unflushed() {
+            self.transport.flush().await.map_err(Error::Io)?;
+            self.client.handle_flushed();
+        }
+        Ok(())
+    }
+}
