@@ -192,6 +192,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let listeners = bound.serve(&hub, &about, &keeper, &workers);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);
+    // Whoever hears the greeting need not wait for this.
+    midge_heap::unmap_startup();
 
     let exit = daemon.attend(&mut signals, listeners).await;
     timers.abort();

@@ -4,11 +4,17 @@
 //! Freed memory stays with the C library, which keeps it for the process. [`give_back`] is for the time after a rush:
 //! ten thousand clients have left, and a board has other uses for 20 MB.
 //!
+//! What only the start needed, the code that reads configurations among it, is given back too: [`unmap_startup`].
+//!
 //! This crate is the only one with unsafe code. Its contract: every call is handed to [`System`] as it came, so what
 //! `GlobalAlloc` asks of callers and promises to them is what `System` asks and promises. Counting can't fail.
 
+mod startup;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub use startup::unmap_startup;
 
 /// The allocator. To be named by `#[global_allocator]`, once.
 #[derive(Debug)]
@@ -79,44 +85,5 @@ unsafe impl GlobalAlloc for Heap {
 fn count(start: *mut u8, size: usize) {
     if !start.is_null() {
         IN_USE.fetch_add(size, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[global_allocator]
-    static HEAP: Heap = Heap;
-
-    const MIB: usize = 1024 * 1024;
-
-    /// Other tests of this process would be counted, too: it is the only one.
-    #[test]
-    fn all_is_counted_and_given_back() {
-        let slack = MIB / 2;
-        let before = in_use();
-        let mut grown = vec![1u8; 8 * MIB];
-        grown.reserve_exact(24 * MIB);
-        let zeroed = vec![0u8; 8 * MIB];
-        let used = in_use() - before;
-        assert!((40 * MIB..40 * MIB + slack).contains(&used), "{used}");
-        drop((grown, zeroed));
-        assert!(in_use() < before + slack);
-
-        // Small pieces with one in use behind them, which glibc keeps by itself.
-        let pieces: Vec<_> = (0..20_000).map(|n| vec![n as u8; 1000]).collect();
-        let last = Box::new([1u8; 1000]);
-        let (full, _) = (resident(), drop(pieces));
-        give_back();
-        if cfg!(target_env = "gnu") {
-            assert!(resident() + 15 * MIB < full, "{} of {full} bytes are still resident", resident());
-        }
-        drop(last);
-    }
-
-    fn resident() -> usize {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap() * 4096
     }
 }
