@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-config", &["midge-protocol"]),
     ("midge-setup", &["midge-broker", "midge-config", "midge-jwt"]),
     ("midge-heap", &[]),
+    ("midge-store", &[]),
     ("midge-tls", &["midge-config"]),
     (
         "midged",
@@ -39,6 +40,7 @@ const NO_TOKIO: &[&str] = &[
     "midge-config",
     "midge-heap",
     "midge-setup",
+    "midge-store",
     "midge-tls",
 ];
 

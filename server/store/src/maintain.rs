@@ -1,0 +1,243 @@
+//! What is done between commits: room made ready, segments retired, a disk that failed tried again.
+
+use std::io;
+use std::time::Duration;
+
+use crate::disk::{Disk, write_full};
+use crate::index;
+use crate::op::{self, Op};
+use crate::segment::{Slot, file_name};
+use crate::store::{Health, RESERVE, Store, note_removed};
+
+/// A file that becomes a free slot once it is full of zeros.
+#[derive(Debug)]
+pub(crate) struct Filling<F> {
+    slot: Slot<F>,
+    at: u64,
+    new: bool,
+}
+
+/// What [`Store::maintain`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maintained {
+    /// Bytes read and written.
+    pub bytes: u64,
+    /// When to call again, on the clock of the call: `None` if only a commit can bring more work.
+    pub next: Option<Duration>,
+}
+
+/// What is synced at once while a file is filled: a disk that is busy for longer would make commits wait.
+const FILL_BYTES: u64 = 256 << 10;
+/// How often a full or failed disk is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl<D: Disk> Store<D> {
+    /// Does some of what is to be done between commits, about `budget` bytes of reading and writing at most, though one
+    /// step at least. `now` is any clock that doesn't go back. It may stage ops, so a [`commit`](Self::commit) should
+    /// follow some time.
+    ///
+    /// Failures show in [`health`](Self::health).
+    pub fn maintain(&mut self, now: Duration, budget: u64) -> Maintained {
+        let before = self.usage.written_bytes;
+        match self.health {
+            Health::ReadOnly => {
+                if !self.options.read_only && now >= self.retry_at {
+                    self.retry_at = now + RETRY;
+                    self.try_again();
+                }
+            }
+            Health::Full => {
+                self.retire();
+                if self.free.len() > RESERVE {
+                    self.health = Health::Good;
+                } else if now >= self.retry_at {
+                    self.retry_at = now + RETRY;
+                    if self.allocate().is_ok() && self.free.len() > RESERVE {
+                        self.health = Health::Good;
+                    }
+                }
+            }
+            Health::Good => {
+                self.sync_indexes();
+                self.retire();
+                self.get_ready(budget);
+            }
+        }
+        let bytes = self.usage.written_bytes - before;
+        let next = match self.health {
+            Health::ReadOnly | Health::Full if !self.options.read_only => Some(self.retry_at),
+            Health::Good if self.filling.is_some() => Some(now),
+            _ => None,
+        };
+        Maintained { bytes, next }
+    }
+
+    /// The disk failed some time ago. If a new segment can be written, all is well again.
+    fn try_again(&mut self) {
+        if self.roll(false).is_ok() {
+            self.health = Health::Good;
+        }
+    }
+
+    /// Indexes that were written without waiting.
+    fn sync_indexes(&mut self) {
+        for segment in self.segments.values_mut().filter(|segment| segment.unsynced) {
+            segment.unsynced = false;
+            self.usage.syncs += 1;
+            // Without its index a segment is read at the next opening, and that is all.
+            let _ = self.disk.sync(&segment.file);
+        }
+    }
+
+    /// Keeps one slot ready beyond the reserve.
+    fn get_ready(&mut self, budget: u64) {
+        if self.filling.is_none()
+            && let Some(slot) = self.to_fill.pop()
+        {
+            self.start_filling(slot);
+        }
+        if self.filling.is_none() && self.free.len() + usize::from(self.held.is_some()) <= RESERVE {
+            // Whether there is room will matter when a message comes that needs it.
+            let _ = self.start_new_slot();
+        }
+        if self.filling.is_some() {
+            let _ = self.fill(budget.max(FILL_BYTES));
+        }
+    }
+
+    /// Segments in which nothing is alive go; what their ops removed from other segments is said again.
+    pub(crate) fn retire(&mut self) {
+        let dead: Vec<u64> = self
+            .segments
+            .iter()
+            .filter(|(number, segment)| **number != self.active.number && segment.live_bytes == 0)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in dead {
+            if self.staged_bytes() > self.options.frame_bytes_max as usize / 2 {
+                return;
+            }
+            let Ok(removed) = self.removed_by(number) else { continue };
+            let again = self.still_needed(&removed, &[number]);
+            if again.len() * 26 > self.options.frame_bytes_max as usize / 4 {
+                continue;
+            }
+            for (stream, first, last) in again {
+                self.open.removed.push((stream, first, last));
+                self.active.index_estimate += 8;
+            }
+            op::push(&mut self.open.ops, &Op::Retire { segment: number });
+            self.open.retires.push(number);
+            self.drop_chunks(number);
+            if let Some(segment) = self.segments.remove(&number) {
+                self.leaving.insert(number, segment);
+            }
+        }
+    }
+
+    /// Of what ops removed, that which lies in other segments than these.
+    pub(crate) fn still_needed(&self, removed: &[(u32, u64, u64)], except: &[u64]) -> Vec<(u32, u64, u64)> {
+        let mut needed = Vec::new();
+        for (stream, first, last) in removed {
+            if let Some(of) = self.streams.get(stream) {
+                of.dead_in(*first, *last, except, |first, last| needed.push((*stream, first, last)));
+            }
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        needed
+    }
+
+    /// What the ops of a sealed segment removed, from its index or from its frames.
+    pub(crate) fn removed_by(&mut self, number: u64) -> io::Result<Vec<(u32, u64, u64)>> {
+        let mut removed = Vec::new();
+        let Some(segment) = self.segments.get(&number) else { return Ok(removed) };
+        if segment.index_bytes > 0 {
+            let offset = segment.offset(segment.index_page);
+            let mut bytes = vec![0; segment.index_bytes as usize];
+            crate::disk::read_full(&self.disk, &segment.file, &mut bytes, offset, false)?;
+            if let Some(items) = index::read(&bytes, segment.seed, offset) {
+                for item in items {
+                    if let index::Item::Removed { stream, ranges } = item {
+                        removed.extend(index::ranges(ranges).map(|(first, last)| (stream, first, last)));
+                    }
+                }
+                return Ok(removed);
+            }
+        }
+        let mut found = std::collections::BTreeMap::new();
+        for at in self.frames_of(number)? {
+            let Some(segment) = self.segments.get(&number) else { break };
+            let ops = self.ops_of(&segment.file, &segment.header, &at)?.unwrap_or_default();
+            for op in op::read(&ops).flatten() {
+                if let Op::Remove { stream, first_seq, last_seq } = op {
+                    note_removed(&mut found, stream, first_seq, last_seq);
+                }
+            }
+        }
+        for (stream, ranges) in found {
+            removed.extend(ranges.into_iter().map(|(first, last)| (stream, first, last)));
+        }
+        Ok(removed)
+    }
+
+    // ---- filling files with zeros ----
+
+    pub(crate) fn start_new_slot(&mut self) -> io::Result<()> {
+        if self.filling.is_some() {
+            return Ok(());
+        }
+        let bytes = u64::from(self.options.segment_bytes);
+        let max = self.options.store_bytes_max;
+        if max > 0 && (self.slots() as u64 + 1) * bytes > max {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let number = self.next_slot;
+        let file = self.disk.open(&file_name(number), true)?;
+        self.next_slot += 1;
+        self.filling = Some(Filling { slot: Slot { number, file }, at: 0, new: true });
+        Ok(())
+    }
+
+    /// Fills a slot with zeros before it is free.
+    pub(crate) fn start_filling(&mut self, slot: Slot<D::File>) {
+        match self.filling {
+            Some(_) => self.to_fill.push(slot),
+            None => self.filling = Some(Filling { slot, at: 0, new: false }),
+        }
+    }
+
+    /// Goes on filling, for about so many bytes.
+    pub(crate) fn fill(&mut self, budget: u64) -> io::Result<()> {
+        let Some(mut filling) = self.filling.take() else { return Ok(()) };
+        let end = u64::from(self.options.segment_bytes);
+        let until = (filling.at + budget).min(end);
+        let zeros = vec![0; FILL_BYTES.min(end) as usize];
+        let mut result = Ok(());
+        while filling.at < until && result.is_ok() {
+            let bytes = &zeros[..FILL_BYTES.min(end - filling.at) as usize];
+            self.usage.written_bytes += bytes.len() as u64;
+            self.usage.syncs += 1;
+            result = write_full(&mut self.disk, &filling.slot.file, bytes, filling.at)
+                .and_then(|()| self.disk.sync(&filling.slot.file));
+            filling.at += bytes.len() as u64;
+        }
+        if result.is_ok() && filling.at >= end {
+            if filling.new {
+                result = self.disk.sync_dir();
+            }
+            if result.is_ok() {
+                self.free.push(filling.slot);
+                return Ok(());
+            }
+        }
+        if result.is_err() {
+            let name = file_name(filling.slot.number);
+            drop(filling.slot.file);
+            let _ = self.disk.remove(&name);
+            return result;
+        }
+        self.filling = Some(filling);
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The store beside plain maps: any calls, in any order, give the same answers, before and after it was opened again.
+
+mod common;
+
+use common::{Model, Op, small};
+use midge_store::Store;
+use midge_store::disk::sim::SimDisk;
+use proptest::prelude::*;
+
+fn run(ops: &[Op], seed: u64) {
+    let (mut store, report) = Store::open(SimDisk::new(seed), small(seed)).unwrap();
+    assert!(report.created);
+    let mut model = Model::default();
+    for op in ops {
+        match op {
+            Op::Reopen => {
+                let disk = store.close().unwrap();
+                let (again, report) = Store::open(disk, small(seed)).unwrap();
+                assert!(report.clean && report.damages.is_empty(), "{report:?}");
+                store = again;
+            }
+            Op::Kill => {
+                // The process dies after a commit; the disk has all that was given to it.
+                store.commit().unwrap();
+                let (again, report) = Store::open(store.into_disk(), small(seed)).unwrap();
+                assert!(report.cut.is_none() && report.damages.is_empty(), "{report:?}");
+                store = again;
+            }
+            op => model.apply(&mut store, op),
+        }
+        model.check(&mut store);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_calls_give_the_answers_of_plain_maps(ops in prop::collection::vec(common::op(), 1..120), seed: u64) {
+        run(&ops, seed);
+    }
+}
+
+#[test]
+fn long_runs_roll_retire_and_recycle_segments() {
+    for seed in 0..20 {
+        let mut random = common::Random(seed);
+        let ops: Vec<Op> = (0..3_000).map(|_| common::random_op(&mut random)).collect();
+        run_sparse(&ops, seed);
+    }
+}
+
+/// As [`run`], comparing now and then.
+fn run_sparse(ops: &[Op], seed: u64) {
+    let (mut store, _) = Store::open(SimDisk::new(seed), small(seed)).unwrap();
+    let mut model = Model::default();
+    for (at, op) in ops.iter().enumerate() {
+        match op {
+            Op::Reopen | Op::Kill => {
+                store.commit().unwrap();
+                let (again, report) = Store::open(store.into_disk(), small(seed)).unwrap();
+                assert!(report.cut.is_none() && report.damages.is_empty(), "seed {seed} at {at}: {report:?}");
+                store = again;
+                model.check(&mut store);
+            }
+            op => model.apply(&mut store, op),
+        }
+        if at % 100 == 0 {
+            model.check(&mut store);
+        }
+    }
+    model.check(&mut store);
+}
