@@ -2,9 +2,8 @@
 
 use crate::client::Client;
 use crate::error::{Error, Lost};
-use crate::event::Event;
 use embedded_io::{Error as _, ErrorKind, Read, Write};
-use midge_protocol::client::{self, Flush, Login, Publish, Token};
+use midge_protocol::client::{self, Event, Flush, Login, Publish, Token};
 use midge_protocol::subject::Subject;
 use midge_protocol::time::Instant;
 
@@ -79,12 +78,12 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
 
     /// Sends a message.
     pub fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error<T::Error>> {
-        self.publish_with(&Publish::new(subject, payload))
+        self.submit(|client| client.publish(subject, payload))
     }
 
     /// Sends a message with a reply subject or headers.
     pub fn publish_with(&mut self, message: &Publish<'_>) -> Result<(), Error<T::Error>> {
-        self.submit(|client| client.publish(message))
+        self.submit(|client| client.publish_with(message))
     }
 
     /// Answers the message that [`Connection::next`] gave last.

@@ -94,13 +94,53 @@ impl<'b> Transmit<'b> {
     }
 }
 
+/// Longer ones are left to `memcpy`.
+const SHORT: usize = 32;
+
 impl Sink for Transmit<'_> {
-    /// All verbs ask for room first, so this always fits.
+    /// All verbs ask for room first, so this always fits. Short ones are copied here, see [`Transmit::put_word`].
     fn put(&mut self, bytes: &[u8]) {
-        if let Some(space) = self.buffer.get_mut(self.end..).and_then(|rest| rest.get_mut(..bytes.len())) {
+        let Some(space) = self.buffer.get_mut(self.end..).and_then(|rest| rest.get_mut(..bytes.len())) else {
+            return;
+        };
+        self.end = self.end.wrapping_add(bytes.len());
+        if bytes.len() > SHORT {
             space.copy_from_slice(bytes);
-            self.end = self.end.saturating_add(bytes.len());
+            return;
         }
+        let ((places, rest), (fours, bytes)) = (space.as_chunks_mut::<4>(), bytes.as_chunks::<4>());
+        for (place, four) in places.iter_mut().zip(fours) {
+            *place = core::hint::black_box(*four);
+        }
+        for (place, byte) in rest.iter_mut().zip(bytes) {
+            *place = core::hint::black_box(*byte);
+        }
+    }
+
+    /// As [`Sink::put`], for few bytes: loops are shorter than the way into and out of `memcpy`. They stop at LF, which
+    /// no word holds; that keeps the compiler from calling `memcpy` after all.
+    fn put_word(&mut self, word: &[u8], end: u8) {
+        let Some(space) = self.buffer.get_mut(self.end..) else { return };
+        let (Some((space, [last, ..])), (fours, bytes)) =
+            (space.split_at_mut_checked(word.len()), word.as_chunks::<4>())
+        else {
+            return;
+        };
+        let (places, rest) = space.as_chunks_mut::<4>();
+        for (place, four) in places.iter_mut().zip(fours) {
+            if *four == *b"\n\n\n\n" {
+                return;
+            }
+            *place = *four;
+        }
+        for (place, byte) in rest.iter_mut().zip(bytes) {
+            if *byte == b'\n' {
+                return;
+            }
+            *place = *byte;
+        }
+        *last = end;
+        self.end = self.end.wrapping_add(word.len()).wrapping_add(1);
     }
 
     fn room(&self) -> usize {

@@ -2,10 +2,9 @@
 
 use crate::buffer::{Receive, Transmit};
 use crate::error::Lost;
-use crate::event::Event;
 use midge_protocol::client::{
-    Answer, Config, Error, Event as Happened, Flush, Login, Publish, Requests, Server, ServerError, Session,
-    Sid, Step, Subs, Token,
+    Answer, Config, Error, Event, Flush, Login, Next, Publish, Requests, Server, ServerError, Session, Sid,
+    Subs, Token,
 };
 use midge_protocol::subject::Subject;
 use midge_protocol::time::Instant;
@@ -168,71 +167,51 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
         }
         let Receive { buffer, start, end, need } = &mut self.receive;
         let input = buffer.get(*start..*end).unwrap_or_default();
-        let (event, used) = match self.session.next(input) {
-            Step::Event(event, used) => (event, used),
-            Step::Need { used, need: more } => {
-                (*start, *need) = (start.saturating_add(used), more);
+        let mut event = Event::Pong;
+        let (used, next) = self.session.next_into(input, &mut event);
+        *start = start.wrapping_add(used);
+        match next {
+            Next::Event => *need = 1,
+            Next::Need(more) => {
+                *need = more;
                 return Ok(None);
             }
-            Step::Bad(rule) => {
+            Next::Bad(rule) => {
                 self.lost = Some(Lost::Protocol(rule));
                 return Ok(None);
             }
-        };
-        (*start, *need) = (start.saturating_add(used), 1);
-        let event = match event {
-            Happened::Message { sid: Sid::INBOX, message } if REQUESTS > 0 => {
+        }
+        match event {
+            Event::Message { sid: Sid::INBOX, message } if REQUESTS > 0 => {
                 self.reply = span(buffer, message.reply);
-                match self.requests.handle_answer(message.subject) {
-                    Answer::To(token) => Event::Answer { token, message },
-                    Answer::Late => return Ok(None),
+                return Ok(match self.requests.handle_answer(message.subject) {
+                    Answer::To(token) if message.is_no_responders() => Some(Event::NoResponders { token }),
+                    Answer::To(token) => Some(Event::Answer { token, message }),
+                    Answer::Late => None,
                     Answer::Foreign => {
                         if let Some(token) = self.pulling.take() {
                             self.requests.cancel(token);
                         }
-                        Event::Pulled { message }
+                        Some(Event::Pulled { message })
                     }
-                }
+                });
             }
-            Happened::NoResponders { sid: Sid::INBOX, message } if REQUESTS > 0 => {
-                match self.requests.handle_answer(message.subject) {
-                    Answer::To(token) => Event::NoResponders { token },
-                    Answer::Late | Answer::Foreign => return Ok(None),
-                }
-            }
-            Happened::Message { sid, message } | Happened::NoResponders { sid, message } => {
+            Event::Message { sid, message } => {
                 if !self.subs.handle_message(sid) {
                     return Ok(None);
                 }
                 self.reply = span(buffer, message.reply);
-                Event::Message { sid, message }
             }
-            Happened::Greeting { json } => {
+            Event::Oversized(message) if !self.subs.handle_message(message.sid) => return Ok(None),
+            Event::Greeting { .. } => {
                 if let Some(login) = login {
                     self.session.connect(now, login, &mut self.transmit)?;
                 }
-                Event::Greeting { json }
             }
-            Happened::Connected => Event::Connected,
-            Happened::Oversized(message) => {
-                if message.sid != Sid::INBOX && !self.subs.handle_message(message.sid) {
-                    return Ok(None);
-                }
-                Event::Oversized(message)
-            }
-            Happened::Piece { data, left } => Event::Piece { data, left },
-            Happened::Pong => Event::Pong,
-            Happened::Info { json } => Event::Info { json },
-            Happened::LameDuck { json } => Event::LameDuck { json },
-            Happened::Error(error) => {
-                self.lost = match error {
-                    ServerError::Authorization(_) => Some(Lost::Credentials),
-                    ServerError::Other(_) => Some(Lost::Server),
-                    ServerError::Permissions(_) | ServerError::Refused(_) => None,
-                };
-                Event::Error(error)
-            }
-        };
+            Event::Error(ServerError::Authorization(_)) => self.lost = Some(Lost::Credentials),
+            Event::Error(ServerError::Other(_)) => self.lost = Some(Lost::Server),
+            _ => {}
+        }
         Ok(Some(event))
     }
 
@@ -242,8 +221,13 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     }
 
     /// Queues a message, whole or not at all.
-    pub fn publish(&mut self, message: &Publish<'_>) -> Result<(), Error> {
-        self.session.publish(message, &mut self.transmit)
+    pub fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error> {
+        self.session.publish(subject, None, payload, &mut self.transmit)
+    }
+
+    /// Queues a message with a reply subject or headers, whole or not at all.
+    pub fn publish_with(&mut self, message: &Publish<'_>) -> Result<(), Error> {
+        self.session.publish_with(message, &mut self.transmit)
     }
 
     /// Queues an answer to the message that [`Client::next`] gave last. [`Error::Phase`] if that was none that wants
@@ -254,14 +238,14 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
         if reply.is_empty() {
             return Err(Error::Phase);
         }
-        self.session.publish(&Publish::new(Subject::new(reply)?, payload), &mut self.transmit)
+        self.session.publish(Subject::new(reply)?, None, payload, &mut self.transmit)
     }
 
     /// Queues a request; its answer, or the lack of one, is an event with the token. The reply subject is set here.
     pub fn request(&mut self, message: &Publish<'_>, deadline: Instant) -> Result<Token, Error> {
         let (token, reply) = self.requests.begin(deadline)?;
         let message = Publish { reply: Some(reply.subject()), ..*message };
-        match self.session.publish(&message, &mut self.transmit) {
+        match self.session.publish_with(&message, &mut self.transmit) {
             Ok(()) => Ok(token),
             Err(error) => {
                 self.requests.cancel(token);

@@ -2,9 +2,8 @@
 
 use crate::client::Client;
 use crate::error::{Error, Lost};
-use crate::event::Event;
 use embedded_io_async::{Read, Write};
-use midge_protocol::client::{self, Flush, Login, Publish, Token};
+use midge_protocol::client::{self, Event, Flush, Login, Publish, Token};
 use midge_protocol::subject::Subject;
 use midge_protocol::time::Instant;
 
@@ -81,12 +80,12 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
 
     /// Sends a message. Dropped before it ends, the message is sent later or was not taken at all, never in part.
     pub async fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error<T::Error>> {
-        self.publish_with(&Publish::new(subject, payload)).await
+        self.submit(|client| client.publish(subject, payload)).await
     }
 
     /// Sends a message with a reply subject or headers.
     pub async fn publish_with(&mut self, message: &Publish<'_>) -> Result<(), Error<T::Error>> {
-        self.submit(|client| client.publish(message)).await
+        self.submit(|client| client.publish_with(message)).await
     }
 
     /// Answers the message that [`Connection::next`] gave last.

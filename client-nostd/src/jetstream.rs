@@ -15,8 +15,7 @@
 //! A client needs a place in its table of requests for each that waits at once.
 
 use crate::client::Client;
-use crate::event::{Event, Message};
-use midge_protocol::client::{Error, Publish, Token};
+use midge_protocol::client::{Error, Event, Message, Publish, Token};
 use midge_protocol::emit::{Digits, Sink, Slice};
 use midge_protocol::header::{Block, Field, Header, NO_RESPONDERS, Status};
 use midge_protocol::json::{self, Value};
@@ -152,7 +151,7 @@ impl<'a> Delivery<'a> {
     pub fn handle(&mut self, event: &Event<'_>) -> Option<Result<PubAck, Failure>> {
         let Progress::Sent(ours) = self.state else { return None };
         let result = match event {
-            Event::Answer { token, message } if *token == ours => pub_ack(message.payload()),
+            Event::Answer { token, message } if *token == ours => pub_ack(message.payload),
             Event::NoResponders { token } if *token == ours => Err(Failure::NoStream),
             Event::Expired { token } if *token == ours => {
                 self.state = Progress::Due;
@@ -181,7 +180,7 @@ pub enum PullEnd {
 
 /// Reads the answer to [`Client::pull`], which is never a message.
 pub fn pull_status(message: &Message<'_>) -> PullEnd {
-    match status(message) {
+    match message.status() {
         Some(Status { code: 404 | 408, .. }) => PullEnd::Empty,
         Some(Status { code, .. }) => PullEnd::Status(code),
         None => PullEnd::Status(0),
@@ -199,7 +198,7 @@ pub struct Entry<'m> {
 
 /// Reads the answer to [`Client::kv_get`]. `None`: the key was never written.
 pub fn kv_entry<'m>(message: &Message<'m>) -> Result<Option<Entry<'m>>, Failure> {
-    let header = Header::parse(message.header()).map_err(|_| Failure::Malformed)?;
+    let header = Header::parse(message.header).map_err(|_| Failure::Malformed)?;
     match header.status().map(|status| status.code) {
         Some(404) => return Ok(None),
         Some(NO_RESPONDERS) => return Err(Failure::NoStream),
@@ -208,7 +207,7 @@ pub fn kv_entry<'m>(message: &Message<'m>) -> Result<Option<Entry<'m>>, Failure>
     }
     let revision = header.get(b"Nats-Sequence").and_then(number).ok_or(Failure::Malformed)?;
     let deleted = header.get(b"KV-Operation").is_some() || header.get(b"Nats-Marker-Reason").is_some();
-    Ok(Some(Entry { revision, value: (!deleted).then(|| message.payload()) }))
+    Ok(Some(Entry { revision, value: (!deleted).then(|| message.payload) }))
 }
 
 /// What a change to a key-value bucket depends on.
@@ -386,10 +385,6 @@ impl<'a> Watch<'a> {
 const SUBJECT_MAX: usize = 192;
 /// How much later than the server a pull ends.
 const PULL_MARGIN_MS: u32 = 2_000;
-
-fn status<'m>(message: &Message<'m>) -> Option<Status<'m>> {
-    Header::parse(message.header()).ok()?.status()
-}
 
 /// A name that is one token.
 fn name(text: &str) -> Result<&str, Error> {

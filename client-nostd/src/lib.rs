@@ -11,7 +11,6 @@ mod buffer;
 mod client;
 mod connection;
 mod error;
-mod event;
 pub mod jetstream;
 #[cfg(feature = "nkey")]
 pub mod nkey;
@@ -20,9 +19,9 @@ pub use backoff::{Backoff, Servers};
 pub use client::Client;
 pub use connection::Connection;
 pub use error::{Error, Lost, Remedy};
-pub use event::{Event, Message, Oversized, ServerError};
 pub use midge_protocol::client::{
-    Config, Error as Refused, Flush, Login, Publish, Server, Sid, Silence, Token,
+    Config, Error as Refused, Event, Flush, Login, Message, Oversized, Publish, Server, ServerError, Sid,
+    Silence, Token,
 };
 pub use midge_protocol::error::Rule;
 pub use midge_protocol::header;

@@ -8,6 +8,12 @@ pub trait Sink {
     /// Appends all of `bytes`.
     fn put(&mut self, bytes: &[u8]);
 
+    /// Appends a word, which holds no white space, and the byte `end`.
+    fn put_word(&mut self, word: &[u8], end: u8) {
+        self.put(word);
+        self.put(&[end]);
+    }
+
     /// Bytes that still fit. Who asks first never leaves half a frame behind.
     fn room(&self) -> usize {
         usize::MAX

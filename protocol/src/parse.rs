@@ -94,17 +94,6 @@ pub fn server_op<'a>(input: &'a [u8], limits: &Limits) -> Step<ServerOp<'a>> {
     }
 }
 
-/// Reads the control line of MSG or HMSG and leaves the body, for a reader that can't hold it. Only for input of which
-/// [`server_op`] said that it needs more.
-pub fn server_head<'a>(input: &'a [u8], limits: &Limits) -> Step<Head<'a>> {
-    let (name, with_header) = if input.first().is_some_and(|b| b | 0x20 == b'h') {
-        (&b"hmsg"[..], true)
-    } else {
-        (&b"msg"[..], false)
-    };
-    line(input, name, Gap::Needed, limits, |arg| message_head(arg, with_header))
-}
-
 /// Whether white space must stand between a verb and its argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gap {

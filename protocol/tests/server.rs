@@ -3,11 +3,10 @@
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use midge_protocol::client::{
-    Answer, Config, Event, Flush, Login, Publish, Requests, ServerError, Session, Sid, Step, Subs,
+    Answer, Config, Event, Flush, Login, Message, Publish, Requests, ServerError, Session, Sid, Step, Subs,
 };
 use midge_protocol::emit::Sink;
 use midge_protocol::header::{Block, Field, Header};
-use midge_protocol::op::Message;
 use midge_protocol::subject::{Filter, Subject};
 use midge_protocol::time::Instant;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -122,14 +121,16 @@ impl Client {
                         Event::Greeting { .. } => {
                             self.session.connect(now, &Login::ANONYMOUS, &mut out).unwrap()
                         }
+                        Event::Message { message, .. } if message.is_no_responders() => {
+                            self.seen.nobody.push(text(message.subject));
+                        }
                         Event::Message { sid, message } => self.seen.messages.push(kept(sid, &message)),
-                        Event::NoResponders { message, .. } => self.seen.nobody.push(text(message.subject)),
                         Event::Error(error @ (ServerError::Permissions(_) | ServerError::Refused(_))) => {
                             self.seen.errors.push(text(error.text()));
                         }
                         Event::Piece { data, .. } => self.seen.pieces.extend_from_slice(data),
                         Event::Connected | Event::Info { .. } | Event::Pong | Event::Oversized(_) => {}
-                        Event::LameDuck { .. } | Event::Error(_) => panic!("{event:?}"),
+                        other => panic!("{other:?}"),
                     }
                     used
                 }
@@ -159,7 +160,7 @@ impl Client {
 }
 
 fn kept(sid: Sid, message: &Message<'_>) -> (u32, String, Vec<u8>, Vec<u8>) {
-    (sid.0, text(message.subject), message.header().to_vec(), message.payload().to_vec())
+    (sid.0, text(message.subject), message.header.to_vec(), message.payload.to_vec())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -177,7 +178,7 @@ fn a_real_server_understands() {
 
     let mut client = Client::connect(&server, 4096);
     assert!(client.session.server().headers);
-    assert_eq!(client.session.server().max_payload, 1024 * 1024);
+    assert_eq!(client.session.server().max_payload(), 1024 * 1024);
 
     // Messages, headers, and subscriptions that end by themselves.
     let mut subs = Subs::<&str, 4>::new();
@@ -188,10 +189,10 @@ fn a_real_server_understands() {
     let header = Block::new(&fields).unwrap();
     client.settle(|session, out| {
         subs.poll_transmit(session, out).unwrap();
-        session.publish(&Publish::new(subject("plant.a"), b"hi"), out).unwrap();
+        session.publish_with(&Publish::new(subject("plant.a"), b"hi"), out).unwrap();
         let with_header = Publish { header: Some(&header), ..Publish::new(subject("plant.b"), b"ho") };
-        session.publish(&with_header, out).unwrap();
-        session.publish(&Publish::new(subject("elsewhere"), b"no"), out).unwrap();
+        session.publish_with(&with_header, out).unwrap();
+        session.publish_with(&Publish::new(subject("elsewhere"), b"no"), out).unwrap();
     });
     let messages = std::mem::take(&mut client.seen.messages);
     let heard = |sid: Sid| messages.iter().filter(|m| m.0 == sid.0).map(|m| &m.1[..]).collect::<Vec<_>>();
@@ -210,12 +211,12 @@ fn a_real_server_understands() {
         requests.subscribe(session, out).unwrap();
         for (to, reply) in [("ask", &answer), ("nobody", &no_answer)] {
             let ask = Publish { reply: Some(reply.subject()), ..Publish::new(subject(to), b"") };
-            session.publish(&ask, out).unwrap();
+            session.publish_with(&ask, out).unwrap();
         }
     });
     assert_eq!(client.seen.nobody, [text(no_answer.subject().as_bytes())]);
     assert_eq!(requests.handle_answer(client.seen.nobody[0].as_bytes()), Answer::To(in_vain));
-    service.settle(|s, out| s.publish(&Publish::new(answer.subject(), b"yes"), out).unwrap());
+    service.settle(|s, out| s.publish_with(&Publish::new(answer.subject(), b"yes"), out).unwrap());
     client.settle(|_, _| {});
     assert_eq!(client.seen.messages[0].3, b"yes");
     assert_eq!(requests.handle_answer(client.seen.messages[0].1.as_bytes()), Answer::To(asked));
@@ -230,8 +231,8 @@ fn a_real_server_understands() {
     let forged = "MSG forged 1 2\r\nno\r\n".repeat(100);
     tiny.settle(|session, out| {
         session.subscribe(Sid(1), Filter::new(b"big").unwrap(), None, out).unwrap();
-        session.publish(&Publish::new(subject("big"), forged.as_bytes()), out).unwrap();
-        session.publish(&Publish::new(subject("big"), b"hi"), out).unwrap();
+        session.publish_with(&Publish::new(subject("big"), forged.as_bytes()), out).unwrap();
+        session.publish_with(&Publish::new(subject("big"), b"hi"), out).unwrap();
     });
     assert_eq!(tiny.seen.pieces, forged.as_bytes());
     assert_eq!(tiny.seen.messages, [(1, "big".into(), Vec::new(), b"hi".to_vec())]);

@@ -136,9 +136,9 @@ impl Seen {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let line = match event {
             Event::Message { sid, message } => {
-                format!("message {} {}", sid.0, text(&message.body[..message.body.len() - 2]))
+                format!("message {} {}{}", sid.0, text(message.header), text(message.payload))
             }
-            Event::Answer { message, .. } => format!("answer {}", text(message.payload())),
+            Event::Answer { message, .. } => format!("answer {}", text(message.payload)),
             Event::Oversized(message) => {
                 self.pieces = Some((message.sid.0, Vec::new()));
                 return;

@@ -1,8 +1,8 @@
 //! What a server said.
 
-use super::Sid;
+use super::{Sid, Token};
 use crate::error::{self, Rule};
-use crate::op::{Head, Message};
+use crate::header::{Header, NO_RESPONDERS, Status};
 
 /// What came of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,18 @@ pub enum Step<'b> {
     Bad(Rule),
 }
 
-/// What a server said.
+/// As [`Step`], with the event elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// As [`Step::Need`].
+    Need(usize),
+    /// As [`Step::Event`].
+    Event,
+    /// As [`Step::Bad`].
+    Bad(Rule),
+}
+
+/// What happened. Borrows the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'b> {
     /// The first INFO: [`Session::server`](super::Session::server) is known, and
@@ -50,14 +61,31 @@ pub enum Event<'b> {
         /// The message.
         message: Message<'b>,
     },
-    /// Nobody subscribed to the subject of a request.
-    NoResponders {
-        /// The subscription that waits for the answer.
-        sid: Sid,
-        /// The answer; its subject tells which request it was.
+    /// The answer to a request. From here on to [`Event::Pulled`]: what [`Requests`](super::Requests) tells.
+    Answer {
+        /// Which one.
+        token: Token,
+        /// The answer.
         message: Message<'b>,
     },
-    /// A message that is larger than the buffer begins. [`Event::Piece`]s follow, the last one with nothing left.
+    /// Nobody subscribed to the subject of a request.
+    NoResponders {
+        /// Which one.
+        token: Token,
+    },
+    /// No answer to a request came in time.
+    Expired {
+        /// Which one.
+        token: Token,
+    },
+    /// A message that came to the inbox and is no answer: a stream's consumer delivers under the subject that was
+    /// published to.
+    Pulled {
+        /// The message.
+        message: Message<'b>,
+    },
+    /// A message that is larger than the buffer begins. [`Event::Piece`]s follow, the last one with nothing left. Who
+    /// isn't interested passes over all of them.
     Oversized(Oversized<'b>),
     /// A part of an oversized message: its header block, if it has one, then its payload.
     Piece {
@@ -72,6 +100,41 @@ pub enum Event<'b> {
     Error(ServerError<'b>),
 }
 
+/// A message that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'b> {
+    /// Where it was published to.
+    pub subject: &'b [u8],
+    /// Where an answer is wanted.
+    pub reply: Option<&'b [u8]>,
+    /// The header block, for [`Header::parse`]; empty if there is none.
+    pub header: &'b [u8],
+    /// The payload.
+    pub payload: &'b [u8],
+}
+
+impl<'b> Message<'b> {
+    /// The subject as text; `None` if it isn't UTF-8.
+    pub fn subject_str(&self) -> Option<&'b str> {
+        core::str::from_utf8(self.subject).ok()
+    }
+
+    /// The first value of a header field, case minded.
+    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
+        Header::parse(self.header).ok()?.get(name.as_bytes())
+    }
+
+    /// What a server says instead of a payload.
+    pub fn status(&self) -> Option<Status<'b>> {
+        Header::parse(self.header).ok()?.status()
+    }
+
+    /// True if it says that nobody subscribed to the subject of a request.
+    pub fn is_no_responders(&self) -> bool {
+        self.payload.is_empty() && self.status().is_some_and(|status| status.code == NO_RESPONDERS)
+    }
+}
+
 /// The beginning of a message that is larger than the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oversized<'b> {
@@ -79,8 +142,10 @@ pub struct Oversized<'b> {
     pub sid: Sid,
     /// Bytes of header block and payload together.
     pub size: u32,
-    /// The control line; `None` if not even that fits.
-    pub head: Option<Head<'b>>,
+    /// Bytes of the header block.
+    pub header_size: u32,
+    /// Where it was published to; empty if not even its control line fits the buffer.
+    pub subject: &'b [u8],
 }
 
 /// An -ERR. Which of them end the connection: reference 3.1.
@@ -97,24 +162,20 @@ pub enum ServerError<'b> {
 }
 
 impl<'b> ServerError<'b> {
+    /// What follows the verb, with its quotes.
     pub(super) fn new(text: &'b [u8]) -> Self {
-        let begins = |known: &str| {
+        let mut text = text;
+        while let [b'\'' | b' ' | b'\t', rest @ ..] | [rest @ .., b'\'' | b' ' | b'\r'] = text {
+            text = rest;
+        }
+        let begins = |known: &&str| {
             text.get(..known.len()).is_some_and(|head| head.eq_ignore_ascii_case(known.as_bytes()))
         };
-        let any = |known: &[&str]| known.iter().any(|known| begins(known));
-        if begins("Permissions Violation") {
-            Self::Permissions(text)
-        } else if any(&[error::INVALID_SUBJECT, error::INVALID_PUBLISH_SUBJECT, error::MAX_SUBSCRIPTIONS]) {
-            Self::Refused(text)
-        } else if any(&[
-            error::AUTHORIZATION_VIOLATION,
-            error::AUTHENTICATION_TIMEOUT,
-            "User Authentication",
-            "Account Authentication",
-        ]) {
-            Self::Authorization(text)
-        } else {
-            Self::Other(text)
+        match BEGINNINGS.iter().position(begins) {
+            Some(PERMISSIONS) => Self::Permissions(text),
+            Some(at) if at < AUTHORIZATION => Self::Refused(text),
+            Some(_) => Self::Authorization(text),
+            None => Self::Other(text),
         }
     }
 
@@ -132,3 +193,18 @@ impl<'b> ServerError<'b> {
         matches!(self, Self::Authorization(_) | Self::Other(_))
     }
 }
+
+/// How a text begins that isn't [`ServerError::Other`].
+const BEGINNINGS: [&str; 8] = [
+    "Permissions Violation",
+    error::INVALID_SUBJECT,
+    error::INVALID_PUBLISH_SUBJECT,
+    error::MAX_SUBSCRIPTIONS,
+    error::AUTHORIZATION_VIOLATION,
+    error::AUTHENTICATION_TIMEOUT,
+    "User Authentication",
+    "Account Authentication",
+];
+/// The place of the first, and of the first of those that are about credentials.
+const PERMISSIONS: usize = 0;
+const AUTHORIZATION: usize = 4;

@@ -1,7 +1,7 @@
 //! When silence means something.
 
 use super::Config;
-use crate::time::Instant;
+use crate::time::{Instant, Kept};
 
 /// The server was silent for too long: hang up, connect again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl core::error::Error for Silence {}
 /// between two deadlines, so a busy connection sends none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keepalive {
-    pub(super) deadline: Instant,
+    deadline: Kept,
     /// A PING is to be sent.
     pub(super) ping_due: bool,
     /// The server gave a sign of life since the last deadline.
@@ -41,7 +41,11 @@ pub(super) struct Keepalive {
 
 impl Keepalive {
     pub(super) fn new(deadline: Instant) -> Self {
-        Self { deadline, ping_due: false, heard: false, unanswered: 0 }
+        Self { deadline: deadline.into(), ping_due: false, heard: false, unanswered: 0 }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline.into()
     }
 
     /// The deadline has passed.
@@ -54,7 +58,7 @@ impl Keepalive {
             self.unanswered = self.unanswered.saturating_add(1);
             self.ping_due = true;
         }
-        self.deadline = now.after_ms(config.ping_interval_ms);
+        self.deadline = now.after_ms(config.ping_interval_ms).into();
         Ok(())
     }
 }

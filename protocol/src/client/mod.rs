@@ -28,15 +28,16 @@
 //! ```
 
 mod event;
+mod head;
 mod keepalive;
+mod line;
 mod login;
-mod oversize;
 mod request;
 mod scan;
 mod server;
 mod subs;
 
-pub use event::{Event, Oversized, ServerError, Step};
+pub use event::{Event, Message, Next, Oversized, ServerError, Step};
 pub use keepalive::Silence;
 pub use login::Login;
 pub use request::{Answer, Answers, Inbox, Reply, Requests, Token};
@@ -45,14 +46,13 @@ pub use subs::Subs;
 
 use crate::emit::{self, CRLF, Sink};
 use crate::error::Rule;
-use crate::header::{Block, Header, NO_RESPONDERS};
-use crate::limits::{Limits, MAX_CONTROL_LINE};
-use crate::op::ServerOp;
-use crate::parse::{self, server_op};
+use crate::header::Block;
+use crate::limits::MAX_CONTROL_LINE;
 use crate::subject::{Filter, Subject, SubjectError, is_word};
 use crate::time::Instant;
+use head::LongHead;
 use keepalive::Keepalive;
-use oversize::{Body, LongHead};
+use line::{Head, Verb};
 use scan::Scan;
 
 /// What a caller settles before it connects.
@@ -133,18 +133,6 @@ pub struct Sid(pub u32);
 impl Sid {
     /// Kept for the inbox of [`Requests`]; [`Subs`] never gives it out.
     pub const INBOX: Self = Self(0);
-
-    fn parse(text: &[u8]) -> Option<Self> {
-        let mut sid = 0u32;
-        for byte in text {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return None;
-            }
-            sid = sid.checked_mul(10)?.checked_add(u32::from(digit))?;
-        }
-        Some(Self(sid))
-    }
 }
 
 /// A message to send.
@@ -205,22 +193,20 @@ enum Reading {
     Info(Scan),
     /// A control line of MSG or HMSG that is longer than the buffer.
     Head(LongHead),
-    /// The body of a message that is larger than the buffer.
-    Body(Body),
+    /// The body of a message that is larger than the buffer: what is left of it, without the CR LF behind it.
+    Body(u32),
     /// The rest of an -ERR that is longer than the buffer.
     RestOfLine,
 }
 
-/// What came of some input.
-enum Progress<'b> {
+/// What came of some input. An event is written where the caller wants it: it is large, and passed on through a few
+/// functions.
+enum Flow {
     Need(usize),
     Used(usize),
-    Event(Event<'b>, usize),
+    Event(usize),
     Bad(Rule),
 }
-
-/// Sizes are the server's affair: what is too large for us is skipped, not refused.
-const LIMITS: Limits = Limits { max_control_line: u32::MAX, max_payload: u32::MAX, headers: true };
 
 impl Session {
     /// A connection that was just made.
@@ -239,7 +225,10 @@ impl Session {
 
     /// Begins anew, on another connection that was just made.
     pub fn reset(&mut self, now: Instant) {
-        *self = Self::new(self.config, now);
+        (self.phase, self.reading) = (Phase::Greeting, Reading::Operation);
+        self.server.clear();
+        self.keepalive = Keepalive::new(now.after_ms(self.config.connect_timeout_ms));
+        (self.pings_sent, self.pongs_seen, self.pongs_due) = (0, 0, 0);
     }
 
     /// What the server last said of itself.
@@ -260,165 +249,206 @@ impl Session {
     /// Reads `input`: all that has arrived and was not used. PINGs are answered by the next
     /// [`Session::poll_transmit`]. After the end, input is dropped unread.
     pub fn next<'b>(&mut self, input: &'b [u8]) -> Step<'b> {
+        let mut event = Event::Pong;
+        match self.next_into(input, &mut event) {
+            (used, Next::Need(need)) => Step::Need { used, need },
+            (used, Next::Event) => Step::Event(event, used),
+            (_, Next::Bad(rule)) => Step::Bad(rule),
+        }
+    }
+
+    /// As [`Session::next`], for a caller that has a place for the event. The first number is of the bytes used.
+    pub fn next_into<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> (usize, Next) {
         let mut used = 0usize;
         loop {
             let rest = input.get(used..).unwrap_or_default();
-            let progress = match &mut self.reading {
-                _ if self.phase == Phase::Closed => return Step::Need { used: input.len(), need: 1 },
-                _ if rest.is_empty() => Progress::Need(1),
-                Reading::Operation => self.operation(rest),
-                Reading::Info(_) => self.rest_of_info(rest),
-                Reading::Head(_) => self.rest_of_head(rest),
-                Reading::Body(_) => self.rest_of_body(rest),
-                Reading::RestOfLine => self.rest_of_line(rest),
+            let flow = match self.reading {
+                _ if self.phase == Phase::Closed => return (input.len(), Next::Need(1)),
+                _ if rest.is_empty() => Flow::Need(1),
+                Reading::Operation => self.operation(rest, event),
+                Reading::Body(left) => self.rest_of_body(left, rest, event),
+                _ => self.rest_of_line(rest, event),
             };
-            match progress {
-                Progress::Used(n) => used = used.saturating_add(n),
-                Progress::Need(need) => return Step::Need { used, need },
-                Progress::Event(event, n) => {
+            match flow {
+                Flow::Used(n) => used = used.wrapping_add(n),
+                Flow::Need(need) => return (used, Next::Need(need)),
+                Flow::Event(n) => {
                     self.keepalive.heard = true;
-                    return Step::Event(event, used.saturating_add(n));
+                    return (used.wrapping_add(n), Next::Event);
                 }
-                Progress::Bad(rule) => {
+                Flow::Bad(rule) => {
                     self.phase = Phase::Closed;
-                    return Step::Bad(rule);
+                    return (used, Next::Bad(rule));
                 }
             }
         }
     }
 
-    fn operation<'b>(&mut self, input: &'b [u8]) -> Progress<'b> {
-        let (op, used) = match server_op(input, &LIMITS) {
-            parse::Step::Op(op, used) => (op, used),
-            parse::Step::Need(need) if need <= self.config.buffer_size => return Progress::Need(need),
-            parse::Step::Need(_) => return self.oversized(input),
-            parse::Step::Bad(rule) => return Progress::Bad(rule),
+    fn operation<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        let Some((verb, name)) = line::verb(input) else { return Flow::Bad(Rule::UnknownOperation) };
+        let rest = input.get(name..).unwrap_or_default();
+        if name == 0 {
+            return self.part_of_line(verb, name, input, event);
+        }
+        if matches!(verb, Verb::Msg | Verb::Hmsg) {
+            return match Head::read(rest, verb == Verb::Hmsg) {
+                Ok((head, body)) => self.message(&head, body, input, event),
+                Err(true) => Flow::Bad(Rule::Arguments),
+                Err(false) => self.part_of_line(verb, name, input, event),
+            };
+        }
+        let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+            return self.part_of_line(verb, name, input, event);
         };
-        let event = match op {
-            ServerOp::Ping => {
-                self.keepalive.heard = true;
-                self.pongs_due = self.pongs_due.saturating_add(1);
-                return Progress::Used(used);
-            }
-            ServerOp::Ok => return Progress::Used(used),
-            ServerOp::Pong => match self.pong() {
-                Some(event) => event,
-                None => return Progress::Used(used),
-            },
-            ServerOp::Info(json) => {
-                self.server = Server::default();
+        let used = name.wrapping_add(end).wrapping_add(1);
+        let text = rest.get(..end).unwrap_or_default();
+        *event = match verb {
+            Verb::Info => {
+                self.server.clear();
                 let mut scan = Scan::default();
-                scan.read(json, &mut self.server);
-                if !scan.is_done() {
-                    return Progress::Bad(Rule::Arguments);
-                }
-                self.info(Some(json))
+                text.iter().for_each(|byte| scan.byte(*byte, &mut self.server));
+                return self.info(&scan, Some(text), used, event);
             }
-            ServerOp::Err(text) => self.error(text),
-            ServerOp::Msg { sid, message } => {
-                let Some(sid) = Sid::parse(sid) else { return Progress::Bad(Rule::Arguments) };
-                if !self.may_speak() {
-                    return Progress::Bad(Rule::UnknownOperation);
-                }
-                let no_responders =
-                    message.header_size.is_some_and(|header| header.value == message.size.value)
-                        && Header::parse(message.header())
-                            .is_ok_and(|header| header.status().is_some_and(|s| s.code == NO_RESPONDERS));
-                if no_responders {
-                    Event::NoResponders { sid, message }
-                } else {
-                    Event::Message { sid, message }
-                }
+            Verb::Pong => match self.pong() {
+                Some(event) => event,
+                None => return Flow::Used(used),
+            },
+            Verb::Err => self.error(text),
+            _ => {
+                self.pongs_due = self.pongs_due.saturating_add(u8::from(verb == Verb::Ping));
+                self.keepalive.heard = true;
+                return Flow::Used(used);
             }
         };
-        Progress::Event(event, used)
+        Flow::Event(used)
     }
 
-    /// The input fills the buffer and isn't one operation yet: go on in pieces.
-    fn oversized<'b>(&mut self, input: &'b [u8]) -> Progress<'b> {
-        let (verb, rest) = input.split_at_checked(5).unwrap_or((input, &[]));
+    /// A message whose control line is there; `body` follows it.
+    fn message<'b>(
+        &mut self,
+        head: &Head<'b>,
+        body: &'b [u8],
+        input: &'b [u8],
+        event: &mut Event<'b>,
+    ) -> Flow {
+        let Head { sid, subject, reply, header_size, size } = *head;
+        if !self.may_speak() {
+            return Flow::Bad(Rule::UnknownOperation);
+        }
+        let (sid, line) = (Sid(sid), input.len().wrapping_sub(body.len()));
+        // A size has nine digits at most.
+        let whole = line.wrapping_add(size as usize).wrapping_add(CRLF.len());
+        match body.split_at_checked(size as usize) {
+            Some((body, [b'\r', b'\n', ..])) => {
+                let (header, payload) = body.split_at_checked(header_size as usize).unwrap_or((&[], body));
+                *event = Event::Message { sid, message: Message { subject, reply, header, payload } };
+                Flow::Event(whole)
+            }
+            Some((_, [_, _, ..])) => Flow::Bad(Rule::UnknownOperation),
+            _ if whole <= self.config.buffer_size => Flow::Need(whole),
+            _ => {
+                self.reading = Reading::Body(size);
+                *event = Event::Oversized(Oversized { sid, size, header_size, subject });
+                Flow::Event(line)
+            }
+        }
+    }
+
+    /// The line isn't whole: wait, or, if it already fills the buffer, go on in pieces.
+    fn part_of_line<'b>(&mut self, verb: Verb, name: usize, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        if input.len() < self.config.buffer_size {
+            return Flow::Need(input.len().wrapping_add(1));
+        }
         match verb {
-            [b'i' | b'I', ..] => {
-                self.server = Server::default();
+            Verb::Info => {
+                self.server.clear();
                 self.reading = Reading::Info(Scan::default());
-                Progress::Used(verb.len())
+                Flow::Used(name)
             }
-            [b'-', ..] => {
+            Verb::Err => {
                 self.reading = Reading::RestOfLine;
-                let text = rest.trim_ascii_start();
-                Progress::Event(self.error(text.strip_prefix(b"'").unwrap_or(text)), input.len())
+                *event = self.error(input.get(name..).unwrap_or_default());
+                Flow::Event(input.len())
             }
-            _ if !self.may_speak() => Progress::Bad(Rule::UnknownOperation),
-            [b'm' | b'M' | b'h' | b'H', ..] => match parse::server_head(input, &LIMITS) {
-                parse::Step::Op(head, used) => {
-                    let Some(sid) = Sid::parse(head.sid) else { return Progress::Bad(Rule::Arguments) };
-                    self.reading = Reading::Body(Body::new(head.size.value));
-                    let event = Event::Oversized(Oversized { sid, size: head.size.value, head: Some(head) });
-                    Progress::Event(event, used)
+            Verb::Msg | Verb::Hmsg if self.may_speak() => {
+                self.reading = Reading::Head(LongHead::default());
+                Flow::Used(0)
+            }
+            _ => Flow::Bad(Rule::ControlLine),
+        }
+    }
+
+    /// More of a line that is longer than the buffer.
+    fn rest_of_line(&mut self, input: &[u8], event: &mut Event<'_>) -> Flow {
+        let mut used = 0usize;
+        for byte in input {
+            used = used.wrapping_add(1);
+            if *byte == b'\n' {
+                return self.end_of_line(used, event);
+            }
+            match &mut self.reading {
+                Reading::Info(scan) => scan.byte(*byte, &mut self.server),
+                Reading::Head(head) => head.byte(*byte),
+                _ => {}
+            }
+        }
+        Flow::Used(used)
+    }
+
+    fn end_of_line(&mut self, used: usize, event: &mut Event<'_>) -> Flow {
+        let reading = core::mem::replace(&mut self.reading, Reading::Operation);
+        match reading {
+            Reading::Info(scan) => self.info(&scan, None, used, event),
+            Reading::Head(head) => match head.end() {
+                Some((sid, header_size, size)) => {
+                    self.reading = Reading::Body(size);
+                    *event = Event::Oversized(Oversized { sid, size, header_size, subject: &[] });
+                    Flow::Event(used)
                 }
-                parse::Step::Need(_) => {
-                    self.reading = Reading::Head(LongHead::default());
-                    self.rest_of_head(input)
-                }
-                parse::Step::Bad(rule) => Progress::Bad(rule),
+                None => Flow::Bad(Rule::Arguments),
             },
-            _ => Progress::Bad(Rule::ControlLine),
+            _ => Flow::Used(used),
         }
     }
 
-    fn rest_of_info<'b>(&mut self, input: &'b [u8]) -> Progress<'b> {
-        let Reading::Info(scan) = &mut self.reading else { return Progress::Need(1) };
-        let (json, ended) = line_end(input);
-        scan.read(json, &mut self.server);
-        if !ended {
-            return Progress::Used(input.len());
+    /// The next piece of a body. The last one comes only when the CR LF behind it is there, so that the end of the
+    /// message and the end of its framing are one event.
+    fn rest_of_body<'b>(&mut self, left: u32, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        match input.split_at_checked(left as usize) {
+            Some((data, [b'\r', b'\n', ..])) => {
+                self.reading = Reading::Operation;
+                *event = Event::Piece { data, left: 0 };
+                Flow::Event(data.len().saturating_add(CRLF.len()))
+            }
+            Some((_, [_, _, ..])) => Flow::Bad(Rule::UnknownOperation),
+            _ => {
+                // All but one byte, which stays for the last piece.
+                let take = input.len().min((left as usize).saturating_sub(1));
+                let Some(data @ [_, ..]) = input.get(..take) else {
+                    return Flow::Need((left as usize).saturating_add(CRLF.len()));
+                };
+                // `take` is less than `left`, which is 32 bits.
+                let left = left.saturating_sub(take as u32);
+                self.reading = Reading::Body(left);
+                *event = Event::Piece { data, left };
+                Flow::Event(take)
+            }
         }
+    }
+
+    fn info<'b>(&mut self, scan: &Scan, json: Option<&'b [u8]>, used: usize, event: &mut Event<'b>) -> Flow {
         if !scan.is_done() {
-            return Progress::Bad(Rule::Arguments);
+            return Flow::Bad(Rule::Arguments);
         }
-        self.reading = Reading::Operation;
-        Progress::Event(self.info(None), json.len().saturating_add(1))
-    }
-
-    fn rest_of_head<'b>(&mut self, input: &'b [u8]) -> Progress<'b> {
-        let Reading::Head(head) = &mut self.reading else { return Progress::Need(1) };
-        let (line, ended) = line_end(input);
-        head.read(line);
-        if !ended {
-            return Progress::Used(input.len());
-        }
-        let Some((sid, size)) = head.end() else { return Progress::Bad(Rule::Arguments) };
-        self.reading = Reading::Body(Body::new(size));
-        Progress::Event(Event::Oversized(Oversized { sid, size, head: None }), line.len().saturating_add(1))
-    }
-
-    fn rest_of_body<'b>(&mut self, input: &'b [u8]) -> Progress<'b> {
-        let Reading::Body(body) = &mut self.reading else { return Progress::Need(1) };
-        let progress = body.read(input);
-        if let Progress::Event(Event::Piece { left: 0, .. }, _) = progress {
-            self.reading = Reading::Operation;
-        }
-        progress
-    }
-
-    fn rest_of_line<'b>(&mut self, input: &'b [u8]) -> Progress<'b> {
-        let (line, ended) = line_end(input);
-        if !ended {
-            return Progress::Used(input.len());
-        }
-        self.reading = Reading::Operation;
-        Progress::Used(line.len().saturating_add(1))
-    }
-
-    fn info<'b>(&mut self, json: Option<&'b [u8]>) -> Event<'b> {
-        if self.phase == Phase::Greeting {
+        *event = if self.phase == Phase::Greeting {
             self.phase = Phase::Greeted;
             Event::Greeting { json }
         } else if self.server.lame_duck {
             Event::LameDuck { json }
         } else {
             Event::Info { json }
-        }
+        };
+        Flow::Event(used)
     }
 
     fn error<'b>(&mut self, text: &'b [u8]) -> Event<'b> {
@@ -447,8 +477,10 @@ impl Session {
         if self.phase != Phase::Greeted {
             return Err(Error::Phase);
         }
-        let size = emit::size_of(|out| login.write(&self.server, out));
-        needs(out, size.saturating_add(emit::PING.len()))?;
+        let out: &mut dyn Sink = out;
+        let mut size = Size(emit::PING.len());
+        login.write(&self.server, &mut size);
+        needs(out, size.0)?;
         login.write(&self.server, out);
         out.put(emit::PING);
         self.pings_sent = self.pings_sent.wrapping_add(1);
@@ -457,33 +489,50 @@ impl Session {
         Ok(())
     }
 
-    /// Writes a message.
-    pub fn publish(&self, message: &Publish<'_>, out: &mut impl Sink) -> Result<(), Error> {
-        self.can_speak()?;
-        let Publish { subject, reply, header, payload } = *message;
-        let header_size = header.map(Block::size);
-        if header.is_some() && !self.server.headers {
-            return Err(Error::Headers);
-        }
-        let body = payload.len().saturating_add(header_size.unwrap_or(0));
-        let max = self.server.max_payload;
-        let size = u32::try_from(body).ok().filter(|size| *size <= max).ok_or(Error::Payload { max })?;
-        let size = emit::Digits::new(size);
-        // Not above `body`, so it fits.
-        let header_size = header_size.map(|size| emit::Digits::new(size as u32));
-        let header_size = header_size.as_ref().map(emit::Digits::as_bytes);
-        let (subject, reply, size) = (subject.as_bytes(), reply.map(Subject::as_bytes), size.as_bytes());
-        let words = [Some(subject), reply, header_size, Some(size)];
-        let verb = if header.is_some() { "HPUB" } else { "PUB" };
-        let line = control_line(verb.len(), words)?;
-        needs(out, line.saturating_add(body).saturating_add(CRLF.len()))?;
-        emit::publish(out, subject, reply, header_size, size);
-        if let Some(header) = header {
-            header.put(out);
-        }
+    /// Writes a message; [`Session::publish_with`] is for headers.
+    pub fn publish(
+        &self,
+        subject: Subject<'_>,
+        reply: Option<Subject<'_>>,
+        payload: &[u8],
+        out: &mut impl Sink,
+    ) -> Result<(), Error> {
+        let size = Number::new(self.size(0, payload)?);
+        let reply = reply.map(Subject::as_bytes).unwrap_or_default();
+        let words = [&b"PUB"[..], subject.as_bytes(), reply, size.as_bytes()];
+        control_line(out, &words, payload.len().wrapping_add(CRLF.len()))?;
         out.put(payload);
         out.put(CRLF);
         Ok(())
+    }
+
+    /// Writes a message that may have headers.
+    pub fn publish_with(&self, message: &Publish<'_>, out: &mut impl Sink) -> Result<(), Error> {
+        let Publish { subject, reply, header, payload } = *message;
+        let Some(header) = header else { return self.publish(subject, reply, payload, out) };
+        if !self.server.headers && self.may_speak() {
+            return Err(Error::Headers);
+        }
+        let header_size = header.size();
+        let size = Number::new(self.size(header_size, payload)?);
+        let body = header_size.saturating_add(payload.len()).saturating_add(CRLF.len());
+        // Not above the size of both, which is 32 bits.
+        let header_size = Number::new(header_size as u32);
+        let reply = reply.map(Subject::as_bytes).unwrap_or_default();
+        let words = [&b"HPUB"[..], subject.as_bytes(), reply, header_size.as_bytes(), size.as_bytes()];
+        control_line(out, &words, body)?;
+        header.put(out);
+        out.put(payload);
+        out.put(CRLF);
+        Ok(())
+    }
+
+    /// The size of a message, if the server takes it.
+    fn size(&self, header_size: usize, payload: &[u8]) -> Result<u32, Error> {
+        self.can_speak()?;
+        let max = self.server.max_payload();
+        let size = payload.len().saturating_add(header_size);
+        u32::try_from(size).ok().filter(|size| *size <= max).ok_or(Error::Payload { max })
     }
 
     /// Asks for the messages that reach `filter`; of all members of the group `queue` one gets each. `sid` is the
@@ -499,19 +548,18 @@ impl Session {
         if queue.is_some_and(|queue| !is_word(queue)) {
             return Err(Error::Queue);
         }
-        let sid = emit::Digits::new(sid.0);
-        needs(out, control_line("SUB".len(), [Some(filter.as_bytes()), queue, Some(sid.as_bytes())])?)?;
-        emit::sub(out, filter.as_bytes(), queue, sid.as_bytes());
-        Ok(())
+        let sid = Number::new(sid.0);
+        control_line(out, &[b"SUB", filter.as_bytes(), queue.unwrap_or_default(), sid.as_bytes()], 0)
     }
 
     /// Ends a subscription: now, or after `max` deliveries counted from its start.
     pub fn unsubscribe(&self, sid: Sid, max: Option<u32>, out: &mut impl Sink) -> Result<(), Error> {
         self.can_speak()?;
-        let sid = emit::Digits::new(sid.0);
-        needs(out, emit::size_of(|out| emit::unsub(out, sid.as_bytes(), max)))?;
-        emit::unsub(out, sid.as_bytes(), max);
-        Ok(())
+        let (sid, max) = (Number::new(sid.0), max.map(Number::new));
+        match &max {
+            Some(max) => control_line(out, &[b"UNSUB", sid.as_bytes(), max.as_bytes()], 0),
+            None => control_line(out, &[b"UNSUB", sid.as_bytes()], 0),
+        }
     }
 
     /// Writes a PING. When its PONG is here the server has dealt with all that was written before, and all that it
@@ -547,7 +595,7 @@ impl Session {
     /// When [`Session::tick`] has something to do. Never while the caller is to say CONNECT.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Greeting | Phase::Connecting | Phase::Ready => Some(self.keepalive.deadline),
+            Phase::Greeting | Phase::Connecting | Phase::Ready => Some(self.keepalive.deadline()),
             Phase::Greeted | Phase::Closed => None,
         }
     }
@@ -579,20 +627,66 @@ impl Session {
     }
 }
 
-/// The bytes up to LF, and whether there is one.
-fn line_end(input: &[u8]) -> (&[u8], bool) {
-    let end = input.iter().position(|b| *b == b'\n');
-    (end.and_then(|end| input.get(..end)).unwrap_or(input), end.is_some())
-}
-
-fn needs(out: &impl Sink, needed: usize) -> Result<(), Error> {
+fn needs(out: &(impl Sink + ?Sized), needed: usize) -> Result<(), Error> {
     if out.room() >= needed { Ok(()) } else { Err(Error::Room { needed }) }
 }
 
-/// The length of a control line of these words behind a verb, with its end, if a server will read it.
-fn control_line<const N: usize>(verb: usize, words: [Option<&[u8]>; N]) -> Result<usize, Error> {
-    let size = words.into_iter().flatten().fold(verb.saturating_add(CRLF.len()), |size, word| {
-        size.saturating_add(1).saturating_add(word.len())
-    });
-    if size <= MAX_CONTROL_LINE as usize { Ok(size) } else { Err(Error::ControlLine) }
+/// Counts.
+struct Size(usize);
+
+impl Sink for Size {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 = self.0.saturating_add(bytes.len());
+    }
+}
+
+/// Writes a control line of those of `words` that are not empty, as the last one isn't, if a server will read it and
+/// there is room for it and the `body` bytes behind it.
+#[inline(never)]
+fn control_line(out: &mut impl Sink, words: &[&[u8]], body: usize) -> Result<(), Error> {
+    // LF, and for each word what separates it from the next, or CR. A few slices are no longer than all memory.
+    let mut size = 1usize;
+    for word in words {
+        size = size.wrapping_add(word.len()).wrapping_add(usize::from(!word.is_empty()));
+    }
+    if size > MAX_CONTROL_LINE as usize {
+        return Err(Error::ControlLine);
+    }
+    needs(out, size.wrapping_add(body))?;
+    let mut words = words;
+    while let [word, rest @ ..] = words {
+        if !word.is_empty() {
+            out.put_word(word, if rest.is_empty() { b'\r' } else { b' ' });
+        }
+        words = rest;
+    }
+    out.put_word(&[], b'\n');
+    Ok(())
+}
+
+/// A number in decimal digits.
+struct Number {
+    text: [u8; 10],
+    start: usize,
+}
+
+impl Number {
+    #[inline(never)]
+    fn new(mut number: u32) -> Self {
+        let (mut text, mut start) = ([0; 10], 10usize);
+        for place in text.iter_mut().rev() {
+            // The remainder is one digit, so it fits.
+            *place = b'0'.wrapping_add((number % 10) as u8);
+            number /= 10;
+            start = start.wrapping_sub(1);
+            if number == 0 {
+                break;
+            }
+        }
+        Self { text, start }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.text.get(self.start..).unwrap_or_default()
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Error, Session, Sid};
 use crate::emit::Sink;
 use crate::subject::{Filter, Subject};
-use crate::time::Instant;
+use crate::time::{Instant, Kept};
 
 /// Where answers go: `_INBOX.` and 26 characters that nobody else has. Kept as the bits behind them; the text is made
 /// when it is needed.
@@ -121,7 +121,7 @@ pub struct Requests<const N: usize> {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     token: Token,
-    deadline: Instant,
+    deadline: Kept,
 }
 
 impl<const N: usize> Requests<N> {
@@ -140,7 +140,7 @@ impl<const N: usize> Requests<N> {
         let place = self.waiting.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
         self.last = self.last.wrapping_add(1);
         let token = Token(self.last);
-        *place = Some(Waiting { token, deadline });
+        *place = Some(Waiting { token, deadline: deadline.into() });
         Ok((token, self.inbox.reply(token)))
     }
 
@@ -160,12 +160,12 @@ impl<const N: usize> Requests<N> {
 
     /// When the next request has waited for too long.
     pub fn deadline(&self) -> Option<Instant> {
-        self.waiting.iter().flatten().map(|waiting| waiting.deadline).min()
+        self.waiting.iter().flatten().map(|waiting| waiting.deadline.into()).min()
     }
 
     /// Ends a request whose deadline has passed. Call it until it gives `None`.
     pub fn next_expired(&mut self, now: Instant) -> Option<Token> {
-        self.take(|waiting| waiting.deadline <= now)
+        self.take(|waiting| Instant::from(waiting.deadline) <= now)
     }
 
     fn take(&mut self, which: impl Fn(&Waiting) -> bool) -> Option<Token> {

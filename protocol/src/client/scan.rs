@@ -1,19 +1,22 @@
 //! INFO as it passes, in memory that doesn't depend on its length.
 //!
 //! It finds the members of the top level that a client acts on. It is no judge of JSON: nested values are passed over
-//! by their brackets. A caller that wants all of INFO, checked, has [`crate::info`] for one that fits its buffer.
+//! by their brackets, and names are told apart by a hash of 32 bits. A caller that wants all of INFO, checked, has
+//! [`crate::info`] for one that fits its buffer.
 
 use super::Server;
 
 /// Reads the argument of INFO byte by byte.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scan {
-    depth: u8,
     state: State,
+    depth: u8,
     in_text: bool,
-    escaped: bool,
-    key: Option<Key>,
-    word: Word,
+    is_escaped: bool,
+    /// The colon behind `name` has passed.
+    in_value: bool,
+    /// The hash of the member's name.
+    name: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,114 +28,95 @@ enum State {
     Broken,
 }
 
-/// The members that matter.
-#[derive(Clone, Copy, Debug)]
-enum Key {
-    MaxPayload,
-    Headers,
-    AuthRequired,
-    TlsRequired,
-    TlsAvailable,
-    LameDuck,
-    Nonce,
-}
-
 impl Scan {
-    /// Reads on and notes in `server` what it finds.
-    pub(super) fn read(&mut self, json: &[u8], server: &mut Server) {
-        for byte in json {
-            self.byte(*byte, server);
-        }
-    }
-
     /// True if one object was there, and nothing else.
     pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    fn byte(&mut self, byte: u8, server: &mut Server) {
+    /// Reads the next byte and notes in `server` what it finds.
+    #[inline(never)]
+    pub(super) fn byte(&mut self, byte: u8, server: &mut Server) {
         if self.in_text {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => {
-                    self.in_text = false;
-                    return;
-                }
-                _ => {}
+            if byte == b'"' && !self.is_escaped {
+                self.in_text = false;
+            } else {
+                self.is_escaped = byte == b'\\' && !self.is_escaped;
+                self.character(byte, server);
             }
-            return self.word.push(byte);
+            return;
         }
-        match (self.state, byte) {
-            (_, b' ' | b'\t' | b'\r' | b'\n') => {}
-            (State::Begin, b'{') => (self.state, self.depth) = (State::Inside, 1),
-            (State::Inside, b'{' | b'[') => match self.depth.checked_add(1) {
+        if byte <= b' ' {
+            return;
+        }
+        if self.state != State::Inside {
+            let begins = self.state == State::Begin && byte == b'{';
+            (self.state, self.depth) = (if begins { State::Inside } else { State::Broken }, 1);
+            return;
+        }
+        match byte {
+            b'"' => self.in_text = true,
+            b'{' | b'[' => match self.depth.checked_add(1) {
                 Some(depth) => self.depth = depth,
                 None => self.state = State::Broken,
             },
-            (State::Inside, b'}' | b']') => {
-                self.end_member(server);
+            b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
                 if self.depth == 0 {
                     self.state = if byte == b'}' { State::Done } else { State::Broken };
                 }
             }
-            (State::Inside, b',') => self.end_member(server),
-            (State::Inside, b':') if self.depth == 1 => {
-                self.key = Key::named(self.word.bytes());
-                self.word.clear();
-            }
-            (State::Inside, b'"') => {
-                self.in_text = true;
-                self.word.clear();
-            }
-            (State::Inside, _) => self.word.push(byte),
-            (State::Begin | State::Done | State::Broken, _) => self.state = State::Broken,
+            b',' if self.depth == 1 => (self.in_value, self.name) = (false, 0),
+            b':' if self.depth == 1 => self.in_value = true,
+            _ => self.character(byte, server),
         }
     }
 
-    fn end_member(&mut self, server: &mut Server) {
-        let key = if self.depth == 1 { self.key.take() } else { None };
-        let word = self.word.bytes();
-        let set = word == b"true";
-        match key {
-            Some(Key::MaxPayload) => {
-                // Zero, or no number: the server names no limit.
-                let size = word.iter().try_fold(0u32, |size, digit| {
-                    let digit = digit.wrapping_sub(b'0');
-                    (digit <= 9).then(|| size.saturating_mul(10).saturating_add(u32::from(digit)))
-                });
-                server.max_payload = size.filter(|size| *size > 0).unwrap_or(u32::MAX);
-            }
-            Some(Key::Headers) => server.headers = set,
-            Some(Key::AuthRequired) => server.auth_required = set,
-            Some(Key::TlsRequired) => server.tls_required = set,
-            Some(Key::TlsAvailable) => server.tls_available = set,
-            Some(Key::LameDuck) => server.lame_duck = set,
-            Some(Key::Nonce) => server.nonce = self.word,
-            None => {}
+    /// A character of a name or of a value.
+    fn character(&mut self, byte: u8, server: &mut Server) {
+        if self.depth != 1 {
+            return;
         }
-        self.word.clear();
+        if !self.in_value {
+            self.name = hash(self.name, byte);
+            return;
+        }
+        let flag = match self.name {
+            HEADERS => &mut server.headers,
+            AUTH_REQUIRED => &mut server.auth_required,
+            TLS_REQUIRED => &mut server.tls_required,
+            TLS_AVAILABLE => &mut server.tls_available,
+            LAME_DUCK => &mut server.lame_duck,
+            MAX_PAYLOAD => return server.max_payload_digit(byte),
+            NONCE if self.in_text => return server.nonce.push(byte),
+            _ => return,
+        };
+        // The first character of true; those of false are others.
+        *flag |= byte == b't' && !self.in_text;
     }
 }
 
-impl Key {
-    fn named(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"max_payload" => Self::MaxPayload,
-            b"headers" => Self::Headers,
-            b"auth_required" => Self::AuthRequired,
-            b"tls_required" => Self::TlsRequired,
-            b"tls_available" => Self::TlsAvailable,
-            b"ldm" => Self::LameDuck,
-            b"nonce" => Self::Nonce,
-            _ => return None,
-        })
-    }
+const HEADERS: u32 = hash_of(b"headers");
+const AUTH_REQUIRED: u32 = hash_of(b"auth_required");
+const TLS_REQUIRED: u32 = hash_of(b"tls_required");
+const TLS_AVAILABLE: u32 = hash_of(b"tls_available");
+const LAME_DUCK: u32 = hash_of(b"ldm");
+const MAX_PAYLOAD: u32 = hash_of(b"max_payload");
+const NONCE: u32 = hash_of(b"nonce");
+
+/// FNV-1, begun with 0. Among the names that nats-server has, no two have the same.
+const fn hash(hash: u32, byte: u8) -> u32 {
+    hash.wrapping_mul(0x0100_0193) ^ byte as u32
 }
 
-/// A short text: a name, a number, a nonce. A longer one counts as none.
-pub(super) type Word = super::server::Nonce;
+const fn hash_of(mut name: &[u8]) -> u32 {
+    let mut sum = 0;
+    while let [byte, rest @ ..] = name {
+        sum = hash(sum, *byte);
+        name = rest;
+    }
+    sum
+}
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +124,7 @@ mod tests {
 
     fn scan(json: &str) -> Option<Server> {
         let (mut scan, mut server) = (Scan::default(), Server::default());
-        scan.read(json.as_bytes(), &mut server);
+        json.bytes().for_each(|byte| scan.byte(byte, &mut server));
         scan.is_done().then_some(server)
     }
 
@@ -152,13 +136,14 @@ mod tests {
             "nonce":"abcdefghijklmno"} "#,
         )
         .unwrap();
-        assert_eq!((server.max_payload, server.headers), (1024, false));
+        assert_eq!((server.max_payload(), server.headers), (1024, false));
         assert!(server.auth_required && server.tls_available && server.lame_duck && !server.tls_required);
         assert_eq!(server.nonce.bytes(), b"abcdefghijklmno");
         assert_eq!(scan("{}"), Some(Server::default()));
         assert!(scan(r#"{"a":[1],"headers":true}"#).unwrap().headers);
-        assert_eq!(scan(r#"{"max_payload":99999999999}"#).unwrap().max_payload, u32::MAX);
-        assert_eq!(scan(r#"{"max_payload":-1}"#).unwrap().max_payload, u32::MAX);
+        assert!(!scan(r#"{"headers":"true","a":"\\","x\"":1}"#).unwrap().headers);
+        assert_eq!(scan(r#"{"max_payload":99999999999}"#).unwrap().max_payload(), u32::MAX);
+        assert_eq!(scan(r#"{"max_payload":-1}"#).unwrap().max_payload(), u32::MAX);
     }
 
     #[test]
@@ -173,5 +158,18 @@ mod tests {
             assert_eq!(scan(bad), None, "{bad}");
         }
         assert_eq!(scan(&"{".repeat(300)), None);
+    }
+
+    #[test]
+    fn names_have_hashes_of_their_own() {
+        // All members of INFO that nats-server 2.15.1 knows.
+        let names = "server_id server_name version proto git_commit go host port headers auth_required tls_required \
+            tls_verify tls_available max_payload jetstream ip client_id client_ip nonce cluster cluster_dynamic domain \
+            connect_urls ws_connect_urls ldm compression connect_info remote_account acc_is_sys api_lvl xkey midge import export \
+            lnoc lnocu info_on_connect routes_config gateway gateway_url gateway_urls gateway_cmd leafnode_urls feature_flags";
+        let hashes: std::collections::BTreeSet<_> =
+            names.split_whitespace().map(|name| hash_of(name.as_bytes())).collect();
+        assert_eq!(hashes.len(), names.split_whitespace().count());
+        assert!(!hashes.contains(&0));
     }
 }

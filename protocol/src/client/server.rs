@@ -1,10 +1,10 @@
 //! What a client has to know of its server.
 
 /// What INFO said that a client acts on. A member that was absent is false, or no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Server {
-    /// Largest message that the server takes, header block and payload together, in bytes.
-    pub max_payload: u32,
+    /// 0: no limit.
+    max_payload: u32,
     /// The server takes headers.
     pub headers: bool,
     /// CONNECT must carry credentials.
@@ -19,22 +19,33 @@ pub struct Server {
     pub nonce: Nonce,
 }
 
-impl Default for Server {
-    fn default() -> Self {
-        Self {
-            max_payload: u32::MAX,
-            headers: false,
-            auth_required: false,
-            tls_required: false,
-            tls_available: false,
-            lame_duck: false,
-            nonce: Nonce::default(),
-        }
+impl Server {
+    /// Largest message that the server takes, header block and payload together, in bytes.
+    pub fn max_payload(&self) -> u32 {
+        // Zero, or no number: the server names no limit.
+        if self.max_payload == 0 { u32::MAX } else { self.max_payload }
+    }
+
+    /// Forgets everything. The bytes of the nonce may stay.
+    pub(super) fn clear(&mut self) {
+        self.max_payload = 0;
+        (self.headers, self.auth_required, self.tls_required) = (false, false, false);
+        (self.tls_available, self.lame_duck, self.nonce.len) = (false, false, 0);
+    }
+
+    /// What no digit is makes it no limit.
+    pub(super) fn max_payload_digit(&mut self, byte: u8) {
+        let digit = byte.wrapping_sub(b'0');
+        self.max_payload = if digit <= 9 {
+            self.max_payload.saturating_mul(10).saturating_add(u32::from(digit))
+        } else {
+            u32::MAX
+        };
     }
 }
 
 /// The bytes that a server asks a client to sign; at most [`Nonce::MAX`], none if there were more. nats-server sends 15.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Nonce {
     bytes: [u8; Self::MAX],
     /// [`TOO_LONG`] if they didn't fit.
@@ -58,8 +69,12 @@ impl Nonce {
         }
         self.len = self.len.saturating_add(1).min(TOO_LONG);
     }
+}
 
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
+impl PartialEq for Nonce {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
     }
 }
+
+impl Eq for Nonce {}

@@ -30,17 +30,15 @@ struct Entry<S> {
     due: Due,
 }
 
-/// What is to be written for an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
-    Nothing,
-    /// SUB, then UNSUB if there is a maximum.
-    Sub,
-    /// UNSUB with the maximum.
-    Max,
-    /// UNSUB, then the entry goes.
-    End,
-}
+/// What is to be written for an entry. A number, so that no entry is all zeros.
+type Due = u8;
+const NOTHING: Due = 0;
+/// SUB, then UNSUB if there is a maximum.
+const SUB: Due = 1;
+/// UNSUB with the maximum.
+const MAX: Due = 2;
+/// UNSUB, then the entry goes.
+const END: Due = 3;
 
 impl<S: AsRef<[u8]>, const N: usize> Default for Subs<S, N> {
     fn default() -> Self {
@@ -71,7 +69,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         self.is_due = true;
         self.last_sid = self.last_sid.checked_add(1).unwrap_or(1);
         let sid = Sid(self.last_sid);
-        *place = Some(Entry { sid, subject, queue, max: 0, delivered: 0, due: Due::Sub });
+        *place = Some(Entry { sid, subject, queue, max: 0, delivered: 0, due: SUB });
         Ok(sid)
     }
 
@@ -84,13 +82,13 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         match max {
             Some(max) if max > entry.delivered => {
                 entry.max = max;
-                if entry.due == Due::Nothing {
-                    entry.due = Due::Max;
+                if entry.due == NOTHING {
+                    entry.due = MAX;
                 }
             }
             // The server never heard of it.
-            _ if entry.due == Due::Sub => *place = None,
-            _ => entry.due = Due::End,
+            _ if entry.due == SUB => *place = None,
+            _ => entry.due = END,
         }
     }
 
@@ -98,16 +96,16 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
     pub fn handle_message(&mut self, sid: Sid) -> bool {
         let Some(place) = place(&mut self.entries, sid) else { return false };
         let Some(entry) = place else { return false };
-        if entry.due == Due::End {
+        if entry.due == END {
             return false;
         }
         entry.delivered = entry.delivered.saturating_add(1);
         if entry.max > 0 && entry.delivered >= entry.max {
             // The server has ended it by itself, unless it was never told.
-            if entry.due == Due::Nothing {
+            if entry.due == NOTHING {
                 *place = None;
             } else {
-                entry.due = Due::End;
+                entry.due = END;
                 self.is_due = true;
             }
         }
@@ -119,14 +117,14 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         self.is_due = true;
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
-            if entry.due == Due::End {
+            if entry.due == END {
                 *place = None;
                 continue;
             }
             // The next server counts from zero.
             entry.max = entry.max.saturating_sub(entry.delivered);
             entry.delivered = 0;
-            entry.due = Due::Sub;
+            entry.due = SUB;
         }
     }
 
@@ -137,16 +135,16 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         }
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
-            if entry.due == Due::Sub {
+            if entry.due == SUB {
                 let filter = Filter::new(entry.subject.as_ref())?;
                 session.subscribe(entry.sid, filter, entry.queue.as_ref().map(S::as_ref), out)?;
-                entry.due = if entry.max > 0 { Due::Max } else { Due::Nothing };
+                entry.due = if entry.max > 0 { MAX } else { NOTHING };
             }
-            if entry.due == Due::Max {
+            if entry.due == MAX {
                 session.unsubscribe(entry.sid, Some(entry.max), out)?;
-                entry.due = Due::Nothing;
+                entry.due = NOTHING;
             }
-            if entry.due == Due::End {
+            if entry.due == END {
                 session.unsubscribe(entry.sid, None, out)?;
                 *place = None;
             }
@@ -157,7 +155,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
 
     /// The subscriptions, with their subjects.
     pub fn iter(&self) -> impl Iterator<Item = (Sid, &S)> {
-        self.entries.iter().flatten().filter(|e| e.due != Due::End).map(|entry| (entry.sid, &entry.subject))
+        self.entries.iter().flatten().filter(|e| e.due != END).map(|entry| (entry.sid, &entry.subject))
     }
 
     /// The subject of `sid`.

@@ -57,8 +57,8 @@ fn see(wire: &[u8], buffer_size: usize, piece: usize) -> Vec<String> {
                 Event::Info { .. } | Event::LameDuck { .. } => {
                     seen.push(format!("info {:?}", session.server()))
                 }
-                Event::Message { sid, message } | Event::NoResponders { sid, message } => {
-                    seen.push(format!("message {sid:?} {:?}", &message.body[..message.body.len() - 2]));
+                Event::Message { sid, message } => {
+                    seen.push(format!("message {sid:?} {:?}", [message.header, message.payload].concat()));
                 }
                 Event::Oversized(message) => {
                     assert!(body.is_none());
@@ -74,7 +74,7 @@ fn see(wire: &[u8], buffer_size: usize, piece: usize) -> Vec<String> {
                     }
                 }
                 Event::Error(error) => seen.push(format!("error {}", error.is_fatal())),
-                Event::Connected | Event::Pong => seen.push(format!("{event:?}")),
+                other => seen.push(format!("{other:?}")),
             }
             buffer.drain(..used);
         }

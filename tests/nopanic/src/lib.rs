@@ -15,7 +15,7 @@ use midge_protocol::info::Info;
 use midge_protocol::json::{self, Text, Texts, Value};
 use midge_protocol::limits::Limits;
 use midge_protocol::op::{ClientOp, Message, ServerOp};
-use midge_protocol::parse::{Step, client_op, server_head, server_op};
+use midge_protocol::parse::{Step, client_op, server_op};
 use midge_protocol::subject::{Filter, Subject, is_literal, is_word, tokens};
 use midge_protocol::time::Instant;
 
@@ -122,9 +122,6 @@ extern "C" fn parse_server(input: &Bytes, max_control_line: u32, max_payload: u3
         }
         Step::Op(ServerOp::Info(text) | ServerOp::Err(text), _) => sum.bytes(text),
         Step::Op(_, used) => sum.0 = used,
-    }
-    if let Step::Op(head, _) = server_head(input.get(), &limits) {
-        sum.bytes(head.subject);
     }
     sum.0
 }
@@ -233,11 +230,18 @@ extern "C" fn run_client(session: &mut Session, input: &Bytes, now: u64, memory:
                     sum.bytes(json.unwrap_or_default());
                     sum.bytes(session.server().nonce.bytes());
                 }
-                Event::Message { message, .. } | Event::NoResponders { message, .. } => sum.message(&message),
+                Event::Message { message, .. } => {
+                    sum.bytes(message.subject);
+                    sum.bytes(message.reply.unwrap_or_default());
+                    sum.bytes(message.header);
+                    sum.bytes(message.payload);
+                    sum.bytes(message.field("a").unwrap_or_default());
+                    sum.0 ^= usize::from(message.is_no_responders());
+                }
                 Event::Oversized(message) => sum.0 ^= message.size as usize,
                 Event::Piece { data, .. } => sum.bytes(data),
                 Event::Error(error) => sum.bytes(error.text()),
-                Event::Connected | Event::Pong => {}
+                _ => {}
             }
         }
     }
@@ -265,7 +269,7 @@ extern "C" fn client_verbs(
     let fields = [Field::new(a.get(), b.get())];
     if let (Ok(subject), Ok(header)) = (Subject::new(a.get()), Block::new(&fields)) {
         let full = Publish { reply: Some(subject), header: Some(&header), ..Publish::new(subject, b.get()) };
-        let _ = session.publish(&full, &mut out);
+        let _ = session.publish_with(&full, &mut out);
     }
     if let Ok(filter) = Filter::new(a.get()) {
         let _ = session.subscribe(Sid(1), filter, Some(b.get()), &mut out);
