@@ -53,6 +53,12 @@ pub const UNKNOWN_OPERATION: &str = "Unknown Protocol Operation";
 pub const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
 /// -ERR: no CONNECT in time.
 pub const AUTHENTICATION_TIMEOUT: &str = "Authentication Timeout";
+/// -ERR: the token that a user came in with has expired, or the hours are over.
+pub const USER_EXPIRED: &str = "User Authentication Expired";
+/// -ERR: the account of the user has expired, or was deleted.
+pub const ACCOUNT_EXPIRED: &str = "Account Authentication Expired";
+/// -ERR: the account takes back what it said of the user.
+pub const USER_REVOKED: &str = "User Authentication Revoked";
 /// -ERR: SUB on something that is not a filter.
 pub const INVALID_SUBJECT: &str = "Invalid Subject";
 /// -ERR: PUB on something that is not a literal subject; said to pedantic clients only.

@@ -11,6 +11,7 @@ use midge_setup::{NATS_VERSION, VERSION};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, entropy};
+use crate::elsewhere::Outside;
 use crate::exit::Exit;
 use crate::hub::Hub;
 use crate::log::Log;
@@ -92,6 +93,10 @@ pub(crate) fn run(run: Run) -> Exit {
     }
 }
 
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// Says which keys have no effect. False if running without one of them would not be what the operator meant.
 fn check_served(options: &Options, log: &Log) -> bool {
     let mut fit = true;
@@ -158,11 +163,15 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
             return Exit::Config;
         }
     };
+    for warning in midge_setup::warnings(&options, seconds(clock.now().wall)) {
+        log.warn(warning);
+    }
     let budget = Budget::find(options.limits.memory_budget);
     log.info(budget.explain(settings.max_pending));
     settings.memory_budget = budget.bytes;
-    let broker = Broker::new(settings, u64::from_le_bytes(entropy()));
-    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log)));
+    let mut broker = Broker::new(settings, u64::from_le_bytes(entropy()));
+    broker.begin(clock.now());
+    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), Outside));
     let ports = bound.ports();
     let ready_line = bound.ready_line();
     bound.announce(&log);
@@ -549,7 +558,8 @@ impl Daemon {
             ));
             return;
         }
-        for warning in warnings {
+        let now = seconds(self.hub.clock.now().wall);
+        for warning in warnings.into_iter().chain(midge_setup::warnings(&new, now)) {
             self.log.warn(warning);
         }
         for change in changes.iter().filter(|change| change.option != "tls") {

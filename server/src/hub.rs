@@ -7,6 +7,7 @@ use midge_broker::{Broker, Now, Stall};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
+use crate::elsewhere::Outside;
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::net::{Handle, flush};
@@ -17,6 +18,8 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     pub(crate) log: Arc<Log>,
     pub(crate) memory: Memory,
+    /// What questions are answered with.
+    pub(crate) outside: Arc<Outside>,
     /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
     armed: AtomicU64,
     rearm: Notify,
@@ -28,12 +31,13 @@ pub(crate) struct Hub {
 const LIVES: u32 = 1 << 24;
 
 impl Hub {
-    pub(crate) fn new(broker: Broker<Handle>, clock: Clock, log: Arc<Log>) -> Self {
+    pub(crate) fn new(broker: Broker<Handle>, clock: Clock, log: Arc<Log>, outside: Outside) -> Self {
         Self {
             broker: Mutex::new(broker),
             clock,
             log,
             memory: Memory::default(),
+            outside: Arc::new(outside),
             armed: u64::MAX.into(),
             rearm: Notify::new(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),

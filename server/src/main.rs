@@ -4,6 +4,7 @@
 
 mod clock;
 mod daemon;
+mod elsewhere;
 mod exit;
 mod hub;
 mod log;

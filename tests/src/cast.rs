@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use midge_jwt::{KeyPair, Kind};
+use serde_json::{Value, json};
 
 /// A name that a script declares.
 #[derive(Debug, Clone)]
@@ -15,6 +16,19 @@ pub enum Role {
         name: String,
         /// What it is for.
         kind: Kind,
+    },
+    /// `token NAME KIND SUBJECT by ISSUER { … }`: a token of this kind, about one key and signed by another.
+    Token {
+        /// How the script calls it.
+        name: String,
+        /// Its kind.
+        kind: String,
+        /// The key that it is about.
+        subject: String,
+        /// The key that signs it.
+        issuer: String,
+        /// Its claims, but for those that are said by the other parts.
+        claims: String,
     },
 }
 
@@ -32,12 +46,27 @@ impl Role {
         };
         Ok(Self::Key { name: name.into(), kind })
     }
+
+    /// Reads what stands behind `token`: the words before its claims, and these, in braces.
+    pub fn token(words: &str, claims: &str) -> Result<Self, String> {
+        match words.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+            [name, kind, subject, "by", issuer] => Ok(Self::Token {
+                name: name.into(),
+                kind: kind.into(),
+                subject: subject.into(),
+                issuer: issuer.into(),
+                claims: format!("{{{claims}}}"),
+            }),
+            _ => Err("expected `token NAME KIND SUBJECT by ISSUER { … }`".into()),
+        }
+    }
 }
 
 /// All that a play's names stand for.
 #[derive(Debug, Default)]
 pub(crate) struct Cast {
     keys: HashMap<String, KeyPair>,
+    tokens: HashMap<String, String>,
     /// The start of the play, since the Unix epoch.
     now: Duration,
 }
@@ -51,14 +80,51 @@ impl Cast {
                 Role::Key { name, kind } => {
                     cast.keys.insert(name.clone(), KeyPair::new(*kind, &seed(name)));
                 }
+                Role::Token { name, kind, subject, issuer, claims } => {
+                    let token = cast.token(kind, subject, issuer, claims);
+                    cast.tokens.insert(name.clone(), token.map_err(|why| format!("token {name}: {why}"))?);
+                }
             }
         }
         Ok(cast)
     }
 
+    /// Makes a token. Limits that `claims` don't name are none.
+    fn token(&self, kind: &str, subject: &str, issuer: &str, claims: &str) -> Result<String, String> {
+        let key = |name: &str| self.keys.get(name).ok_or_else(|| format!("nobody declared the key `{name}`"));
+        let (subject, issuer) = (key(subject)?, key(issuer)?);
+        let mut claims: Value = serde_json::from_str(&self.fill(claims)).map_err(|why| why.to_string())?;
+        let mut default = |path: &[&str], value: Value| {
+            let (last, way) = path.split_last()?;
+            let way = way.iter().try_fold(&mut claims, |at, name| {
+                Some(at.as_object_mut()?.entry(*name).or_insert_with(|| json!({})))
+            });
+            way?.as_object_mut()?.entry(*last).or_insert(value);
+            Some(())
+        };
+        default(&["sub"], subject.public().to_string().into());
+        default(&["iss"], issuer.public().to_string().into());
+        default(&["iat"], self.now.as_secs().into());
+        default(&["nats", "type"], if kind == "scoped" { "user" } else { kind }.into());
+        default(&["nats", "version"], 2.into());
+        for limit in ["subs", "data", "payload", "imports", "exports", "conn", "leaf"] {
+            match kind {
+                "user" if ["subs", "data", "payload"].contains(&limit) => {
+                    default(&["nats", limit], (-1).into())
+                }
+                "account" => default(&["nats", "limits", limit], (-1).into()),
+                _ => None,
+            };
+        }
+        if kind == "account" {
+            default(&["nats", "limits", "wildcards"], true.into());
+        }
+        Ok(midge_jwt::sign(&claims.to_string(), issuer))
+    }
+
     /// What stands in for `${expression}`, in a config or in what a client sends that was given `nonce` to sign.
     ///
-    /// - `NAME`: the public key;
+    /// - `NAME`: the public key, or the token;
     /// - `seed NAME`: the secret;
     /// - `sig NAME`: its signature of the nonce; `padded sig NAME` as standard base64;
     /// - `now`, `now+60`, `now-60`: the start of the play in seconds since 1970, and so many seconds from it.
@@ -76,7 +142,8 @@ impl Cast {
         if let Some(name) = expression.strip_prefix("padded sig ") {
             return Some(base64(self.keys.get(name)?.sign(nonce?.as_bytes()), true));
         }
-        Some(self.keys.get(expression)?.public().to_string())
+        let key = || self.keys.get(expression).map(|key| key.public().to_string());
+        self.tokens.get(expression).cloned().or_else(key)
     }
 
     /// `text` with all names of the cast replaced. What is nobody's name stays.
@@ -131,5 +198,21 @@ mod tests {
         assert!(cast.speak("a", None).unwrap().starts_with('A'));
         assert_eq!((cast.fill("${now}"), cast.fill("${now-40}")), ("100".into(), "60".into()));
         assert!(Role::key("alice queen").is_err());
+    }
+
+    #[test]
+    fn names_stand_for_tokens() {
+        let claims = r#" "name": "Alice", "exp": ${now+5}, "nats": { "subs": 7 } "#;
+        let roles = [
+            Role::key("acme account").unwrap(),
+            Role::key("alice user").unwrap(),
+            Role::token("t user alice by acme", claims).unwrap(),
+        ];
+        let cast = Cast::new(&roles, Duration::from_secs(100)).unwrap();
+        let token = midge_jwt::Token::<midge_jwt::User>::decode(&cast.fill("${t}")).unwrap();
+        assert_eq!((token.claims.name.as_str(), token.claims.exp, token.claims.iat), ("Alice", 105, 100));
+        assert_eq!((token.body.grant.subs, token.body.grant.payload), (7, -1));
+        assert_eq!(token.claims.sub, cast.fill("${alice}"));
+        assert!(Cast::new(&roles[1..], Duration::ZERO).is_err(), "nobody signs");
     }
 }

@@ -5,6 +5,8 @@
 //! config { max_payload: 1024 }                  the server's configuration, in as many lines as it takes
 //! flags: --auth secret                          or its command line
 //! key alice user                                a key (account, curve, operator, server, user), made from its name
+//! token t user alice by acme { "nats": {} }     a token on alice that acme signs: operator, account, user, activation
+//!                                               or scoped, a user without limits of its own
 //! unserved: accounts.imports                    midge says that it does not serve this key; no more is played on it
 //! fragmented                                    play again cut at every byte (on the same server: new
 //!                                               connections, but no queue groups, please)
@@ -232,6 +234,10 @@ impl Script {
             self.config = Some(lines.block(rest)?);
         } else if let Some(rest) = text.strip_prefix("key ") {
             self.roles.push(Role::key(rest)?);
+        } else if let Some(rest) = text.strip_prefix("token ") {
+            let (head, body) = rest.split_once('{').ok_or("a token takes claims, `{` … `}`")?;
+            let body = lines.block(&format!("{{{body}"))?;
+            self.roles.push(Role::token(head, &body)?);
         } else if text.starts_with("flags:") {
             self.flags = words().collect();
         } else if text.starts_with("only:") {

@@ -8,7 +8,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-protocol", &[]),
     ("midge-client", &["midge-protocol"]),
     ("midge-router", &["midge-protocol"]),
-    ("midge-jwt", &[]),
+    ("midge-jwt", &["midge-protocol"]),
     ("midge-broker", &["midge-jwt", "midge-protocol", "midge-router"]),
     ("midge-config", &["midge-protocol"]),
     ("midge-setup", &["midge-broker", "midge-config", "midge-jwt"]),

@@ -17,6 +17,8 @@ pub(crate) enum Alarm {
     Statsz,
     /// An account's figures are due, if somebody still listens.
     Connections(AccountId),
+    /// The time of an account begins or ends.
+    AccountTimes,
 }
 
 impl<P: Port> Broker<P> {
@@ -43,6 +45,7 @@ impl<P: Port> Broker<P> {
                 Alarm::Answers(account) => self.expire_answers(account, now),
                 Alarm::Statsz => self.statsz_due(now),
                 Alarm::Connections(account) => self.connections_due(account, now),
+                Alarm::AccountTimes => self.account_times_due(now),
             }
         }
     }

@@ -84,6 +84,8 @@ pub struct Broker<P> {
     pub(crate) system_account: Option<AccountId>,
     pub(crate) system: System,
     pub(crate) mail: Mail,
+    /// When [`Alarm::AccountTimes`] is due next.
+    pub(crate) account_times: Option<Instant>,
     /// The accounts that are tied by imports, in the order of the settings.
     pub(crate) ties_of: Vec<AccountId>,
 }
@@ -145,6 +147,7 @@ impl<P: Port> Broker<P> {
             system_account: None,
             system: System::default(),
             mail: Mail::default(),
+            account_times: None,
             ties_of: Vec::new(),
         };
         broker.install(settings, Now::default());
@@ -200,6 +203,7 @@ impl<P: Port> Broker<P> {
             lang: SmolStr::default(),
             version: SmolStr::default(),
             user: SmolStr::default(),
+            warrant: None,
             start: now.mono,
             start_wall_us: u64::try_from(now.wall.as_micros()).unwrap_or(u64::MAX),
             last: now.mono,
@@ -208,7 +212,7 @@ impl<P: Port> Broker<P> {
             ping_sent: None,
             pings_out: 0,
             ping_at: now.mono + self.settings.ping_interval,
-            auth_by: must_connect.then(|| now.mono + self.settings.auth_timeout),
+            until: must_connect.then(|| now.mono + self.settings.auth_timeout),
             offered_tls: false,
             tls: None,
         });
@@ -378,7 +382,7 @@ impl<P: Port> Broker<P> {
             if staged > 0 {
                 conn.queued = conn.port.outbox().push(&mut conn.stage);
                 if conn.queued > nearly {
-                    conn.stalls += 1;
+                    conn.stalls = conn.stalls.saturating_add(1);
                     self.stats.stalls += 1;
                     stall = Some(Stall { port: conn.port.clone(), below: nearly, longest: STALL });
                 } else if conn.queued > LAGGING && stall.is_none() {
@@ -434,8 +438,13 @@ impl<P: Port> Broker<P> {
             let Some(conn) = self.conn(id).filter(|conn| conn.cid == cid && conn.closing.is_none()) else {
                 continue;
             };
-            if conn.auth_by.is_some_and(|by| by <= now.mono) {
-                self.fail(id, error::AUTHENTICATION_TIMEOUT, CloseReason::AuthenticationTimeout, now);
+            if conn.until.is_some_and(|until| until <= now.mono) {
+                if conn.owes_connect() {
+                    self.fail(id, error::AUTHENTICATION_TIMEOUT, CloseReason::AuthenticationTimeout, now);
+                } else {
+                    self.debug(id, error::USER_EXPIRED);
+                    self.fail(id, error::USER_EXPIRED, CloseReason::AuthenticationExpired, now);
+                }
             } else if conn.ping_at <= now.mono {
                 self.keep_alive(id, now);
             }
@@ -482,7 +491,7 @@ impl<P: Port> Broker<P> {
         let spread = u32::try_from((first / 5).as_micros()).unwrap_or(u32::MAX);
         let extra = Duration::from_micros(u64::from(self.random.below(spread.max(1))));
         let Some(conn) = self.conn_mut(id) else { return };
-        conn.auth_by = None;
+        conn.until = None;
         conn.connected = true;
         conn.rtt_ns = nanos(now.mono.since(conn.start));
         conn.ping_at = now.mono + first + extra;
@@ -497,27 +506,43 @@ impl<P: Port> Broker<P> {
         }
         let before = self.conn(id).map(|conn| conn.account);
         self.assign(id, identity);
-        let max_subs = self.settings.max_subscriptions;
         let Some(conn) = at(&mut self.conns, id) else {
             return false;
         };
-        let account = &self.accounts[conn.account.index()];
-        conn.max_subs = match account.limits.subscriptions {
-            Some(most) if max_subs == 0 => most,
-            Some(most) => most.min(max_subs),
-            None => max_subs,
-        };
+        conn.until = conn.warrant.as_ref().and_then(|warrant| warrant.left).map(|left| now.mono + left);
+        let (after, expires) = (conn.account, conn.until.is_some());
+        if expires {
+            self.rearm(id);
+        }
+        if self.limit_subscriptions(id) == Some(0) {
+            self.note(id, Level::Error, error::MAX_SUBSCRIPTIONS);
+            self.fail(id, error::MAX_SUBSCRIPTIONS, CloseReason::MaxSubscriptions, now);
+            return false;
+        }
+        let account = &self.accounts[after.index()];
         if account.limits.connections.is_some_and(|most| account.connections > most) {
             self.note(id, Level::Error, error::MAX_ACCOUNT_CONNECTIONS);
             self.fail(id, error::MAX_ACCOUNT_CONNECTIONS, CloseReason::MaxAccountConnections, now);
             return false;
         }
-        let after = self.conn(id).map(|conn| conn.account);
-        if before != after {
-            before.into_iter().chain(after).for_each(|account| self.event_connections(account, now));
+        for account in before.into_iter().filter(|before| *before != after) {
+            self.event_connections(account, now);
+            self.event_connections(after, now);
         }
         self.event_connected(id, now);
         true
+    }
+
+    /// Bounds a connection's subscriptions as the server, the account and the user ask for, and says how many there may
+    /// be; `None`: any number.
+    pub(crate) fn limit_subscriptions(&mut self, id: ConnId) -> Option<u32> {
+        let server = Some(self.settings.max_subscriptions).filter(|most| *most > 0);
+        let conn = at(&mut self.conns, id)?;
+        let account = self.accounts[conn.account.index()].limits.subscriptions;
+        let user = conn.warrant.as_ref().and_then(|warrant| warrant.subscriptions);
+        let most = server.into_iter().chain(account).chain(user).min();
+        conn.max_subs = most.unwrap_or(0);
+        most
     }
 
     /// Gives an open connection its identity.
@@ -527,6 +552,7 @@ impl<P: Port> Broker<P> {
         let meter = self.meter(&identity.user);
         let Some(conn) = at(&mut self.conns, id) else { return };
         conn.user = identity.user.clone();
+        conn.warrant.clone_from(&identity.warrant);
         conn.meter = meter;
         conn.permit.clone_from(&identity.permit);
         let answers = identity.permit.as_deref().and_then(Permit::responses);
@@ -545,7 +571,8 @@ impl<P: Port> Broker<P> {
         self.accounts[old.index()].connections -= 1;
         let account = &mut self.accounts[account.index()];
         account.connections += 1;
-        conn.max_payload = account.limits.payload.map_or(max_payload, |most| most.min(max_payload));
+        let user = conn.warrant.as_ref().and_then(|warrant| warrant.payload);
+        conn.max_payload = account.limits.payload.into_iter().chain(user).fold(max_payload, u32::min);
     }
 
     /// Tells everybody to go elsewhere and notes that INFO says so from now on.

@@ -60,10 +60,14 @@ reasons! {
     MaxPayload = "Maximum Message Payload Exceeded",
     /// A control line longer than `max_control_line`.
     MaxControlLine = "Maximum Control Line Exceeded",
+    /// A user that may have no subscriptions.
+    MaxSubscriptions = "Maximum Subscriptions Exceeded",
     /// The daemon stops.
     ServerShutdown = "Server Shutdown",
-    /// A reload took the user away.
+    /// A reload took the user away, or its account did.
     CredentialsRevoked = "Credentials Revoked",
+    /// The time of a user or of its account is over.
+    AuthenticationExpired = "Authentication Expired",
     /// no_responders asked for without headers.
     NoRespondersNeedsHeaders = "No Responders Requires Headers",
     /// An operator asked for it.

@@ -15,13 +15,18 @@ use crate::settings::{AccountLimits, AccountSettings, Settings};
 
 impl<P: Port> Broker<P> {
     /// Takes new settings: connections whose user is gone are closed, the others are told what changed.
-    pub fn reconfigure(&mut self, settings: Settings, now: Now) {
+    pub fn reconfigure(&mut self, mut settings: Settings, now: Now) {
         let old = self.settings.clone();
+        keep_accounts(&old, &mut settings);
         self.install(settings, now);
         for id in self.connections().map(|(id, _)| id).collect::<Vec<_>>() {
             // Who still has to send CONNECT is judged by it.
-            let Some(conn) = self.conn(id).filter(|conn| conn.auth_by.is_none()) else { continue };
+            let Some(conn) = self.conn(id).filter(|conn| !conn.owes_connect()) else { continue };
             let account = &self.account(conn.account).name;
+            if let (Some(warrant), Some(old)) = (conn.warrant.clone(), &old.directory.trust) {
+                self.recheck_warrant(id, &warrant, old, now);
+                continue;
+            }
             match self.settings.directory.readmit(&old.directory, &conn.user) {
                 Some(identity) if identity.account == *account => {
                     self.assign(id, &identity);
@@ -46,8 +51,19 @@ impl<P: Port> Broker<P> {
         }
     }
 
+    /// To be called before anything else by whoever has accounts whose time may be over: a broker begins in 1970.
+    pub fn begin(&mut self, now: Now) {
+        if self.settings.directory.trust.is_some() {
+            self.install(self.settings.clone(), now);
+        }
+    }
+
     /// Puts settings into force for accounts, connections aside.
-    pub(crate) fn install(&mut self, settings: Settings, now: Now) {
+    pub(crate) fn install(&mut self, mut settings: Settings, now: Now) {
+        if let Some(trust) = &settings.directory.trust {
+            settings.accounts.retain(|account| !trust.accounts.contains_key(&account.name));
+            settings.accounts.extend(trust.account_settings(now.wall));
+        }
         for account in &mut self.accounts {
             account.mappings.clear();
             account.limits = AccountLimits::default();
@@ -76,6 +92,7 @@ impl<P: Port> Broker<P> {
         if moved {
             self.subscribe_requests();
         }
+        self.arm_account_times(now);
     }
 
     /// Replaces all imports and exports by those of the settings. `ids` are the accounts' places.
@@ -155,6 +172,16 @@ impl<P: Port> Broker<P> {
         let ids = self.accounts.iter().enumerate().filter(|(_, account)| !account.is_vacant());
         let ids: Vec<_> = ids.filter_map(|(place, _)| u32::try_from(place).ok().map(AccountId)).collect();
         ids.into_iter()
+    }
+}
+
+/// Accounts that were learned since the start stay known, unless the settings name all there are.
+fn keep_accounts(old: &Settings, new: &mut Settings) {
+    let (Some(old), Some(new)) = (&old.directory.trust, &mut new.directory.trust) else { return };
+    if new.resolves {
+        for (key, claims) in &old.accounts {
+            new.accounts.entry(key.clone()).or_insert_with(|| claims.clone());
+        }
     }
 }
 

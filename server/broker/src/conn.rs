@@ -9,7 +9,7 @@ use midge_router::SubId;
 use smol_str::SmolStr;
 
 use crate::account::AccountId;
-use crate::auth::Permit;
+use crate::auth::{Permit, Warrant};
 use crate::closed::CloseReason;
 use crate::notice::Noted;
 use crate::outbox::{Outbox, Stage};
@@ -101,7 +101,7 @@ pub struct Conn<P> {
     pub(crate) closing: Option<CloseReason>,
     pub(crate) subs: SubList,
     pub(crate) counters: Counters,
-    pub(crate) stalls: u64,
+    pub(crate) stalls: u32,
 
     /// Messages go to their own publisher too.
     pub(crate) echo: bool,
@@ -133,6 +133,8 @@ pub struct Conn<P> {
     pub(crate) lang: SmolStr,
     pub(crate) version: SmolStr,
     pub(crate) user: SmolStr,
+    /// By what right it is in, if that was a token.
+    pub(crate) warrant: Option<Arc<Warrant>>,
 
     /// Accepted at.
     pub(crate) start: Instant,
@@ -147,8 +149,8 @@ pub struct Conn<P> {
     pub(crate) ping_sent: Option<Instant>,
     pub(crate) pings_out: u32,
     pub(crate) ping_at: Instant,
-    /// CONNECT must have come by then.
-    pub(crate) auth_by: Option<Instant>,
+    /// CONNECT must have come by then; once it has, the user's time is over then.
+    pub(crate) until: Option<Instant>,
     /// It came over a listener with TLS.
     pub(crate) offered_tls: bool,
     pub(crate) tls: Option<Arc<TlsFacts>>,
@@ -200,6 +202,11 @@ impl<P> Conn<P> {
         &self.user
     }
 
+    /// By what right it is in, if that was a token.
+    pub fn warrant(&self) -> Option<&Arc<Warrant>> {
+        self.warrant.as_ref()
+    }
+
     /// When it was accepted, since the Unix epoch.
     pub fn start_wall(&self) -> Duration {
         Duration::from_micros(self.start_wall_us)
@@ -227,7 +234,7 @@ impl<P> Conn<P> {
 
     /// Times that publishers were slowed down for it.
     pub fn stalls(&self) -> u64 {
-        self.stalls
+        self.stalls.into()
     }
 
     /// False once it is on its way out.
@@ -241,7 +248,12 @@ impl<P> Conn<P> {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        self.auth_by.map_or(self.ping_at, |auth| auth.min(self.ping_at))
+        self.until.map_or(self.ping_at, |until| until.min(self.ping_at))
+    }
+
+    /// True if it has to send CONNECT and didn't yet.
+    pub(crate) fn owes_connect(&self) -> bool {
+        self.until.is_some() && !self.connected
     }
 }
 

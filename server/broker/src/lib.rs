@@ -22,6 +22,7 @@ mod alarm;
 mod auth;
 mod broker;
 mod budget;
+mod claims;
 mod closed;
 mod configure;
 mod conn;
@@ -49,8 +50,8 @@ pub use account::import::{
 };
 pub use account::{Account, AccountId, GLOBAL_ACCOUNT, Imported, OpenRequest, SYSTEM_ACCOUNT};
 pub use auth::{
-    Answer, CertificateNames, Certificates, Directory, DistinguishedName, Identity, Permit, Proof, Question,
-    Responses, Rules, Secret, User,
+    AccountClaims, Answer, CertificateNames, Certificates, Directory, DistinguishedName, Elsewhere, Identity,
+    Permit, Proof, Question, Responses, Rules, Secret, Trust, User, Warrant,
 };
 pub use broker::{Broker, Now, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};
@@ -58,6 +59,7 @@ pub use conn::{Conn, ConnId, Counters, Peer, Port};
 pub use identity::ServerKeys;
 pub use inside::{InsideSub, Letter, MailboxId, Post, Rings};
 pub use mapping::{Destination, Mapping, MappingError, Outcome};
+pub use midge_jwt::Zones;
 pub use midge_protocol::time::Instant;
 pub use notice::{Level, Notice};
 pub use outbox::{Attention, Batch, Chunk, Outbox};

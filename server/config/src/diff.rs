@@ -112,7 +112,7 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.field("no_system_account", NeedsRestart, |o| &o.no_system_account);
     d.field("tls", Reloadable, |o| &o.tls);
     d.field("allow_non_tls", Reloadable, |o| &o.allow_non_tls);
-    d.field("operator", NeedsRestart, |o| &o.trust.operators);
+    d.hidden("operator", NeedsRestart, |o| &o.trust.operators, |o| format!("{} operators", o.len()));
     d.field("trusted_keys", NeedsRestart, |o| &o.trust.trusted_keys);
     d.field("resolver", NeedsRestart, |o| &o.trust.resolver);
     d.hidden(

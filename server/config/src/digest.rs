@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::value::{Data, Map, Value};
+use crate::value::{Data, Map};
 
 /// `sha256:` and the hash of the tree written as JSON: keys sorted, variables and includes resolved, comments gone.
 ///
@@ -17,13 +17,6 @@ pub fn config_digest(map: &Map) -> String {
 pub fn to_json(map: &Map) -> String {
     let mut json = String::new();
     write_map(&mut json, map);
-    json
-}
-
-/// A value as JSON.
-pub(crate) fn value_to_json(value: &Value) -> String {
-    let mut json = String::new();
-    write(&mut json, &value.data);
     json
 }
 

@@ -155,7 +155,7 @@ pub static ROOT: &[Key] = &[
     key("mappings maps", Mappings(DESTINATION), Served),
     key("disable_sublist_cache no_sublist_cache", Bool, Served),
     key("accounts", Named(ACCOUNT), Served),
-    key("default_sentinel", Text, Refused),
+    key("default_sentinel", Text, Served),
     key("authorization", Block(AUTHORIZATION), Served),
     key("http", Listen, Served),
     key("https", Listen, Served),
@@ -197,16 +197,16 @@ pub static ROOT: &[Key] = &[
     key("write_timeout", WRITE_TIMEOUT, Ignored),
     key("lame_duck_duration", Wait, Served),
     key("lame_duck_grace_period", Wait, Served),
-    key("operator operators roots root root_operators root_operator", Texts, Refused),
-    key("resolver account_resolver accounts_resolver", TextOr(RESOLVER), Refused),
+    key("operator operators roots root root_operators root_operator", Texts, Served),
+    key("resolver account_resolver accounts_resolver", TextOr(RESOLVER), Served),
     key("resolver_tls", Block(TLS), Refused),
-    key("resolver_preload", TextMap, Refused),
-    key("resolver_pinned_accounts", Texts, Refused),
+    key("resolver_preload", TextMap, Served),
+    key("resolver_pinned_accounts", Texts, Served),
     key("no_auth_user", Text, Served),
     key("system_account system", Text, Served),
     key("no_system_account no_system no_sys_acc", Bool, Served),
     key("no_header_support", Bool, Served),
-    key("trusted_keys trusted", Texts, Refused),
+    key("trusted_keys trusted", Texts, Served),
     key("connect_error_reports", ANY_INT, Served),
     key("reconnect_error_reports", ANY_INT, Ignored),
     key("websocket ws", Block(WEBSOCKET), Ignored),
@@ -233,7 +233,6 @@ static AUTHORIZATION: &[Key] = &[
 ];
 
 static USER: &[Key] = &[
-    // Who is known by an nkey alone stays out.
     key("nkey", Nkey('U'), Served),
     key("user username", Text, Served),
     key("password pass", Text, Served),

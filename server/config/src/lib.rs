@@ -31,6 +31,7 @@ mod report;
 mod text;
 mod tls;
 mod transform;
+mod trust;
 mod validate;
 mod value;
 mod websocket;
@@ -53,11 +54,12 @@ pub use loader::{FILE_BYTES_MAX, Loader, MemoryFiles, OsFiles};
 pub use mqtt::Mqtt;
 pub use options::{
     GLOBAL_ACCOUNT, Keepalive, LAME_DUCK_MIN, LameDuck, Limits, Listen, Log, Monitor, Options,
-    PAYLOAD_BYTES_ADVISED, SYSTEM_ACCOUNT, Secret, Trust,
+    PAYLOAD_BYTES_ADVISED, SYSTEM_ACCOUNT, Secret,
 };
 pub use parse::{DEPTH_MAX, INCLUDES_MAX, REPEATED_BYTES_MAX, World, parse, parse_file};
 pub use rate::{RateLimit, RateLimits};
 pub use report::{Problem, Report};
 pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
+pub use trust::{Deletion, Resolver, ResolverDirectory, Trust};
 pub use value::{Data, Entry, Map, Position, Value, Written};
 pub use websocket::{SimpleAuthorization, WebSocket};

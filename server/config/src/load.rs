@@ -24,7 +24,7 @@ pub fn load_file(path: &Path, world: World<'_>) -> Loaded {
 
 /// Reads and checks a configuration text, called `name` in messages. Any bytes are a fit input.
 pub fn load_text(name: &str, text: &[u8], world: World<'_>) -> Loaded {
-    finish(read(name, parse(name, Path::new(""), text, world))?)
+    finish(read(name, parse(name, Path::new(""), text, world), world)?)
 }
 
 /// The keys that were set and have no effect in midge, in the order of the text. The daemon warns of each, and
@@ -35,7 +35,7 @@ pub fn unserved(options: &Options) -> &[Unserved] {
 
 /// Reads the file; what fits together is still to be checked.
 pub(crate) fn read_file(path: &Path, world: World<'_>) -> Loaded {
-    let (mut options, report) = read(&path.display().to_string(), parse_file(path, world))?;
+    let (mut options, report) = read(&path.display().to_string(), parse_file(path, world), world)?;
     options.config_file = Some(path.to_owned());
     Ok((options, report))
 }
@@ -46,7 +46,7 @@ pub(crate) fn finish((options, mut report): (Options, Report)) -> Loaded {
     if report.errors.is_empty() { Ok((options, report)) } else { Err(report) }
 }
 
-fn read(name: &str, parsed: Result<Map, Problem>) -> Loaded {
+fn read(name: &str, parsed: Result<Map, Problem>, world: World<'_>) -> Loaded {
     let map = match parsed {
         Ok(map) => map,
         Err(mut problem) => {
@@ -63,6 +63,7 @@ fn read(name: &str, parsed: Result<Map, Problem>) -> Loaded {
     }
     let unserved = check(ROOT, &map, &mut report);
     let mut options = Options::read(&Block::new(ROOT, &map, None), &mut report);
+    options.trust.read_operators(world.files, &mut report);
     options.unserved = unserved;
     options.config_digest = Some(config_digest(&map));
     if report.errors.is_empty() { Ok((options, report)) } else { Err(report) }

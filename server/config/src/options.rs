@@ -9,7 +9,6 @@ use crate::account::{Account, Mapping};
 use crate::auth::{Authorization, User};
 use crate::block::Block;
 use crate::check::Unserved;
-use crate::digest::value_to_json;
 use crate::jetstream::JetStream;
 use crate::keys::ROOT;
 use crate::leafnodes::LeafNodes;
@@ -17,6 +16,7 @@ use crate::mqtt::Mqtt;
 use crate::rate::RateLimits;
 use crate::report::Report;
 use crate::tls::Tls;
+use crate::trust::Trust;
 use crate::value::Map;
 use crate::websocket::WebSocket;
 
@@ -133,7 +133,7 @@ impl Options {
             no_system_account: root.bool("no_system_account").unwrap_or_default(),
             tls: root.block("tls").map(|block| Tls::read(&block, report)),
             allow_non_tls: root.bool("allow_non_tls").unwrap_or_default(),
-            trust: Trust::read(root),
+            trust: Trust::read(root, report),
             jetstream: JetStream::read(root, report),
             leafnodes: root.block("leafnodes").map(|block| LeafNodes::read(&block, report)),
             websocket: root.block("websocket").map(|block| WebSocket::read(&block, report)),
@@ -426,36 +426,6 @@ impl LameDuck {
 impl Default for LameDuck {
     fn default() -> Self {
         Self { duration: Duration::from_secs(120), grace: Duration::from_secs(10) }
-    }
-}
-
-/// Trust in identities that operators signed. Kept as it was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Operator JWTs or the paths of files with them.
-    pub operators: Vec<String>,
-    /// Public operator nkeys.
-    pub trusted_keys: Vec<String>,
-    /// How account JWTs are found, as JSON.
-    pub resolver: Option<String>,
-    /// Account JWTs by account nkey.
-    pub resolver_preload: BTreeMap<String, String>,
-    /// Accounts that must be found without the resolver.
-    pub resolver_pinned_accounts: Vec<String>,
-    /// The JWT of a user that a connection without one is taken for.
-    pub default_sentinel: Option<String>,
-}
-
-impl Trust {
-    fn read(root: &Block<'_>) -> Self {
-        Self {
-            operators: root.texts("operator"),
-            trusted_keys: root.texts("trusted_keys"),
-            resolver: root.get("resolver").map(value_to_json),
-            resolver_preload: root.text_map("resolver_preload"),
-            resolver_pinned_accounts: root.texts("resolver_pinned_accounts"),
-            default_sentinel: root.word("default_sentinel"),
-        }
     }
 }
 

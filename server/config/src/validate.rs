@@ -12,6 +12,7 @@ pub(crate) fn validate(options: &Options, report: &mut Report) {
     limits(options, report);
     users(options, report);
     accounts(options, report);
+    trust(options, report);
     listeners(options, report);
 }
 
@@ -91,10 +92,37 @@ fn users(options: &Options, report: &mut Report) {
 fn accounts(options: &Options, report: &mut Report) {
     if let Some(name) = &options.system_account
         && options.trust.operators.is_empty()
+        && options.trust.trusted_keys.is_empty()
         && name != SYSTEM_ACCOUNT
         && !has_account(options, name)
     {
         general(report, format!("system_account {name:?} is not defined"));
+    }
+}
+
+/// What operators and accounts of the configuration are to each other. What operators' tokens say is another matter.
+fn trust(options: &Options, report: &mut Report) {
+    let trust = &options.trust;
+    if trust.operators.is_empty() {
+        if trust.default_sentinel.is_some() {
+            general(report, "default sentinel requires operators and accounts");
+        }
+        return;
+    }
+    if trust.resolver.is_none() {
+        general(report, "operators require an account resolver to be configured");
+    }
+    if !options.accounts.is_empty() {
+        general(report, "operators do not allow Accounts to be configured directly");
+    }
+    if options.authorization.users.as_ref().is_some_and(|users| !users.is_empty()) {
+        general(report, "operators do not allow users to be configured directly");
+    }
+    if !trust.trusted_keys.is_empty() {
+        general(report, "conflicting options for 'TrustedKeys' and 'TrustedOperators'");
+    }
+    if options.authorization.auth_callout.is_some() {
+        general(report, "operators do not allow authorization callouts to be configured directly");
     }
 }
 

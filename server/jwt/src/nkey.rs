@@ -176,12 +176,17 @@ const SEED: u8 = 18 << 3;
 /// A signature as CONNECT carries it: base64url without padding, as libraries write it, or standard base64 with
 /// padding, which nats-server takes as well.
 pub fn signature(text: &str) -> Option<Vec<u8>> {
-    const URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
     const STANDARD: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
         LENIENT.with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
     );
-    URL.decode(text).or_else(|_| STANDARD.decode(text)).ok()
+    base64url(text).or_else(|| STANDARD.decode(text).ok())
+}
+
+/// The bytes that base64url without padding stands for.
+pub(crate) fn base64url(text: &str) -> Option<Vec<u8>> {
+    const URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+    URL.decode(text).ok()
 }
 
 /// As Go reads base64: bits beyond the last byte don't matter.

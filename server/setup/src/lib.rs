@@ -6,6 +6,8 @@
 mod crossings;
 mod info;
 mod settings;
+mod trust;
 
 pub use info::{NATS_VERSION, VERSION, connect_urls, server_info, tls_offer};
 pub use settings::{problems, settings};
+pub use trust::{preloaded, warnings};

@@ -12,7 +12,7 @@ use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
-use crate::crossings;
+use crate::{crossings, trust};
 
 /// The broker's settings. Mappings that make no sense are errors, and imports of what isn't exported.
 pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Problem>> {
@@ -46,8 +46,15 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
             imports: crossings::imports(configured),
         });
     }
-    let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
-    let system = (!options.no_system_account).then_some(system);
+    let trust = match trust::trust(options) {
+        Ok(trust) => trust,
+        Err(problems) => {
+            errors.extend(problems);
+            None
+        }
+    };
+    let system = trust::system_account(options);
+    let system = system.as_deref().or((!options.no_system_account).then_some(SYSTEM_ACCOUNT));
     if let Some(name) = system.filter(|name| !accounts.iter().any(|account| account.name == *name)) {
         accounts.push(AccountSettings { name: name.into(), ..AccountSettings::default() });
     }
@@ -57,7 +64,7 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
     }
     let limits = &options.limits;
     Ok(Settings {
-        directory: directory(options, &info.id),
+        directory: Directory { trust, ..directory(options, &info.id) },
         info,
         accounts,
         system_account: system.map(SmolStr::from),
@@ -142,6 +149,7 @@ fn directory(options: &Options, id: &str) -> Directory {
         users,
         no_auth_user,
         default_account: GLOBAL_ACCOUNT.into(),
+        trust: None,
     }
 }
 

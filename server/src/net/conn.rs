@@ -327,8 +327,9 @@ impl Task {
     async fn find_out(&mut self, question: Question) {
         let mut next = Some(question);
         while let Some(question) = next {
+            let outside = Arc::clone(&self.hub.outside);
             let work = tokio::task::spawn_blocking(move || {
-                let answer = question.answer();
+                let answer = question.answer(&*outside);
                 (question, answer)
             });
             // Fails only if the runtime is going, and the connection with it.

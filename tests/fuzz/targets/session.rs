@@ -199,6 +199,7 @@ fn guess(question: &Question) -> Answer {
     let yes = match question {
         Question::Password { secret, .. } => secret.len() % 2 == 1,
         Question::Signature { signature, .. } => signature.len() % 2 == 1,
+        question => return question.answer(&midge_jwt::Utc),
     };
     if yes { Answer::Yes } else { Answer::No }
 }

@@ -126,7 +126,7 @@ impl Wire for Cable {
                 Next::Ask(question) => {
                     let mut next = Some(question);
                     while let Some(question) = next {
-                        let answer = question.answer();
+                        let answer = question.answer(&midge_jwt::Utc);
                         next = server.turn(|broker, now| session.answered(broker, question, answer, now));
                     }
                 }

@@ -60,17 +60,9 @@ impl Server {
         let settings = settings(&options, info).map_err(|errors| lines(&errors))?;
         let now = Now { mono: Instant::default(), wall: EPOCH };
         let log = unserved(&options).iter().map(ToString::to_string).collect();
-        Ok(Self {
-            run,
-            files,
-            options,
-            broker: Broker::new(settings, SEED.into()),
-            now,
-            blocked: Vec::new(),
-            leaving: None,
-            exit: None,
-            log,
-        })
+        let mut broker = Broker::new(settings, SEED.into());
+        broker.begin(now);
+        Ok(Self { run, files, options, broker, now, blocked: Vec::new(), leaving: None, exit: None, log })
     }
 
     pub(super) fn now(&self) -> Instant {

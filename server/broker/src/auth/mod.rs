@@ -8,9 +8,11 @@ mod certificate;
 mod permit;
 mod question;
 mod secret;
+mod trust;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use midge_jwt::PublicKey;
 use smol_str::SmolStr;
@@ -18,8 +20,9 @@ use smol_str::SmolStr;
 pub use certificate::{CertificateNames, Certificates, DistinguishedName};
 pub use permit::{Permit, Responses, Rules};
 pub(crate) use question::Known;
-pub use question::{Answer, Question};
+pub use question::{Answer, Elsewhere, Question};
 pub use secret::Secret;
+pub use trust::{AccountClaims, Trust, Warrant};
 
 /// A user of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,12 @@ pub enum Proof {
 
 impl User {
     fn identity(&self, name: &SmolStr) -> Identity {
-        Identity { user: name.clone(), account: self.account.clone(), permit: self.permit.clone() }
+        Identity {
+            user: name.clone(),
+            account: self.account.clone(),
+            permit: self.permit.clone(),
+            warrant: None,
+        }
     }
 }
 
@@ -58,6 +66,8 @@ pub(crate) struct Credentials {
     pub(crate) nkey: String,
     /// Signature of the nonce.
     pub(crate) sig: String,
+    /// A user's token.
+    pub(crate) jwt: String,
 }
 
 impl std::fmt::Display for Credentials {
@@ -69,6 +79,8 @@ impl std::fmt::Display for Credentials {
             write!(f, "User {:?}", self.user)
         } else if !self.token.is_empty() {
             f.write_str("Token \"[REDACTED]\"")
+        } else if !self.jwt.is_empty() {
+            f.write_str("JWT User")
         } else {
             Ok(())
         }
@@ -90,16 +102,25 @@ pub(crate) struct Attempt<'a> {
     pub(crate) nonce: &'a str,
     /// What the certificate says that was shown, where that matters.
     pub(crate) certificate: Option<&'a CertificateNames>,
+    /// The address that it comes from.
+    pub(crate) host: &'a str,
+    /// Since the Unix epoch.
+    pub(crate) now: Duration,
     /// Answers to earlier questions.
     pub(crate) known: &'a Known,
 }
 
 impl Attempt<'_> {
+    /// The answer, if this was asked already.
+    fn answer(&self, question: &Question) -> Option<&Answer> {
+        self.known.iter().find(|(asked, _)| asked == question).map(|(_, answer)| answer)
+    }
+
     /// `identity` may come in if the answer to `question` is yes.
     fn if_yes(&self, question: Question, identity: Identity) -> Verdict {
-        match self.known.iter().find(|(asked, _)| *asked == question) {
-            Some((_, Answer::Yes)) => Verdict::Granted(identity),
-            Some((_, Answer::No)) => Verdict::Denied,
+        match self.answer(&question) {
+            Some(Answer::Yes) => Verdict::Granted(identity),
+            Some(_) => Verdict::Denied(""),
             None => Verdict::Ask(question),
         }
     }
@@ -109,7 +130,7 @@ impl Attempt<'_> {
             Secret::Plain(text) if secret::same(text.as_bytes(), given.as_bytes()) => {
                 Verdict::Granted(identity)
             }
-            Secret::Plain(_) => Verdict::Denied,
+            Secret::Plain(_) => Verdict::Denied(""),
             Secret::Bcrypt(hash) => {
                 self.if_yes(Question::Password { hash: hash.clone(), secret: given.to_owned() }, identity)
             }
@@ -119,7 +140,7 @@ impl Attempt<'_> {
     fn if_signed(&self, key: PublicKey, identity: Identity) -> Verdict {
         let sig = &self.credentials.sig;
         match midge_jwt::signature(sig).filter(|_| !sig.is_empty()) {
-            None => Verdict::Denied,
+            None => Verdict::Denied("Signature missing"),
             Some(signature) => {
                 let message = self.nonce.as_bytes().to_vec();
                 self.if_yes(Question::Signature { key, message, signature }, identity)
@@ -137,6 +158,8 @@ pub struct Identity {
     pub account: SmolStr,
     /// What it may do; `None`: everything.
     pub permit: Option<Arc<Permit>>,
+    /// By what right it is in, if that was a token.
+    pub warrant: Option<Arc<Warrant>>,
 }
 
 /// What a check found.
@@ -144,8 +167,8 @@ pub struct Identity {
 pub(crate) enum Verdict {
     /// Come in.
     Granted(Identity),
-    /// Stay out. One answer for all causes.
-    Denied,
+    /// Stay out. One answer for all causes; the cause, if there is one to name, is for the log.
+    Denied(&'static str),
     /// Not known before this is answered.
     Ask(Question),
 }
@@ -166,21 +189,26 @@ pub struct Directory {
     pub no_auth_user: Option<SmolStr>,
     /// The account of connections that nobody is asked about.
     pub default_account: SmolStr,
+    /// Users are those whom operators' accounts vouch for, and nobody else.
+    pub trust: Option<Trust>,
 }
 
 impl Directory {
     /// True if credentials are configured at all.
     pub fn is_required(&self) -> bool {
-        self.closed || self.token.is_some() || !self.users.is_empty()
+        self.closed || self.token.is_some() || self.trust.is_some() || !self.users.is_empty()
     }
 
     /// True if somebody here proves who they are by a signature, so that INFO needs a nonce.
     pub(crate) fn wants_signatures(&self) -> bool {
-        self.users.values().any(|user| matches!(user.proof, Proof::Key(_)))
+        self.trust.is_some() || self.users.values().any(|user| matches!(user.proof, Proof::Key(_)))
     }
 
-    /// Judges an attempt to come in. The order is nats-server's: anonymous, nkey, name.
+    /// Judges an attempt to come in. The order is nats-server's: token of a user, anonymous, nkey, name.
     pub(crate) fn check(&self, attempt: &Attempt<'_>) -> Verdict {
+        if let Some(trust) = &self.trust {
+            return trust.check(attempt);
+        }
         if !self.is_required() {
             return Verdict::Granted(self.anybody(""));
         }
@@ -193,18 +221,18 @@ impl Directory {
         if let Some(index) = self.certificates.as_ref().filter(|_| !by_nkey) {
             return match attempt.certificate.and_then(|names| self.named(index, names)) {
                 Some((name, user, secret)) => attempt.if_secret(secret, &given.pass, user.identity(name)),
-                None => Verdict::Denied,
+                None => Verdict::Denied(""),
             };
         }
         let nothing = given.user.is_empty() && given.pass.is_empty() && given.token.is_empty() && !by_nkey;
         if let Some(name) = self.no_auth_user.as_ref().filter(|_| nothing) {
             let user = self.users.get(name).filter(|user| user.standard);
-            return user.map_or(Verdict::Denied, |user| Verdict::Granted(user.identity(name)));
+            return user.map_or(Verdict::Denied(""), |user| Verdict::Granted(user.identity(name)));
         }
         let name = if by_nkey { &given.nkey } else { &given.user };
         let Some((name, user)) = self.users.get_key_value(name.as_str()).filter(|(_, user)| user.standard)
         else {
-            return Verdict::Denied;
+            return Verdict::Denied("");
         };
         match &user.proof {
             // Who may come in as this user without any credentials may do so by its name, too.
@@ -213,7 +241,7 @@ impl Directory {
             }
             Proof::Key(key) if by_nkey => attempt.if_signed(*key, user.identity(name)),
             Proof::Secret(secret) if !by_nkey => attempt.if_secret(secret, &given.pass, user.identity(name)),
-            _ => Verdict::Denied,
+            _ => Verdict::Denied(""),
         }
     }
 
@@ -233,7 +261,7 @@ impl Directory {
         if !self.is_required() {
             return Some(self.anybody(""));
         }
-        let name = self.no_auth_user.as_ref()?;
+        let name = self.no_auth_user.as_ref().filter(|_| self.trust.is_none())?;
         let user = self.users.get(name).filter(|user| user.standard)?;
         matches!(user.proof, Proof::Secret(_)).then(|| user.identity(name))
     }
@@ -253,7 +281,7 @@ impl Directory {
 
     /// Somebody without a name of their own.
     fn anybody(&self, shown: &str) -> Identity {
-        Identity { user: shown.into(), account: self.default_account.clone(), permit: None }
+        Identity { user: shown.into(), account: self.default_account.clone(), permit: None, warrant: None }
     }
 }
 
@@ -278,15 +306,20 @@ mod tests {
         Credentials { nkey: pair.public().to_string(), sig, ..Credentials::default() }
     }
 
+    fn attempt<'a>(credentials: &'a Credentials, known: &'a Known) -> Attempt<'a> {
+        let (host, now) = ("192.0.2.1", Duration::from_secs(1000));
+        Attempt { credentials, nonce: NONCE, certificate: None, host, now, known }
+    }
+
     /// Who `credentials` come in as, when all questions are answered.
     fn enter(directory: &Directory, credentials: &Credentials) -> Option<Identity> {
         let mut known = Known::new();
         loop {
-            match directory.check(&Attempt { credentials, nonce: NONCE, certificate: None, known: &known }) {
+            match directory.check(&attempt(credentials, &known)) {
                 Verdict::Granted(identity) => return Some(identity),
-                Verdict::Denied => return None,
+                Verdict::Denied(_) => return None,
                 Verdict::Ask(question) => {
-                    let answer = question.answer();
+                    let answer = question.answer(&midge_jwt::Utc);
                     known.push((question, answer));
                 }
             }
@@ -357,12 +390,7 @@ mod tests {
         let credentials = Credentials { token: "t".into(), ..Credentials::default() };
         let asked = Question::Password { hash: "$2a$04$another".into(), secret: "t".into() };
         let known = vec![(asked, Answer::Yes)];
-        let verdict = directory.check(&Attempt {
-            credentials: &credentials,
-            nonce: "",
-            certificate: None,
-            known: &known,
-        });
+        let verdict = directory.check(&attempt(&credentials, &known));
         assert!(matches!(verdict, Verdict::Ask(_)), "{verdict:?}");
     }
 }

@@ -1,8 +1,14 @@
 //! What a check can't find out while others wait for the broker.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use midge_jwt::PublicKey;
+use midge_jwt::{Hours, PublicKey, Token, User, Zones};
+use smol_str::SmolStr;
+
+use super::AccountClaims;
 
 /// Something that takes a while to find out: [`Question::answer`] does, wherever that holds up nobody else.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,27 +29,88 @@ pub enum Question {
         /// What the peer sent.
         signature: Vec<u8>,
     },
+    /// What a user's token says, and whether its issuer signed it. As slow.
+    Token {
+        /// What the peer sent.
+        text: String,
+    },
+    /// The claims of an account, and of those that it imports from. Read from wherever accounts are kept.
+    Account {
+        /// The account's key.
+        key: SmolStr,
+    },
+    /// Whether a user may come now, and how long it may stay. Time zones are files.
+    Hours {
+        /// When it may.
+        hours: Hours,
+        /// Since the Unix epoch.
+        now: Duration,
+    },
 }
 
 /// What came of a [`Question`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Yes.
     Yes,
     /// No.
     No,
+    /// To [`Question::Token`]: what it says, if it is one.
+    Token(Option<Arc<Token<User>>>),
+    /// To [`Question::Account`]: what was found, the account itself first.
+    Accounts(Vec<Arc<AccountClaims>>),
+    /// To [`Question::Hours`]: how long; `None`: not now.
+    Open(Option<Duration>),
 }
 
+/// What lies outside of the broker and the processor: time zones, and wherever accounts are kept.
+pub trait Elsewhere: Zones {
+    /// The token of the account with this key.
+    fn account(&self, key: &str) -> Option<String>;
+}
+
+/// For those who know UTC and no accounts.
+impl Elsewhere for midge_jwt::Utc {
+    fn account(&self, _key: &str) -> Option<String> {
+        None
+    }
+}
+
+/// Accounts that are read for one question at most.
+const ACCOUNTS_MAX: usize = 256;
+
 impl Question {
-    /// Finds out. Needs nothing but the processor.
-    pub fn answer(&self) -> Answer {
+    /// Finds out.
+    pub fn answer(&self, elsewhere: &dyn Elsewhere) -> Answer {
         let yes = match self {
             // A hash that can't be read matches nothing.
             Self::Password { hash, secret } => bcrypt::verify(secret, hash).unwrap_or(false),
             Self::Signature { key, message, signature } => key.verify(message, signature),
+            Self::Token { text } => return Answer::Token(Token::decode(text).ok().map(Arc::new)),
+            Self::Account { key } => return Answer::Accounts(find_accounts(key, elsewhere)),
+            Self::Hours { hours, now } => return Answer::Open(hours.open(*now, elsewhere)),
         };
         if yes { Answer::Yes } else { Answer::No }
     }
+}
+
+/// An account, and those that it imports from, and so on.
+fn find_accounts(key: &SmolStr, elsewhere: &dyn Elsewhere) -> Vec<Arc<AccountClaims>> {
+    let mut found = Vec::new();
+    let mut wanted = vec![key.clone()];
+    let mut asked = HashSet::new();
+    while let Some(key) = wanted.pop() {
+        if asked.len() >= ACCOUNTS_MAX || !asked.insert(key.clone()) {
+            continue;
+        }
+        let text = Some(&key).filter(|key| midge_jwt::nkey::is(key, midge_jwt::Kind::Account));
+        let text = text.and_then(|key| elsewhere.account(key));
+        let claims = text.and_then(|text| AccountClaims::read(&text).ok());
+        let Some(claims) = claims.filter(|claims| claims.key() == key) else { continue };
+        wanted.extend(claims.token.body.imports.iter().map(|import| SmolStr::from(&import.account)));
+        found.push(Arc::new(claims));
+    }
+    found
 }
 
 impl fmt::Debug for Question {
@@ -52,6 +119,9 @@ impl fmt::Debug for Question {
         match self {
             Self::Password { .. } => f.write_str("Password"),
             Self::Signature { key, .. } => write!(f, "Signature({key})"),
+            Self::Token { .. } => f.write_str("Token"),
+            Self::Account { key } => write!(f, "Account({key})"),
+            Self::Hours { hours, .. } => write!(f, "Hours({hours:?})"),
         }
     }
 }

@@ -56,6 +56,7 @@ impl Session {
             (&mut credentials.token, connect.auth_token),
             (&mut credentials.nkey, connect.nkey),
             (&mut credentials.sig, connect.sig),
+            (&mut credentials.jwt, connect.jwt),
         ] {
             if let Some(given) = given {
                 *slot = given.chars().collect();
@@ -76,6 +77,13 @@ impl Session {
         now: Now,
     ) -> Option<Question> {
         let mut waiting = *self.waiting.take()?;
+        let answer = match answer {
+            Answer::Accounts(accounts) => {
+                broker.learn(accounts, now);
+                Answer::Yes
+            }
+            answer => answer,
+        };
         waiting.known.push((question, answer));
         self.judge(broker, waiting, now)
     }
@@ -85,8 +93,14 @@ impl Session {
         let conn = broker.conn(self.id);
         let nonce = conn.map(|conn| settings.info.keys.nonce(conn.cid())).unwrap_or_default();
         let certificate = conn.and_then(|conn| conn.tls.as_ref()?.names.as_ref());
-        let attempt =
-            Attempt { credentials: &waiting.credentials, nonce: &nonce, certificate, known: &waiting.known };
+        let attempt = Attempt {
+            credentials: &waiting.credentials,
+            nonce: &nonce,
+            certificate,
+            host: conn.map_or("", |conn| &conn.peer.host),
+            now: now.wall,
+            known: &waiting.known,
+        };
         let verdict = settings.directory.check(&attempt);
         if let Verdict::Ask(question) = verdict {
             self.waiting = Some(Box::new(waiting));
@@ -100,6 +114,12 @@ impl Session {
         }
         match verdict {
             Verdict::Granted(identity) if !wish.refused => self.enter(broker, &identity, wish, now),
+            Verdict::Denied(cause) => {
+                if !cause.is_empty() {
+                    broker.debug(self.id, cause);
+                }
+                self.refuse(broker, &credentials, now);
+            }
             _ => self.refuse(broker, &credentials, now),
         }
         self.credentials = keeps.then(|| Box::new(credentials));

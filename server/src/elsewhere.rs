@@ -1,0 +1,52 @@
+//! What the broker asks of the world: local times.
+
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use midge_broker::{Elsewhere, Zones};
+
+/// The machine's files.
+#[derive(Debug, Default)]
+pub(crate) struct Outside;
+
+impl Zones for Outside {
+    fn until(&self, zone: &str, now: Duration, second: u32, tomorrow: bool) -> Option<i64> {
+        let zone = if zone.is_empty() { TimeZone::system() } else { TimeZone::get(zone).ok()? };
+        let now = Timestamp::from_duration(now.try_into().ok()?).ok()?;
+        let day = now.to_zoned(zone.clone()).date().checked_add(i64::from(tomorrow).days()).ok()?;
+        let part = |number: u32| i8::try_from(number).ok();
+        let time = Time::new(part(second / 3600)?, part(second / 60 % 60)?, part(second % 60)?, 0).ok()?;
+        let then = day.to_datetime(time).to_zoned(zone).ok()?.timestamp();
+        i64::try_from(then.as_nanosecond() - now.as_nanosecond()).ok()
+    }
+}
+
+impl Elsewhere for Outside {
+    fn account(&self, _key: &str) -> Option<String> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_begin_where_the_zone_is() {
+        // Noon of the first of January 2026 in London.
+        let now = Duration::from_secs(1_767_268_800);
+        let hours = |zone: &str, hour: u32, tomorrow| {
+            Outside.until(zone, now, hour * 3600, tomorrow).map(|nanos| nanos / 3_600_000_000_000)
+        };
+        assert_eq!(hours("UTC", 13, false), Some(1));
+        assert_eq!(hours("UTC", 11, true), Some(23));
+        assert_eq!(hours("Nowhere/Land", 11, false), None);
+        // The machine may have no zones at all.
+        if let Some(left) = hours("Asia/Tokyo", 22, false) {
+            assert_eq!((left, hours("Asia/Tokyo", 0, false)), (1, Some(-21)));
+        }
+        assert!(hours("", 0, false).is_some());
+    }
+}
