@@ -48,17 +48,16 @@ impl<D: Disk> Store<D> {
             }
             Health::Full => {
                 self.retire();
-                if self.free.len() > RESERVE {
+                if self.available() > RESERVE {
                     self.health = Health::Good;
                 } else if now >= self.retry_at {
                     self.retry_at = now + RETRY;
-                    if self.allocate().is_ok() && self.free.len() > RESERVE {
+                    if self.allocate().is_ok() && self.available() > RESERVE {
                         self.health = Health::Good;
                     }
                 }
             }
             Health::Good => {
-                self.sync_indexes();
                 self.retire();
                 self.get_ready(budget);
             }
@@ -79,16 +78,6 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Indexes that were written without waiting.
-    fn sync_indexes(&mut self) {
-        for segment in self.segments.values_mut().filter(|segment| segment.unsynced) {
-            segment.unsynced = false;
-            self.usage.syncs += 1;
-            // Without its index a segment is read at the next opening, and that is all.
-            let _ = self.disk.sync(&segment.file);
-        }
-    }
-
     /// Keeps one slot ready beyond the reserve.
     fn get_ready(&mut self, budget: u64) {
         if self.filling.is_none()
@@ -96,7 +85,7 @@ impl<D: Disk> Store<D> {
         {
             self.start_filling(slot);
         }
-        if self.filling.is_none() && self.free.len() + usize::from(self.held.is_some()) <= RESERVE {
+        if self.filling.is_none() && self.available() <= RESERVE {
             // Whether there is room will matter when a message comes that needs it.
             let _ = self.start_new_slot();
         }

@@ -228,7 +228,6 @@ impl<D: Disk> Store<D> {
                 end_page: scan.end_page,
                 index_page: scan.index_page,
                 index_bytes: 0,
-                unsynced: false,
                 live_bytes: 0,
                 erase: false,
             };
@@ -621,6 +620,9 @@ impl<D: Disk> Store<D> {
             self.take_in(header.segment, &head, subject, place, last);
         }
         for messages in expected {
+            if last && let Some(stream) = self.streams.get_mut(&messages.stream) {
+                stream.last_seq = stream.last_seq.max(messages.last_seq);
+            }
             let found = found.get(&messages.stream).map_or(&[][..], Vec::as_slice);
             if found.len() as u64 >= u64::from(messages.count) {
                 continue;
@@ -642,9 +644,6 @@ impl<D: Disk> Store<D> {
                     slot,
                     Lost { first_seq, last_seq, segment: header.segment, offset },
                 );
-            }
-            if last && let Some(stream) = self.streams.get_mut(&messages.stream) {
-                stream.last_seq = stream.last_seq.max(messages.last_seq);
             }
         }
     }
@@ -685,9 +684,16 @@ impl<D: Disk> Store<D> {
     fn burn(&mut self, slot: &Candidate<D::File>, header: &Header, at: &At) -> io::Result<()> {
         let ops = self.ops_of(&slot.file, header, at)?.unwrap_or_default();
         for op in op::read(&ops).flatten() {
-            if let Op::Messages { stream, last_seq, .. } = op
-                && let Some(stream) = self.streams.get_mut(&stream)
-            {
+            let (stream, last_seq) = match op {
+                Op::Messages { stream, last_seq, .. } | Op::Skip { stream, last_seq } => (stream, last_seq),
+                Op::Purge { stream, first_seq } => (stream, first_seq.saturating_sub(1)),
+                Op::Create { stream, .. } => {
+                    self.next_stream = self.next_stream.max(stream.saturating_add(1));
+                    continue;
+                }
+                _ => continue,
+            };
+            if let Some(stream) = self.streams.get_mut(&stream) {
                 stream.last_seq = stream.last_seq.max(last_seq);
             }
         }
@@ -759,7 +765,6 @@ impl<D: Disk> Store<D> {
             end_page: sealed.end_page,
             index_page: sealed.index_page,
             index_bytes: if indexed { sealed.index_bytes } else { 0 },
-            unsynced: false,
             live_bytes: 0,
             erase: false,
         };

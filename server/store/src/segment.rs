@@ -30,8 +30,6 @@ pub(crate) struct Segment<F> {
     pub(crate) index_page: u32,
     /// Bytes of the index; 0: none.
     pub(crate) index_bytes: u32,
-    /// The index may not be on the disk yet.
-    pub(crate) unsynced: bool,
     /// Of messages that are alive in it.
     pub(crate) live_bytes: u64,
     /// Something in it was erased: it is to be rewritten, and its slot to be filled with zeros.

@@ -732,10 +732,11 @@ impl<D: Disk> Store<D> {
             return Ok(self.disk);
         }
         self.commit()?;
-        if self.fits(&self.open) {
-            self.write_open(frame::CLOSED)?;
-            self.sync_active()?;
+        if !self.fits(&self.open) {
+            self.roll(true)?;
         }
+        self.write_open(frame::CLOSED)?;
+        self.sync_active()?;
         Ok(self.disk)
     }
 
@@ -973,7 +974,6 @@ impl<D: Disk> Store<D> {
             segment.end_page = self.active.durable_page;
             segment.index_page = segment.end_page;
             segment.index_bytes = 0;
-            segment.unsynced = false;
         }
         let mut last_error = io::Error::from(io::ErrorKind::StorageFull);
         for _ in 0..2 {
@@ -1078,7 +1078,6 @@ impl<D: Disk> Store<D> {
             end_page,
             index_page: end_page,
             index_bytes: 0,
-            unsynced: false,
             live_bytes: 0,
             erase: false,
         };
@@ -1116,10 +1115,11 @@ impl<D: Disk> Store<D> {
         }
         let bytes = writer.finish(segment.seed, offset);
         self.usage.written_bytes += bytes.len() as u64;
-        let written = write_full(&mut self.disk, &segment.file, &bytes, offset);
+        self.usage.syncs += 1;
+        let written = write_full(&mut self.disk, &segment.file, &bytes, offset)
+            .and_then(|()| self.disk.sync(&segment.file));
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.index_bytes = if written.is_ok() { bytes.len() as u32 } else { 0 };
-            segment.unsynced = written.is_ok();
         }
     }
 
@@ -1196,7 +1196,7 @@ impl<D: Disk> Store<D> {
         if end <= u64::from(segment.header.pages) || !message {
             return Ok(());
         }
-        while self.free.len() <= RESERVE {
+        while self.available() <= RESERVE {
             if self.allocate().is_err() {
                 self.health = Health::Full;
                 return Err(Error::Full);
@@ -1216,6 +1216,11 @@ impl<D: Disk> Store<D> {
             + usize::from(self.held.is_some())
             + usize::from(self.filling.is_some())
             + self.to_fill.len()
+    }
+
+    /// Slots that could become segments now.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len() + usize::from(self.held.is_some())
     }
 
     /// Makes a free slot, now.

@@ -274,6 +274,50 @@ impl Model {
         Ok(())
     }
 
+    /// How the store differs from this, if it does. Sequences may have been used up that nobody knows of.
+    pub fn difference<D: Disk>(&self, store: &mut Store<D>) -> Option<String> {
+        if !store.streams().eq(self.streams.keys().copied()) {
+            return Some(format!("streams {:?}", store.streams().collect::<Vec<_>>()));
+        }
+        for (id, stream) in &self.streams {
+            let id = *id;
+            let state = store.state(id).ok()?;
+            if store.config(id).ok()? != stream.config {
+                return Some(format!("configuration of {id}"));
+            }
+            if state.messages != stream.messages.len() as u64 || state.last_seq < stream.last_seq {
+                return Some(format!("{id} is {state:?} and should be {:?}", stream.messages.keys()));
+            }
+            let mut states = stream.states.iter();
+            for (key, state) in store.states(id).ok()? {
+                match states.next() {
+                    Some((expected_key, expected)) if expected_key == key && expected == state => {}
+                    _ => return Some(format!("state {key:?} of {id}")),
+                }
+            }
+            if states.next().is_some() {
+                return Some(format!("states of {id}"));
+            }
+            for (seq, expected) in &stream.messages {
+                let same = match store.read(id, *seq) {
+                    Ok(Some(message)) => {
+                        message.subject == expected.subject
+                            && message.headers == expected.headers
+                            && message.payload == expected.payload
+                            && message.time == expected.time
+                            && message.expires == expected.expires
+                            && message.seq == *seq
+                    }
+                    _ => false,
+                };
+                if !same {
+                    return Some(format!("message {seq} of {id}"));
+                }
+            }
+        }
+        None
+    }
+
     /// Asks everything.
     pub fn check<D: Disk>(&self, store: &mut Store<D>) {
         let ids: Vec<u32> = store.streams().collect();

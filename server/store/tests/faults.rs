@@ -1,0 +1,169 @@
+//! Disks that fail at a call, once or for good, and disks that are full: what was committed stays, everybody is told, and
+//! all goes on when the disk does.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Model, Op, Random, small};
+use midge_store::disk::sim::{Fault, SimDisk};
+use midge_store::{Append, Erase, Error, Health, Options, Store};
+
+/// Does random things on a disk that fails at its n-th call. Returns whether there was such a call.
+fn run(seed: u64, at: u64, fault: Fault, forever: bool) -> bool {
+    let name = format!("seed {seed}, call {at}, {fault:?}, forever {forever}");
+    let mut random = Random(seed);
+    let mut model = Model::default();
+    let mut disk = SimDisk::new(seed);
+    disk.page_bytes = 512;
+    let (mut store, _) = Store::open(disk, small(seed)).unwrap();
+    let start = store.disk().calls;
+    store.disk_mut().fail_at = Some((start + at, fault));
+    store.disk_mut().fail_forever = forever;
+    let mut candidates = vec![model.clone()];
+    let mut read_only = false;
+    for _ in 0..150 {
+        let mut op = common::random_op(&mut random);
+        if matches!(op, Op::Kill | Op::Reopen) {
+            op = Op::Commit;
+        }
+        let (before, commits) = (model.clone(), store.usage().commits);
+        match model.try_apply(&mut store, &op) {
+            Ok(()) => match op {
+                Op::Commit => candidates = vec![model.clone()],
+                Op::Flush => candidates.push(model.clone()),
+                _ if store.usage().commits > commits => candidates = vec![before],
+                _ => {}
+            },
+            // Nothing was done, and everything else goes on.
+            Err(Error::Full) => {
+                candidates.push(before.clone());
+                model = before;
+            }
+            Err(Error::ReadOnly) => {
+                candidates.push(before);
+                read_only = true;
+                break;
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    let happened = store.disk().calls >= start + at;
+    assert!(!read_only || forever, "{name}: one failure is survived");
+
+    // What a crash leaves now.
+    for state in 0..4 {
+        let (mut after, report) = Store::open(store.disk().crash(state), small(seed)).unwrap();
+        assert!(report.damages.iter().all(|damage| damage.stream.is_none()), "{name}: {report:?}");
+        let differences: Vec<_> =
+            candidates.iter().map(|candidate| candidate.difference(&mut after)).collect();
+        assert!(differences.contains(&None), "{name}, state {state}: {differences:?}");
+    }
+
+    // The disk works again: within a second, without a restart, so does the store.
+    store.disk_mut().fail_at = None;
+    let mut now = Duration::from_secs(3_600);
+    for _ in 0..4 {
+        now += Duration::from_millis(250);
+        store.maintain(now, 1 << 20);
+    }
+    assert_eq!(store.health(), Health::Good, "{name}");
+    let stream = store.create_stream(b"again").unwrap_or_else(|error| panic!("{name}: {error}"));
+    let seq = store.append(stream, &Append { subject: b"again", ..Append::default() }).unwrap();
+    store.commit().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (mut after, _) = Store::open(store.disk().crash(9), small(seed)).unwrap();
+    assert_eq!(after.read(stream, seq).unwrap().unwrap().subject, "again", "{name}");
+    happened
+}
+
+#[test]
+fn every_call_may_fail_once_or_for_good() {
+    for fault in [Fault::Eio, Fault::Enospc, Fault::Short] {
+        for forever in [false, true] {
+            for seed in 0..4 {
+                let mut at = 1;
+                while run(seed, at, fault, forever) {
+                    at += 1;
+                }
+                assert!(at > 20, "{at} calls");
+            }
+        }
+    }
+}
+
+/// The room for `segments` segments, and a bit.
+fn full(room: u64) -> SimDisk {
+    let mut disk = SimDisk::new(room);
+    disk.page_bytes = 512;
+    disk.room = room;
+    disk
+}
+
+fn message(payload: &[u8]) -> Append<'_> {
+    Append { subject: b"full.of.it", payload, ..Append::default() }
+}
+
+#[test]
+fn a_disk_may_be_full_at_any_byte() {
+    let options =
+        Options { segment_bytes: 8 << 10, page_bytes: 512, frame_bytes_max: 2 << 10, ..Options::default() };
+    let segment = u64::from(options.segment_bytes);
+    for room in (0..4 * segment).step_by(97) {
+        // Not even the start fits. When it does, all is well.
+        let mut disk = full(room);
+        assert!(matches!(Store::open(disk.clone(), options), Err(Error::Full)), "{room}");
+        disk.room = u64::MAX;
+        assert!(Store::open(disk, options).is_ok());
+    }
+    for room in 4 * segment..6 * segment {
+        if room % segment > 40 && room % 7 != 0 {
+            continue;
+        }
+        let (mut store, _) = Store::open(full(room), options).unwrap();
+        let stream = store.create_stream(b"s").unwrap();
+        let mut acknowledged = 0;
+        let refused = loop {
+            match store.append(stream, &message(&[7; 300])) {
+                Ok(seq) => {
+                    store.commit().unwrap();
+                    acknowledged = seq;
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, Error::Full), "{room}: {refused}");
+        assert!(acknowledged >= 10, "{room}: {acknowledged}");
+        // Whatever isn't a message goes on for as long as one likes.
+        for round in 0..100_u64 {
+            store.put_state(stream, b"consumer", &round.to_le_bytes()).unwrap();
+            store.commit().unwrap();
+            store.maintain(Duration::from_millis(round), 4_096);
+        }
+        assert!(store.append(stream, &message(&[7; 300])).is_err());
+        for seq in 1..=acknowledged {
+            assert_eq!(store.read(stream, seq).unwrap().unwrap().payload.len(), 300, "{room}: {seq}");
+        }
+        let (mut again, report) = Store::open(store.disk().crash(room), options).unwrap();
+        assert!(report.damages.is_empty() && report.messages == acknowledged, "{room}: {report:?}");
+        assert_eq!(again.health(), Health::Good);
+        again.commit().unwrap();
+
+        // Messages go, and there is room, within a second and without a restart.
+        store.remove(stream, 1, Erase::Lazily).unwrap();
+        store.purge(stream, acknowledged + 1).unwrap();
+        store.commit().unwrap();
+        store.maintain(Duration::from_secs(9), 4_096);
+        store.commit().unwrap();
+        store.maintain(Duration::from_secs(10), 4_096);
+        assert_eq!(store.append(stream, &message(&[8; 300])).ok(), Some(acknowledged + 1), "{room}");
+        store.commit().unwrap();
+        // Or the disk gets room.
+        while store.append(stream, &message(&[7; 300])).is_ok() {
+            store.commit().unwrap();
+        }
+        store.disk_mut().room = u64::MAX;
+        store.maintain(Duration::from_secs(20), 4_096);
+        store.append(stream, &message(&[8; 300])).unwrap();
+        store.commit().unwrap();
+    }
+}
