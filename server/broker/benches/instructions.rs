@@ -8,8 +8,9 @@
 mod world;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use midge_broker::Settings;
+use midge_broker::{Directory, Permit, Proof, Rules, Secret, Settings, User};
 use midge_protocol::limits::Limits;
 use midge_protocol::parse::{Step, client_op};
 use midge_protocol::subject::Filter;
@@ -42,6 +43,10 @@ const WORKS: &[Named] = &[
     ("request and answer", request),
     ("SUB and UNSUB, session", sub_and_unsub),
     ("connect, SUB, leave", come_and_go),
+    ("permission to publish, 1 rule", || permission(1)),
+    ("permission to publish, 10 rules", || permission(10)),
+    ("permission to publish, 1,000 rules", || permission(1_000)),
+    ("deliver 16 B to 1, of 100 in a turn, by a user with 10 rules", deliver_by_rules),
 ];
 
 fn main() {
@@ -148,5 +153,44 @@ fn come_and_go() -> Work {
     Box::new(move |_| {
         let client = world.client("SUB plant.attic.temp 1\r\n");
         world.leave(client);
+    })
+}
+
+/// Asks for a subject of the last rule. Prints once what the rules take.
+fn permission(rules: usize) -> Work {
+    let allow: Vec<String> = (0..rules).map(|number| format!("plant.{number}.temp")).collect();
+    let publish = Rules::new(Some(allow.iter().map(String::as_str)), ["plant.*.secret"]);
+    let permit = Permit::new(publish, Rules::default(), None);
+    eprintln!("{rules} rules: {} bytes", permit.bytes());
+    let subject = format!("plant.{}.temp", rules - 1);
+    Box::new(move |_| assert!(permit.may_publish(black_box(subject.as_bytes()))))
+}
+
+/// As [`deliver`], by somebody who may publish on no more than ten subjects.
+fn deliver_by_rules() -> Work {
+    const MESSAGES: usize = 100;
+    let allow: Vec<String> = (0..10).map(|number| format!("plant.{number}.temp")).collect();
+    let publish_rules = Rules::new(Some(allow.iter().map(String::as_str)), []);
+    let permit = Permit::new(publish_rules, Rules::default(), None);
+    let user = User {
+        proof: Proof::Secret(Secret::new("")),
+        account: "$G".into(),
+        permit: Some(Arc::new(permit)),
+        standard: true,
+    };
+    let directory = Directory {
+        users: [("sensor".into(), user)].into(),
+        no_auth_user: Some("sensor".into()),
+        ..Directory::default()
+    };
+    let mut world = World::new(Settings { directory, ..Settings::default() });
+    let _listening = world.client("SUB plant.> 1\r\n");
+    let mut publisher = world.client("");
+    let input = publish("plant.7.temp", 16).repeat(MESSAGES);
+    let length = "MSG plant.7.temp 1 16\r\n".len() + 16 + 2;
+    Box::new(move |_| {
+        world.written = 0;
+        world.turn(&mut publisher, black_box(input.as_bytes()));
+        assert_eq!(world.written, MESSAGES * length);
     })
 }

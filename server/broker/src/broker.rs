@@ -1,7 +1,7 @@
 //! All shared state of the daemon, behind one lock that its driver holds.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use midge_protocol::emit::{self, Sink};
@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 
 use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
 use crate::alarm::Alarm;
-use crate::auth::{Identity, Permit};
+use crate::auth::{Held, Identity, Permit};
 use crate::budget::Budget;
 use crate::closed::{CloseReason, ClosedConn};
 use crate::conn::{Conn, ConnId, Counters, Peer, Port, at};
@@ -198,7 +198,7 @@ impl<P: Port> Broker<P> {
             meter: self.meter(&SmolStr::default()),
             noted: Noted::default(),
             replies: None,
-            filtered_queues: Vec::new(),
+            filtered_queues: BTreeMap::new(),
             name: SmolStr::default(),
             lang: SmolStr::default(),
             version: SmolStr::default(),
@@ -554,7 +554,7 @@ impl<P: Port> Broker<P> {
         conn.user = identity.user.clone();
         conn.warrant.clone_from(&identity.warrant);
         conn.meter = meter;
-        conn.permit.clone_from(&identity.permit);
+        conn.permit = identity.permit.clone().map(|permit| Box::new(Held::new(permit)));
         let answers = identity.permit.as_deref().and_then(Permit::responses);
         conn.replies = answers.map(|rule| match conn.replies.take() {
             Some(mut replies) => {
@@ -609,6 +609,11 @@ impl<P: Port> Broker<P> {
 
     /// Stages INFO; with `connect_info`, what CONNECT led to is part of it.
     pub(crate) fn stage_info(&mut self, id: ConnId, connect_info: bool) {
+        self.stage_info_as(id, connect_info, self.lame_duck);
+    }
+
+    /// The same, with `ldm` if the connection is to go elsewhere.
+    pub(crate) fn stage_info_as(&mut self, id: ConnId, connect_info: bool, ldm: bool) {
         let Some(conn) = self.conn(id) else { return };
         let (server, settings) = (&self.settings.info, &self.settings);
         let account = &self.accounts[conn.account.index()];
@@ -637,8 +642,8 @@ impl<P: Port> Broker<P> {
             client_id: conn.cid,
             client_ip: conn.peer.host.as_str().into(),
             nonce: nonce.as_str().into(),
-            connect_urls: (!urls.is_empty() && !self.lame_duck).then_some(Texts::Plain(&urls)),
-            ldm: self.lame_duck,
+            connect_urls: (!urls.is_empty() && !ldm).then_some(Texts::Plain(&urls)),
+            ldm,
             connect_info,
             remote_account: if connect_info { account.name.as_str().into() } else { "".into() },
             acc_is_sys: connect_info && self.system_account == Some(conn.account),

@@ -1,5 +1,6 @@
 //! The broker's half of a connection.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use midge_router::SubId;
 use smol_str::SmolStr;
 
 use crate::account::AccountId;
-use crate::auth::{Permit, Warrant};
+use crate::auth::{Held, Permit, Warrant};
 use crate::closed::CloseReason;
 use crate::notice::Noted;
 use crate::outbox::{Outbox, Stage};
@@ -119,7 +120,7 @@ pub struct Conn<P> {
     pub(crate) max_payload: u32,
     /// Subscriptions at most; 0: any number.
     pub(crate) max_subs: u32,
-    pub(crate) permit: Option<Arc<Permit>>,
+    pub(crate) permit: Option<Box<Held>>,
     /// Shared with the user's other connections; none if it may publish any amount.
     pub(crate) meter: Option<Meter>,
     /// Lines for the log about it.
@@ -127,7 +128,7 @@ pub struct Conn<P> {
     /// Reply subjects that may be answered on, for those who may only answer.
     pub(crate) replies: Option<Box<Replies>>,
     /// Queue groups of subscriptions whose messages are looked at one by one.
-    pub(crate) filtered_queues: Vec<(SubId, Box<[u8]>)>,
+    pub(crate) filtered_queues: BTreeMap<SubId, Box<[u8]>>,
 
     pub(crate) name: SmolStr,
     pub(crate) lang: SmolStr,
@@ -225,6 +226,11 @@ impl<P> Conn<P> {
     /// The last round trip.
     pub fn rtt(&self) -> Option<Duration> {
         (self.rtt_ns > 0).then(|| Duration::from_nanos(self.rtt_ns))
+    }
+
+    /// What it may do; `None`: everything.
+    pub fn permit(&self) -> Option<&Arc<Permit>> {
+        self.permit.as_deref().map(Held::shared)
     }
 
     /// How it is encrypted, if it is.

@@ -1,5 +1,7 @@
 //! Subscriptions of connections: how they come, change and go.
 
+use std::collections::BTreeMap;
+
 use midge_protocol::error::Violation;
 use midge_protocol::subject::{Filter, is_literal};
 use midge_router::SubId;
@@ -109,7 +111,7 @@ impl<P: Port> Broker<P> {
     /// Ends all subscriptions of a connection.
     pub(crate) fn drop_subscriptions(&mut self, id: ConnId, now: Now) {
         let Some(conn) = at(&mut self.conns, id) else { return };
-        conn.filtered_queues = Vec::new();
+        conn.filtered_queues = BTreeMap::new();
         let account = conn.account;
         while let Some(conn) = at(&mut self.conns, id)
             && let Some(sub) = self.accounts[account.index()].subs.first(&conn.subs)
@@ -128,7 +130,7 @@ impl<P: Port> Broker<P> {
         router.remove(sub);
         subs.remove(sub, &mut conn.subs);
         if !conn.filtered_queues.is_empty() {
-            conn.filtered_queues.retain(|(id, _)| *id != sub);
+            conn.filtered_queues.remove(&sub);
         }
         if has_shadows {
             self.remove_shadows(account, sub);

@@ -307,10 +307,8 @@ impl<P: Port> Fanout<'_, P> {
             let whole = self.shared.get_or_insert_with(|| Bytes::copy_from_slice(message.body));
             conn.stage.share(whole.slice(whole.len() - body.len()..));
         }
-        if let (Some(replies), Some(reply), Some(permit)) = (&mut conn.replies, message.reply, &conn.permit)
-            && !permit.may_publish(reply)
-        {
-            replies.note(reply, self.now.mono);
+        if let Some(reply) = message.reply.filter(|_| conn.replies.is_some()) {
+            note_request(conn, reply, self.now);
         }
         let bytes = size.value as usize;
         conn.counters.out_msgs += 1;
@@ -341,10 +339,20 @@ pub(crate) fn traced(payload: &[u8], max: usize) -> String {
     format!("[{:?}{cut}]", String::from_utf8_lossy(shown))
 }
 
+/// A connection got a request that it may answer, though perhaps it may publish nothing else there.
+#[cold]
+fn note_request<P>(conn: &mut Conn<P>, reply: &[u8], now: Now) {
+    if let (Some(replies), Some(permit)) = (&mut conn.replies, &conn.permit)
+        && !permit.may_publish(reply)
+    {
+        replies.note(reply, now.mono);
+    }
+}
+
 /// Whether a connection may have a message for a subscription of which a part is denied.
 #[cold]
 fn may_receive<P>(conn: &Conn<P>, id: SubId, subject: &[u8]) -> bool {
-    let queue = conn.filtered_queues.iter().find(|(sub, _)| *sub == id).map(|(_, queue)| &**queue);
+    let queue = conn.filtered_queues.get(&id).map(|queue| &**queue);
     conn.permit.as_ref().is_none_or(|permit| permit.may_receive(subject, queue))
 }
 

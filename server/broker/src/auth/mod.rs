@@ -5,6 +5,7 @@
 //! driver answers elsewhere; then the check is made anew.
 
 mod certificate;
+mod patterns;
 mod permit;
 mod question;
 mod secret;
@@ -18,6 +19,7 @@ use midge_jwt::PublicKey;
 use smol_str::SmolStr;
 
 pub use certificate::{CertificateNames, Certificates, DistinguishedName};
+pub(crate) use permit::Held;
 pub use permit::{Permit, Responses, Rules};
 pub(crate) use question::Known;
 pub use question::{Answer, Elsewhere, Question};
@@ -68,6 +70,18 @@ pub(crate) struct Credentials {
     pub(crate) sig: String,
     /// A user's token.
     pub(crate) jwt: String,
+}
+
+impl Credentials {
+    /// Who they say that they are; never a secret.
+    pub(crate) fn name(&self) -> &str {
+        match (&*self.nkey, &*self.user, &*self.token) {
+            ("", "", "") => "",
+            ("", "", _) => "[REDACTED]",
+            ("", user, _) => user,
+            (nkey, ..) => nkey,
+        }
+    }
 }
 
 impl std::fmt::Display for Credentials {

@@ -3,9 +3,13 @@
 //! Source: reference 3.3 and nats-server's `client.go` (`canSubscribe`, `pubAllowed`, `checkDenySub`), checked by the
 //! transcripts in `tests/scripts/permissions`.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
-use midge_protocol::subject::Filter;
+use midge_protocol::subject::is_literal;
+
+use super::patterns::Patterns;
 
 /// Permissions, compiled once for each user of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,37 +29,17 @@ pub struct Responses {
 }
 
 /// An allow and a deny list; a deny wins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// What is allowed; `None`: everything.
-    allow: Option<Vec<Pattern>>,
-    deny: Vec<Pattern>,
+    allow: Option<Patterns>,
+    deny: Patterns,
 }
 
-/// A filter, and for subscriptions possibly the queue groups that it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
-    subject: Box<[u8]>,
-    queue: Option<Box<[u8]>>,
-}
-
-impl Pattern {
-    fn filter(&self) -> Option<Filter<'_>> {
-        Filter::new(&self.subject).ok()
-    }
-
-    fn matches(&self, subject: &[u8]) -> bool {
-        self.filter().is_some_and(|filter| filter.matches(subject))
-    }
-
-    /// True if the pattern names queue groups and `queue` is one of them.
-    fn names(&self, queue: &[u8]) -> bool {
-        self.queue.as_deref().is_some_and(|name| {
-            name == queue
-                || Filter::new(name).is_ok_and(|name| {
-                    !name.is_literal() && Filter::new(queue).is_ok_and(|queue| queue.is_subset_of(name))
-                })
-        })
+impl Default for Rules {
+    /// All that there is.
+    fn default() -> Self {
+        Self { allow: None, deny: Patterns::new([]) }
     }
 }
 
@@ -67,18 +51,22 @@ impl Rules {
         allow: Option<impl IntoIterator<Item = &'a str>>,
         deny: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        Self {
-            allow: allow.map(|entries| entries.into_iter().filter_map(pattern).collect()),
-            deny: deny.into_iter().filter_map(pattern).collect(),
-        }
+        Self { allow: allow.map(Patterns::new), deny: Patterns::new(deny) }
     }
-}
 
-fn pattern(entry: &str) -> Option<Pattern> {
-    let mut words = entry.split_ascii_whitespace();
-    let subject = words.next()?.as_bytes();
-    Filter::new(subject).ok()?;
-    Some(Pattern { subject: subject.into(), queue: words.next().map(|queue| queue.as_bytes().into()) })
+    /// What is allowed, as it was given; `None`: everything.
+    pub fn allowed(&self) -> Option<impl Iterator<Item = &str>> {
+        self.allow.as_ref().map(Patterns::entries)
+    }
+
+    /// What is denied, as it was given.
+    pub fn denied(&self) -> impl Iterator<Item = &str> {
+        self.deny.entries()
+    }
+
+    fn bytes(&self) -> usize {
+        self.allow.as_ref().map_or(0, Patterns::bytes) + self.deny.bytes()
+    }
 }
 
 impl Permit {
@@ -86,13 +74,23 @@ impl Permit {
     pub fn new(publish: Rules, subscribe: Rules, responses: Option<Responses>) -> Self {
         let mut permit = Self { publish, subscribe, responses };
         if responses.is_some() && permit.publish.allow.is_none() {
-            permit.publish.allow = Some(Vec::new());
+            permit.publish.allow = Some(Patterns::new([]));
         }
         // An empty list of subscriptions is no list, an empty list of publications is one.
-        if permit.subscribe.allow.as_ref().is_some_and(Vec::is_empty) {
+        if permit.subscribe.allow.as_ref().is_some_and(Patterns::is_empty) {
             permit.subscribe.allow = None;
         }
         permit
+    }
+
+    /// What may be published.
+    pub fn publish(&self) -> &Rules {
+        &self.publish
+    }
+
+    /// What may be subscribed to.
+    pub fn subscribe(&self) -> &Rules {
+        &self.subscribe
     }
 
     /// The rule for answers, if there is one.
@@ -100,46 +98,88 @@ impl Permit {
         self.responses
     }
 
+    /// Memory that it takes, about: once for all connections of a user.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.publish.bytes() + self.subscribe.bytes()
+    }
+
     /// Whether a message may be published on `subject`, answers aside.
     pub fn may_publish(&self, subject: &[u8]) -> bool {
         let Rules { allow, deny } = &self.publish;
-        let hits = |patterns: &[Pattern]| patterns.iter().any(|p| p.queue.is_none() && p.matches(subject));
-        allow.as_deref().is_none_or(hits) && !deny.iter().any(|p| p.matches(subject))
+        allow.as_ref().is_none_or(|allow| allow.has_plain(subject)) && !deny.has(subject)
     }
 
     /// Whether one may subscribe to `subject`, in `queue` if that is given.
     pub fn may_subscribe(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
         let Rules { allow, deny } = &self.subscribe;
-        let allowed = allow.as_deref().is_none_or(|patterns| {
-            let (mut plain, mut named, mut any_queue) = (false, false, false);
-            for p in patterns.iter().filter(|p| p.matches(subject)) {
-                plain |= p.queue.is_none();
-                any_queue |= p.queue.is_some();
-                named |= queue.is_some_and(|queue| p.names(queue));
-            }
+        let allowed = allow.as_ref().is_none_or(|allow| {
+            let found = allow.find_covering(subject, queue);
             // Once queue groups are named, only those may share.
-            if queue.is_some() && any_queue { named } else { plain }
+            if queue.is_some() && found.queues { found.named } else { found.plain }
         });
-        allowed && !self.denies(deny, subject, queue)
+        allowed && !denies(deny, subject, queue)
     }
 
     /// Whether messages for a subscription must be looked at one by one, because part of what it asks for is denied.
     pub fn must_filter(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
-        let Ok(asked) = Filter::new(subject) else { return false };
-        (queue.is_some() || !asked.is_literal())
-            && self.subscribe.deny.iter().filter_map(Pattern::filter).any(|deny| deny.overlaps(asked))
+        (queue.is_some() || !is_literal(subject)) && self.subscribe.deny.overlap(subject)
     }
 
     /// Whether a message on `subject` may be delivered to a subscription that must be filtered.
     pub fn may_receive(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
-        !self.denies(&self.subscribe.deny, subject, queue)
+        !denies(&self.subscribe.deny, subject, queue)
+    }
+}
+
+/// Permissions of a connection, which tends to publish on the same subject again.
+#[derive(Debug)]
+pub(crate) struct Held {
+    permit: Arc<Permit>,
+    /// The last subject that was allowed.
+    last: Vec<u8>,
+}
+
+/// Longer subjects aren't remembered.
+const LAST_MAX: usize = 256;
+
+impl Held {
+    pub(crate) fn new(permit: Arc<Permit>) -> Self {
+        Self { permit, last: Vec::new() }
     }
 
-    fn denies(&self, deny: &[Pattern], subject: &[u8], queue: Option<&[u8]>) -> bool {
-        deny.iter()
-            .filter(|p| p.matches(subject))
-            .any(|p| p.queue.is_none() || queue.is_some_and(|queue| p.names(queue)))
+    pub(crate) fn shared(&self) -> &Arc<Permit> {
+        &self.permit
     }
+
+    /// [`Permit::may_publish`].
+    #[inline]
+    pub(crate) fn lets_publish(&mut self, subject: &[u8]) -> bool {
+        (!self.last.is_empty() && self.last == subject) || self.ask(subject)
+    }
+
+    // What asks for it is on the way of every message.
+    #[inline(never)]
+    fn ask(&mut self, subject: &[u8]) -> bool {
+        let allowed = self.permit.may_publish(subject);
+        if allowed && subject.len() <= LAST_MAX {
+            self.last.clear();
+            self.last.extend_from_slice(subject);
+        }
+        allowed
+    }
+}
+
+impl Deref for Held {
+    type Target = Permit;
+
+    fn deref(&self) -> &Permit {
+        &self.permit
+    }
+}
+
+fn denies(deny: &Patterns, subject: &[u8], queue: Option<&[u8]>) -> bool {
+    let found = deny.find(subject, queue);
+    found.plain || found.named
 }
 
 #[cfg(test)]

@@ -118,9 +118,7 @@ impl Session {
 /// Whether a connection's permissions let it publish on `subject`; an answer to a request counts as one.
 fn may_publish<P: Port>(broker: &mut Broker<P>, id: ConnId, subject: &[u8], now: Now) -> bool {
     let Some(conn) = broker.conn_mut(id) else { return false };
-    match &conn.permit {
-        None => true,
-        Some(permit) if permit.may_publish(subject) => true,
-        Some(_) => conn.replies.as_mut().is_some_and(|replies| replies.allow(subject, now.mono)),
-    }
+    let Some(permit) = &mut conn.permit else { return true };
+    permit.lets_publish(subject)
+        || conn.replies.as_mut().is_some_and(|replies| replies.allow(subject, now.mono))
 }
