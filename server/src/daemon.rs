@@ -8,6 +8,7 @@ use std::time::Duration;
 use midge_broker::{Broker, ServerKeys, TlsOffer};
 use midge_config::{HandshakeFirst, Listen, Options, OsFiles, Run, World, unserved};
 use midge_setup::{NATS_VERSION, VERSION};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, entropy};
@@ -16,7 +17,7 @@ use crate::exit::Exit;
 use crate::hub::Hub;
 use crate::log::Log;
 use crate::memory::Budget;
-use crate::monitor::{self, About};
+use crate::monitor::{self, About, Desk, Order};
 use crate::net::{Acceptor, Keeper, Listener, Protocol};
 use crate::ports::{PidFile, Ports, PortsFile, urls};
 use crate::signals::{Request, Signals};
@@ -24,6 +25,9 @@ use crate::workers::{self, Workers};
 
 /// How long connections may take to read their last words when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Orders that wait at most; whoever gives another waits.
+const ORDERS_MAX: usize = 4;
 
 fn load(run: &Run) -> midge_config::Loaded {
     let world = World { files: &OsFiles, environment: &|name| std::env::var(name).ok() };
@@ -174,9 +178,10 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), Outside));
     let ports = bound.ports();
     let ready_line = bound.ready_line();
+    let monitor_port = bound.monitor.as_ref().map(|(_, listen)| (listen.port, bound.monitor_secure));
     bound.announce(&log);
     let tls = Arc::clone(&keeper);
-    let about = Arc::new(About::new(info, options, tls, workers.count(), clock.now().wall));
+    let about = Arc::new(About::new(info, options, tls, workers.count(), monitor_port, clock.now().wall));
     let mut daemon = Daemon {
         run,
         log,
@@ -198,13 +203,15 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         let hub = Arc::clone(&hub);
         async move { hub.memory.run().await }
     });
+    let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+    tokio::spawn(Desk::new(Arc::clone(&hub), Arc::clone(&about), orders).run());
     let listeners = bound.serve(&hub, &about, &keeper, &workers);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);
     // Whoever hears the greeting need not wait for this.
     midge_heap::unmap_startup();
 
-    let exit = daemon.attend(&mut signals, listeners).await;
+    let exit = daemon.attend(&mut signals, ordered, listeners).await;
     timers.abort();
     daemon.log.info("Server Exiting..");
     exit
@@ -429,11 +436,24 @@ impl Daemon {
         }
     }
 
-    /// Does what signals ask, until one of them ends it.
-    async fn attend(&mut self, signals: &mut Signals, mut listeners: Listeners) -> Exit {
+    /// Does what signals ask, and those who may give orders, until a signal ends it.
+    async fn attend(
+        &mut self,
+        signals: &mut Signals,
+        mut orders: mpsc::Receiver<Order>,
+        mut listeners: Listeners,
+    ) -> Exit {
         loop {
-            match signals.next().await {
-                Request::Reload => self.reload(),
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                Some(Order::Reload(answer)) = orders.recv() => {
+                    // Whoever asked may have left.
+                    let _ = answer.send(self.reload());
+                    continue;
+                }
+            };
+            match signal {
+                Request::Reload => drop(self.reload()),
                 Request::Reopen => match self.log.reopen() {
                     Ok(()) => self.log.info("File log re-opened"),
                     Err(error) => self.log.error(format_args!("the log file can't be opened: {error}")),
@@ -445,6 +465,7 @@ impl Daemon {
                     return Exit::Ok;
                 }
                 Request::LameDuck => {
+                    drop(orders);
                     self.log.info("Entering lame duck mode, stop accepting new clients");
                     listeners.close().await;
                     self.leave_slowly(signals).await;
@@ -495,69 +516,48 @@ impl Daemon {
     }
 
     /// HUP: the whole file is read and checked before anything changes.
-    fn reload(&mut self) {
-        if self.run.config_file.is_none() {
-            self.log.error(
-                "Failed to reload server configuration: there is no file, name one with -c at the next start",
-            );
-            return;
+    fn reload(&mut self) -> Result<(), String> {
+        let reloaded = self.try_reload();
+        if let Err(why) = &reloaded {
+            why.lines().for_each(|line| {
+                self.log.error(format_args!("Failed to reload server configuration: {line}"));
+            });
         }
-        let (new, report) = match load(&self.run) {
-            Ok(loaded) => loaded,
-            Err(report) => {
-                self.log.error(format_args!(
-                    "Failed to reload server configuration: {}",
-                    report.to_string().trim_end()
-                ));
-                return;
-            }
-        };
+        reloaded
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        if self.run.config_file.is_none() {
+            return Err("there is no file, name one with -c at the next start".to_owned());
+        }
+        let (new, report) = load(&self.run).map_err(|report| report.to_string().trim_end().to_owned())?;
         for warning in &report.warnings {
             self.log.warn(warning);
         }
         if !check_served(&new, &self.log) {
-            self.log.error("Failed to reload server configuration: the old one stays");
-            return;
+            return Err("the old one stays".to_owned());
         }
         let old = self.about.options();
         let changes = midge_config::diff(&old, &new);
-        let mut fixed =
-            changes.iter().filter(|change| change.verdict == midge_config::Verdict::NeedsRestart).peekable();
-        if fixed.peek().is_some() {
-            for change in fixed {
-                self.log.error(format_args!(
-                    "Failed to reload server configuration: config reload not supported for {}: old={}, new={}",
-                    change.option, change.old, change.new
-                ));
-            }
-            return;
+        let fixed: Vec<_> = changes
+            .iter()
+            .filter(|change| change.verdict == midge_config::Verdict::NeedsRestart)
+            .map(|change| {
+                let midge_config::Change { option, old, new, .. } = change;
+                format!("config reload not supported for {option}: old={old}, new={new}")
+            })
+            .collect();
+        if !fixed.is_empty() {
+            return Err(fixed.join("\n"));
         }
-        let (acceptor, warnings) = match Acceptor::load(&new) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.log.error(format_args!("Failed to reload server configuration: {error}"));
-                return;
-            }
-        };
+        let (acceptor, warnings) = Acceptor::load(&new)?;
         let mut info = self.about.info();
         info.connect_urls = midge_setup::connect_urls(&new, info.port);
         info.tls = midge_setup::tls_offer(&new);
-        let mut settings = match midge_setup::settings(&new, info.clone()) {
-            Ok(settings) => settings,
-            Err(errors) => {
-                for error in errors {
-                    self.log.error(format_args!("Failed to reload server configuration: {error}"));
-                }
-                return;
-            }
-        };
+        let mut settings = midge_setup::settings(&new, info.clone())
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         settings.memory_budget = Budget::find(new.limits.memory_budget).bytes;
-        if let Err(error) = self.log.reconfigure(&new.log) {
-            self.log.error(format_args!(
-                "Failed to reload server configuration: the log can't be opened: {error}"
-            ));
-            return;
-        }
+        self.log.reconfigure(&new.log).map_err(|error| format!("the log can't be opened: {error}"))?;
         let now = seconds(self.hub.clock.now().wall);
         for warning in warnings.into_iter().chain(midge_setup::warnings(&new, now)) {
             self.log.warn(warning);
@@ -582,5 +582,6 @@ impl Daemon {
             self.log.info(format_args!("Disconnect {count} clients due to pinned certs reload"));
         }
         self.log.info("Reloaded server configuration");
+        Ok(())
     }
 }

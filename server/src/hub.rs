@@ -20,6 +20,8 @@ pub(crate) struct Hub {
     pub(crate) memory: Memory,
     /// What questions are answered with.
     pub(crate) outside: Arc<Outside>,
+    /// Parts of the daemon have mail.
+    pub(crate) mail: Notify,
     /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
     armed: AtomicU64,
     rearm: Notify,
@@ -38,6 +40,7 @@ impl Hub {
             log,
             memory: Memory::default(),
             outside: Arc::new(outside),
+            mail: Notify::new(),
             armed: u64::MAX.into(),
             rearm: Notify::new(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
@@ -69,7 +72,11 @@ impl Hub {
         let stall = broker.flush(now, flush::note);
         let notices = broker.take_notices();
         let deadline = broker.deadline();
+        let has_mail = broker.take_rings().next().is_some();
         drop(broker);
+        if has_mail {
+            self.mail.notify_one();
+        }
         for notice in notices {
             self.log.write(notice.level.into(), notice.text);
         }

@@ -12,6 +12,7 @@
 //! * [`sim`]: a server inside the test, on a clock of its own.
 //! * [`process`]: any other program that a test runs.
 //! * [`peer`]: a connection by hand, for tests that are about something else.
+//! * [`shape`]: JSON without its values.
 //! * [`corpus`]: the scripts on disk, played on every target, and the table of differences made from them.
 
 pub mod cast;
@@ -22,5 +23,6 @@ pub mod peer;
 pub mod process;
 pub mod run;
 pub mod script;
+pub mod shape;
 pub mod sim;
 pub mod target;

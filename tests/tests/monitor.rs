@@ -1,11 +1,12 @@
 //! The monitoring port, beside the reference: the same clients, the same questions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
+use midge_tests::shape::{members, order};
 use serde_json::Value;
 
 /// A server that is watched, with a few clients.
@@ -122,34 +123,6 @@ fn reference() -> Option<Program> {
     Program::reference().map_err(|why| println!("reference: SKIPPED, {why}")).ok()
 }
 
-/// Every member with its type, lists as if they had one element.
-fn shape(value: &Value, at: &str, found: &mut BTreeSet<String>) {
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(items) => {
-            items.iter().for_each(|item| shape(item, &format!("{at}[]"), found));
-            "list"
-        }
-        Value::Object(members) => {
-            members.iter().for_each(|(name, member)| shape(member, &format!("{at}.{name}"), found));
-            "object"
-        }
-    };
-    found.insert(format!("{at}: {kind}"));
-}
-
-/// The names of all members, each where it comes first.
-fn order(json: &str) -> Vec<&str> {
-    let mut seen = BTreeSet::new();
-    let names = json
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix('"')?.split_once("\": ").map(|(name, _)| name));
-    names.filter(|name| seen.insert(*name)).collect()
-}
-
 /// Members that nats-server doesn't have.
 const OURS: [&str; 5] = [
     ".midge: string",
@@ -174,15 +147,18 @@ fn every_member_of_the_reference_is_there_in_its_place() {
         "/connz?state=closed&auth=true",
         "/subsz",
         "/subsz?subs=1&test=a.b",
+        "/accountz",
+        "/accountz?acc=A",
+        "/accstatz",
+        "/accstatz?unused=1",
         "/healthz",
     ] {
-        let members = |scene: &Scene| {
-            let mut found = BTreeSet::new();
-            shape(&scene.json(path), "", &mut found);
+        let of = |scene: &Scene| {
+            let mut found = members(&scene.json(path));
             found.retain(|member| !NOT_OURS.iter().any(|name| member.starts_with(name)));
             found
         };
-        let (theirs, ours) = (members(&theirs), members(&ours));
+        let (theirs, ours) = (of(&theirs), of(&ours));
         let missing: Vec<_> = theirs.difference(&ours).collect();
         assert!(missing.is_empty(), "{path} lacks {missing:?}");
         let extra: Vec<_> = ours.difference(&theirs).collect();
@@ -352,6 +328,11 @@ fn questions_that_make_no_sense() {
             ),
             ("/connz?state=ajar", "Error decoding state for ajar"),
             ("/connz?sort=beauty", "invalid sorting option: beauty"),
+            ("/accountz?acc=nobody", "Account nobody does not exist"),
+            (
+                "/accstatz?unused=x",
+                r#"Error decoding boolean for 'unused': strconv.ParseBool: parsing "x": invalid syntax"#,
+            ),
             ("/connz?sort=stop", "sort by stop only valid on closed connections"),
             ("/connz?sort=reason&state=all", "sort by reason only valid on closed connections"),
             (
@@ -405,9 +386,7 @@ fn pages_have_their_place() {
 #[test]
 fn what_is_not_served_is_said_so() {
     let scene = Scene::start(&Program::ours().unwrap_or_else(|why| panic!("{why}")), "");
-    for path in
-        ["/jsz", "/routez", "/leafz", "/gatewayz", "/accountz", "/accstatz", "/debug/vars", "/stacksz"]
-    {
+    for path in ["/jsz", "/routez", "/leafz", "/gatewayz", "/debug/vars", "/stacksz"] {
         let answer = scene.get(path);
         assert_eq!(
             (answer.status, answer.body.as_str()),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use midge_broker::ServerInfo;
 use midge_config::Options;
 
+use super::http::Requests;
+use super::process::CpuMeter;
 use crate::net::Keeper;
 
 /// The options in force and the server's names.
@@ -16,6 +18,10 @@ pub(crate) struct About {
     pub(crate) threads: usize,
     /// The certificates in force.
     pub(crate) tls: Arc<Keeper>,
+    /// The monitoring port, and whether it is encrypted, if there is one.
+    pub(super) port: Option<(u16, bool)>,
+    pub(super) requests: Requests,
+    pub(super) cpu: CpuMeter,
     state: RwLock<State>,
 }
 
@@ -31,10 +37,12 @@ impl About {
         options: Options,
         tls: Arc<Keeper>,
         threads: usize,
+        port: Option<(u16, bool)>,
         now: Duration,
     ) -> Self {
         let state = RwLock::new(State { info, options: Arc::new(options), loaded: now });
-        Self { start: now, threads, tls, state }
+        let (requests, cpu) = (Requests::default(), CpuMeter::default());
+        Self { start: now, threads, tls, port, requests, cpu, state }
     }
 
     /// The options in force.

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use midge_broker::{Broker, ClosedConn, Conn, ConnId, Counters, GLOBAL_ACCOUNT, Now, PeerCertificate};
+use midge_protocol::subject::Filter;
 use serde::Serialize;
 use smol_str::SmolStr;
 
@@ -116,6 +117,8 @@ struct Options<'q> {
     closed: bool,
     user: Option<&'q str>,
     account: Option<&'q str>,
+    /// Only open connections with a subscription that such a message may reach.
+    filter: Option<Filter<'q>>,
     /// The id of an MQTT session, which no connection has yet.
     mqtt_client: Option<&'q str>,
 }
@@ -194,7 +197,16 @@ impl<'q> Options<'q> {
             }
         }
         let [user, account, mqtt_client] = ["user", "acc", "mqtt_client"].map(|name| query.text(name));
-        Ok(Self { sort, auth, subs, page, cid, open, closed, user, account, mqtt_client })
+        let filter = query.text("filter_subject").filter(|filter| *filter != ">");
+        if filter.is_some() && account.is_none() {
+            return Err(BadRequest("filter by subject only valid with account filtering".to_owned()));
+        }
+        let filter = filter.map(|filter| {
+            Filter::new(filter.as_bytes())
+                .map_err(|_| BadRequest(format!("invalid filter subject: {filter}")))
+        });
+        let filter = filter.transpose()?;
+        Ok(Self { sort, auth, subs, page, cid, open, closed, user, account, filter, mqtt_client })
     }
 }
 
@@ -213,6 +225,7 @@ impl Connz {
                 .inspect(|_| total += 1)
                 .filter(|found| options.cid.is_none_or(|cid| cid == found.cid()))
                 .filter(|found| options.user.is_none_or(|user| user == found.user()))
+                .filter(|found| options.filter.is_none_or(|filter| found.may_get(broker, filter)))
                 .filter(|_| options.mqtt_client.is_none())
                 .map(|found| (found.key(options.sort, now), found))
                 .collect();
@@ -317,6 +330,18 @@ impl Found<'_> {
             Self::Open(_, conn) => broker.account(conn.account()).name(),
             Self::Closed(conn) => &conn.account,
         }
+    }
+
+    /// Whether a subscription of an open connection has subjects in common with `filter`.
+    fn may_get(&self, broker: &Broker<Handle>, filter: Filter<'_>) -> bool {
+        let Self::Open(id, conn) = self else { return true };
+        let account = broker.account(conn.account());
+        let mut own = Vec::new();
+        broker.subscriptions_of(*id).any(|sub| {
+            own.clear();
+            account.router().filter_of(sub.id(), &mut own);
+            Filter::new(&own).is_ok_and(|own| own.overlaps(filter))
+        })
     }
 
     fn figures(&self, now: Now) -> Figures {

@@ -8,6 +8,9 @@ use super::query::{BadRequest, Query};
 #[derive(Serialize)]
 pub(super) struct Health {
     status: &'static str,
+    /// As HTTP has it, for those who ask in another way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -36,13 +39,21 @@ impl Health {
         } else if without("stream", "consumer") {
             ("stream", "consumer")
         } else {
-            return Ok(Self { status: "ok", error: None, errors: Vec::new() });
+            return Ok(Self { status: "ok", status_code: None, error: None, errors: Vec::new() });
         };
         let error = format!("{missing:?} must not be empty when checking {of} health");
         Ok(match details {
-            false => Self { status: "error", error: Some(error), errors: Vec::new() },
-            true => Self { status: "error", error: None, errors: vec![Fault { kind: "BAD_REQUEST", error }] },
+            false => Self { status: "error", status_code: None, error: Some(error), errors: Vec::new() },
+            true => {
+                let errors = vec![Fault { kind: "BAD_REQUEST", error }];
+                Self { status: "error", status_code: None, error: None, errors }
+            }
         })
+    }
+
+    /// With the HTTP status in it.
+    pub(super) fn with_code(self) -> Self {
+        Self { status_code: Some(if self.is_ok() { 200 } else { 400 }), ..self }
     }
 
     pub(super) fn is_ok(&self) -> bool {

@@ -21,9 +21,9 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::About;
+use super::accountz::{AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
-use super::process::CpuMeter;
 use super::query::{BadRequest, Query};
 use super::subsz::Subsz;
 use super::varz::Varz;
@@ -49,16 +49,8 @@ pub(super) async fn serve(
     hub: Arc<Hub>,
     about: Arc<About>,
 ) -> io::Result<()> {
-    let port = listener.local_addr()?.port();
     let listener = TcpListener::from_std(listener)?;
-    let monitor = Arc::new(Monitor {
-        hub,
-        about,
-        port,
-        secure,
-        requests: Requests::default(),
-        cpu: CpuMeter::default(),
-    });
+    let monitor = Arc::new(Monitor { hub, about });
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut http = http1::Builder::new();
     // One answer per connection: nobody keeps a slot by keeping silent.
@@ -114,12 +106,6 @@ fn monitor_tls(about: &About) -> Option<TlsAcceptor> {
 struct Monitor {
     hub: Arc<Hub>,
     about: Arc<About>,
-    /// The port that is listened on.
-    port: u16,
-    /// It is encrypted.
-    secure: bool,
-    requests: Requests,
-    cpu: CpuMeter,
 }
 
 impl Monitor {
@@ -139,22 +125,19 @@ impl Monitor {
             None => return not_found(),
         };
         let Some(page) = Page::of(path) else { return not_found() };
-        self.requests.count(page);
+        self.about.requests.count(page);
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let answer = match page {
             Page::Index => Ok(html(index(base, self.about.info().midge))),
-            Page::Varz => {
-                let varz = Varz::collect(
-                    &self.hub,
-                    &self.about,
-                    (self.port, self.secure),
-                    &self.requests,
-                    &self.cpu,
-                );
-                Ok(pretty(&varz))
-            }
+            Page::Varz => Ok(pretty(&Varz::collect(&self.hub, &self.about))),
             Page::Connz => Connz::collect(&self.hub, &query).map(|connz| pretty(&connz)),
             Page::Subsz => Subsz::collect(&self.hub, &query).map(|subsz| pretty(&subsz)),
+            Page::Accountz => {
+                Accountz::collect(&self.hub, &self.about, query.text("acc")).map(|it| pretty(&it))
+            }
+            Page::Accstatz => {
+                query.flag("unused").map(|unused| pretty(&AccountStatz::collect(&self.hub, None, unused)))
+            }
             Page::Healthz => Health::check(&query).map(|health| {
                 let status = if health.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
                 json(status, serde_json::to_vec(&health))
@@ -171,6 +154,8 @@ enum Page {
     Varz,
     Connz,
     Subsz,
+    Accountz,
+    Accstatz,
     Healthz,
     /// What nats-server has and midge hasn't.
     Unserved,
@@ -189,11 +174,13 @@ impl Page {
 }
 
 /// Paths, pages, and what people call them.
-const SERVED: [(&str, Page, &str); 5] = [
+const SERVED: [(&str, Page, &str); 7] = [
     ("/", Page::Index, "Index"),
     ("/varz", Page::Varz, "General"),
     ("/connz", Page::Connz, "Connections"),
     ("/subsz", Page::Subsz, "Subscriptions"),
+    ("/accountz", Page::Accountz, "Accounts"),
+    ("/accstatz", Page::Accstatz, "Account figures"),
     ("/healthz", Page::Healthz, "Health probe"),
 ];
 
@@ -201,18 +188,8 @@ const SERVED: [(&str, Page, &str); 5] = [
 const SUBSZ_ALIAS: &str = "/subscriptionsz";
 
 /// nats-server's other pages.
-const UNSERVED: [&str; 10] = [
-    "/accountz",
-    "/accstatz",
-    "/debug/vars",
-    "/gatewayz",
-    "/ipqueuesz",
-    "/jsz",
-    "/leafz",
-    "/raftz",
-    "/routez",
-    "/stacksz",
-];
+const UNSERVED: [&str; 8] =
+    ["/debug/vars", "/gatewayz", "/ipqueuesz", "/jsz", "/leafz", "/raftz", "/routez", "/stacksz"];
 
 /// How often each page was asked for.
 #[derive(Default)]

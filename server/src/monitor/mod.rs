@@ -3,7 +3,8 @@
 //! ```text
 //!   http    connections, requests, which page
 //!   query   what stands behind the `?`
-//!   varz, connz, subsz, healthz    one page each: collect under the broker's lock, serialise after it
+//!   requests    the same pages for those who ask over NATS, $SYS.REQ.…
+//!   varz, connz, subsz, accountz, healthz    one page each: collect under the broker's lock, serialise after it
 //!   sub, text, process    what pages are made of
 //! ```
 //!
@@ -12,17 +13,21 @@
 //! until its time is over; it never holds a lock.
 
 mod about;
+mod accountz;
 mod connz;
 mod healthz;
 mod http;
 mod process;
 mod query;
+mod requests;
+mod statsz;
 mod sub;
 mod subsz;
 mod text;
 mod varz;
 
 pub(crate) use about::About;
+pub(crate) use requests::{Desk, Order};
 
 use std::sync::Arc;
 

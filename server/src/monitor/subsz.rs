@@ -27,7 +27,7 @@ pub(super) struct Subsz {
 
 /// nats-server's `SublistStats`, over all accounts that were asked for.
 #[derive(Serialize)]
-struct Figures {
+pub(super) struct Figures {
     num_subscriptions: usize,
     num_cache: usize,
     num_inserts: u64,
@@ -39,7 +39,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn sum<'a>(accounts: impl Iterator<Item = &'a Account>) -> Self {
+    pub(super) fn sum<'a>(accounts: impl Iterator<Item = &'a Account>) -> Self {
         let mut sum = midge_router::Stats::default();
         for stats in accounts.map(|account| account.router().stats()) {
             sum.subs += stats.subs;

@@ -8,8 +8,7 @@ use midge_config::{Options, SYSTEM_ACCOUNT};
 use serde::Serialize;
 
 use super::About;
-use super::http::Requests;
-use super::process::{self, CpuMeter};
+use super::process;
 use super::text::{Nanos, Number, Time, Uptime, is_false};
 use crate::hub::Hub;
 use crate::net::Handle;
@@ -112,7 +111,7 @@ struct Absent {}
 
 /// A figure by kind of connection. Without peers, all are clients.
 #[derive(Serialize)]
-struct ByKind {
+pub(super) struct ByKind {
     clients: u64,
     routes: u64,
     gateways: u64,
@@ -120,7 +119,7 @@ struct ByKind {
 }
 
 impl ByKind {
-    fn clients(clients: u64) -> Self {
+    pub(super) fn clients(clients: u64) -> Self {
         Self { clients, routes: 0, gateways: 0, leafs: 0 }
     }
 }
@@ -161,14 +160,12 @@ impl Figures {
 }
 
 impl Varz {
-    /// `monitor` is the port that was asked, and whether it is encrypted.
-    pub(super) fn collect(
-        hub: &Hub,
-        about: &About,
-        (port, secure): (u16, bool),
-        requests: &Requests,
-        cpu: &CpuMeter,
-    ) -> Self {
+    pub(super) fn collect(hub: &Hub, about: &About) -> Self {
+        let (http_port, https_port) = match about.port {
+            Some((port, false)) => (port, 0),
+            Some((port, true)) => (0, port),
+            None => (0, 0),
+        };
         let (info, options): (ServerInfo, _) = (about.info(), about.options());
         let options: &Options = &options;
         let Figures { now, stats, connections, subscriptions, auth_required, memory_budget, memory_refusals } =
@@ -193,9 +190,9 @@ impl Varz {
             ping_interval: Nanos(options.keepalive.ping_interval),
             ping_max: options.keepalive.pings_max,
             http_host: options.monitor.host.clone().unwrap_or_else(|| options.listen.host.clone()),
-            http_port: if secure { 0 } else { port },
+            http_port,
             http_base_path: options.monitor.base_path.clone(),
-            https_port: if secure { port } else { 0 },
+            https_port,
             auth_timeout: Number(options.auth_timeout().as_secs_f64()),
             max_control_line: options.limits.control_line_bytes_max,
             max_payload: options.limits.payload_bytes_max,
@@ -214,7 +211,7 @@ impl Varz {
             mem: process::memory(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             gomaxprocs: about.threads,
-            cpu: Number(cpu.percent(now.mono)),
+            cpu: Number(about.cpu.percent(now.mono)),
             connections,
             total_connections: stats.total_connections,
             routes: 0,
@@ -236,7 +233,7 @@ impl Varz {
             memory_refusals,
             rate_pauses: stats.pauses,
             subscriptions,
-            http_req_stats: requests.counts(),
+            http_req_stats: about.requests.counts(),
             config_load_time: Time(about.loaded()),
             config_digest: options.config_digest.clone().unwrap_or_default(),
             tls_cert_not_after: about

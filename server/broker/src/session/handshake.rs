@@ -171,6 +171,10 @@ impl Session {
             smol_str::format_smolstr!("authentication error - {who}")
         };
         broker.note(self.id, Level::Error, text);
+        if let Some(conn) = broker.conn_mut(self.id) {
+            // Whoever hears of it hears who it wasn't.
+            conn.user = credentials.name().chars().take(NAME_CHARS_MAX).collect();
+        }
         broker.fail(self.id, error::AUTHORIZATION_VIOLATION, CloseReason::AuthenticationFailure, now);
     }
 

@@ -320,6 +320,15 @@ impl<P: Port> Broker<P> {
         [format!("$SYS.SERVER.ACCOUNT.{name}.CONNS"), format!("$SYS.ACCOUNT.{name}.SERVER.CONNS")]
     }
 
+    /// The same for one who asks for it. `None` if nobody is in the account.
+    pub fn connections_message(&mut self, account: &str, now: Now) -> Option<Vec<u8>> {
+        let at = self.account_named(account)?.index();
+        let event = TypedEvent::new(CONNECTIONS, self.secret.event_id(), now.wall);
+        let server = self.identity(now);
+        let stat = AccountStat::new(self.accounts.get(at).filter(|account| account.connections > 0)?);
+        serde_json::to_vec(&AccountEvent { event, server, stat }).ok()
+    }
+
     /// New clients go elsewhere from now on.
     pub(crate) fn event_lame_duck(&mut self, now: Now) {
         let subject = format!("$SYS.SERVER.{}.LAMEDUCK", self.settings.info.id);

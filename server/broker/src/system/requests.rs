@@ -56,14 +56,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// All subjects that the server with this id answers on.
+/// All subjects that the server with this id answers on. No two of them have a subject in common, so that nothing is
+/// answered twice.
 pub(super) fn subjects(id: &str) -> Vec<String> {
-    let mut subjects = vec![
-        format!("$SYS.REQ.SERVER.{PING}"),
-        format!("$SYS.REQ.ACCOUNT.{PING}.STATZ"),
-        "$SYS.REQ.USER.*.INFO".to_owned(),
-        SUBSCRIBERS.to_owned(),
-    ];
+    let mut subjects =
+        vec![format!("$SYS.REQ.SERVER.{PING}"), "$SYS.REQ.USER.*.INFO".to_owned(), SUBSCRIBERS.to_owned()];
     subjects.extend(SERVER.iter().map(|word| format!("$SYS.REQ.SERVER.{PING}.{word}")));
     subjects.extend(SERVER.iter().chain(ORDERS).map(|word| format!("$SYS.REQ.SERVER.{id}.{word}")));
     subjects.extend(ACCOUNT.iter().map(|word| format!("$SYS.REQ.ACCOUNT.*.{word}")));
@@ -114,11 +111,18 @@ pub(crate) fn imports(account: &str, system: &str) -> Vec<ServiceImport> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use midge_protocol::subject::Filter;
 
     #[test]
     fn every_subject_is_understood() {
         for subject in subjects("NID") {
             assert!(Request::read(subject.as_bytes()).is_some(), "{subject}");
+        }
+        let subjects = subjects("NID");
+        for (at, subject) in subjects.iter().enumerate() {
+            let filter = Filter::new(subject.as_bytes()).unwrap();
+            let others = subjects[at + 1..].iter().map(|other| Filter::new(other.as_bytes()).unwrap());
+            assert!(others.into_iter().all(|other| !filter.overlaps(other)), "{subject}");
         }
         for (subject, request) in [
             ("$SYS.REQ.SERVER.PING", Some(Request::Server("STATSZ"))),

@@ -1,0 +1,276 @@
+//! /accountz and /accstatz: accounts, and what crosses their borders.
+
+use std::collections::BTreeMap;
+
+use midge_broker::system::AccountStat;
+use midge_broker::{Access, Account, Broker, Imported, Latency, OpenRequest};
+use midge_config::{GLOBAL_ACCOUNT, Mapping, Options};
+use serde::{Serialize, Serializer};
+use smol_str::SmolStr;
+
+use super::query::BadRequest;
+use super::subsz::Figures;
+use super::text::{Time, is_false};
+use super::{About, ROWS_MAX};
+use crate::hub::Hub;
+use crate::net::Handle;
+
+/// nats-server's `Accountz`: the names of all accounts, or all about one.
+#[derive(Serialize)]
+pub(super) struct Accountz {
+    server_id: String,
+    now: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_account: Option<SmolStr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accounts: Vec<SmolStr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_detail: Option<AccountInfo>,
+}
+
+/// nats-server's `AccountInfo`, without what belongs to JWTs.
+#[derive(Serialize)]
+pub(super) struct AccountInfo {
+    account_name: SmolStr,
+    /// When the configuration was read.
+    update_time: Time,
+    #[serde(skip_serializing_if = "is_false")]
+    is_system: bool,
+    expired: bool,
+    complete: bool,
+    jetstream_enabled: bool,
+    leafnode_connections: u32,
+    client_connections: u32,
+    subscriptions: usize,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    mappings: BTreeMap<String, Vec<MapDest>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exports: Vec<ExtExport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    imports: Vec<ExtImport>,
+    name_tag: SmolStr,
+    sublist_stats: Figures,
+    /// Requests of other accounts that services here have not answered, by the subject for answers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    responses: BTreeMap<String, ExtImport>,
+}
+
+#[derive(Serialize)]
+struct MapDest {
+    subject: String,
+    weight: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ExtExport {
+    subject: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "is_false")]
+    token_req: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_latency: Option<ServiceLatency>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    approved_accounts: Vec<SmolStr>,
+}
+
+#[derive(Serialize)]
+struct ExtImport {
+    subject: String,
+    account: SmolStr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    local_subject: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    invalid: bool,
+    share: bool,
+    tracking: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<ServiceLatency>,
+}
+
+#[derive(Serialize)]
+struct ServiceLatency {
+    sampling: Sampling,
+    results: String,
+}
+
+struct Sampling(u8);
+
+impl Serialize for Sampling {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 0 { serializer.serialize_str("headers") } else { serializer.serialize_u8(self.0) }
+    }
+}
+
+impl ServiceLatency {
+    fn new(latency: &Latency) -> Self {
+        Self { sampling: Sampling(latency.sampling), results: latency.subject.clone() }
+    }
+}
+
+const STREAM: &str = "stream";
+const SERVICE: &str = "service";
+
+impl Accountz {
+    /// All names, or what there is to know of `account`.
+    pub(super) fn collect(hub: &Hub, about: &About, account: Option<&str>) -> Result<Self, BadRequest> {
+        let detail = account.map(|name| AccountInfo::collect(hub, about, name)).transpose()?;
+        Ok(hub.look(|broker, now| Self {
+            server_id: broker.settings().info.id.clone(),
+            now: Time(now.wall),
+            system_account: broker.settings().system_account.clone(),
+            accounts: match account {
+                Some(_) => Vec::new(),
+                None => broker.accounts().map(|account| account.name().into()).collect(),
+            },
+            account_detail: detail,
+        }))
+    }
+}
+
+impl AccountInfo {
+    pub(super) fn collect(hub: &Hub, about: &About, name: &str) -> Result<Self, BadRequest> {
+        let (options, loaded) = (about.options(), about.loaded());
+        hub.look(|broker, _| {
+            let broker = &*broker;
+            let account = broker.accounts().find(|account| account.name() == name);
+            let account = account.ok_or_else(|| BadRequest(format!("Account {name} does not exist")))?;
+            let (streams, services) = account.exports();
+            let stream =
+                |export: &midge_broker::StreamExport| ExtExport::new(&export.subject, &export.access);
+            let service = |export: &midge_broker::ServiceExport| ExtExport {
+                kind: SERVICE,
+                response_type: Some(export.response.as_str()),
+                service_latency: export.latency.as_ref().map(ServiceLatency::new),
+                ..ExtExport::new(&export.subject, &export.access)
+            };
+            let import = |kind| move |import| ExtImport::new(broker, &import, kind);
+            let stream_imports = account.stream_imports().map(import(STREAM));
+            let imports = stream_imports.chain(account.service_imports().map(import(SERVICE)));
+            let responses =
+                account.requests().take(ROWS_MAX).map(|request| ExtImport::answer(broker, &request));
+            Ok(Self {
+                account_name: account.name().into(),
+                update_time: Time(loaded),
+                is_system: broker.settings().system_account.as_deref() == Some(name),
+                expired: false,
+                complete: true,
+                jetstream_enabled: false,
+                leafnode_connections: 0,
+                client_connections: account.connections(),
+                subscriptions: account.router().len(),
+                mappings: mappings(&options, name).iter().map(MapDest::of).collect(),
+                exports: services.map(service).chain(streams.iter().map(stream)).collect(),
+                imports: imports.collect(),
+                name_tag: account.name().into(),
+                sublist_stats: Figures::sum(std::iter::once(account)),
+                responses: responses.collect(),
+            })
+        })
+    }
+}
+
+/// The subject mappings of an account.
+fn mappings<'o>(options: &'o Options, name: &str) -> &'o [Mapping] {
+    match options.accounts.iter().find(|account| account.name == name) {
+        Some(account) => &account.mappings,
+        None if name == GLOBAL_ACCOUNT => &options.mappings,
+        None => &[],
+    }
+}
+
+impl MapDest {
+    fn of(mapping: &Mapping) -> (String, Vec<Self>) {
+        let destinations = mapping.destinations.iter().map(|to| Self {
+            subject: to.subject.clone(),
+            weight: to.weight,
+            cluster: to.cluster.clone(),
+        });
+        (mapping.source.clone(), destinations.collect())
+    }
+}
+
+impl ExtExport {
+    fn new(subject: &str, access: &Access) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            kind: STREAM,
+            token_req: matches!(access, Access::Activated),
+            response_type: None,
+            service_latency: None,
+            approved_accounts: match access {
+                Access::Accounts(accounts) => accounts.clone(),
+                _ => Vec::new(),
+            },
+        }
+    }
+}
+
+impl ExtImport {
+    fn new(broker: &Broker<Handle>, import: &Imported<'_>, kind: &'static str) -> Self {
+        Self {
+            subject: import.subject.to_owned(),
+            account: broker.account(import.exporter).name().into(),
+            to: (kind == SERVICE).then(|| import.to.to_owned()),
+            local_subject: import.to.to_owned(),
+            kind,
+            invalid: false,
+            share: import.share,
+            tracking: false,
+            latency: import.latency.map(ServiceLatency::new),
+        }
+    }
+
+    /// A request that waits for an answer, as an import by the service's account: of the requester's reply subject.
+    fn answer(broker: &Broker<Handle>, request: &OpenRequest<'_>) -> (String, Self) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let reply = text(&request.reply);
+        let import = Self {
+            subject: text(request.to),
+            account: broker.account(request.requester).name().into(),
+            to: Some(reply.clone()),
+            local_subject: reply.clone(),
+            kind: SERVICE,
+            invalid: false,
+            share: request.share,
+            tracking: request.is_timed,
+            latency: None,
+        };
+        (reply, import)
+    }
+}
+
+/// nats-server's `AccountStatz`.
+#[derive(Serialize)]
+pub(super) struct AccountStatz {
+    server_id: String,
+    now: Time,
+    account_statz: Vec<AccountStat>,
+}
+
+impl AccountStatz {
+    /// The figures of the accounts of these names, or of all; of those without connections only if `unused`.
+    pub(super) fn collect(hub: &Hub, names: Option<&[String]>, unused: bool) -> Self {
+        hub.look(|broker, now| {
+            let wanted = |account: &&Account| {
+                (unused || account.connections() > 0)
+                    && names.is_none_or(|names| names.iter().any(|name| name == account.name()))
+            };
+            Self {
+                server_id: broker.settings().info.id.clone(),
+                now: Time(now.wall),
+                account_statz: broker.accounts().filter(wanted).map(AccountStat::new).collect(),
+            }
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.account_statz.is_empty()
+    }
+}
