@@ -253,7 +253,7 @@ impl<P: Port> Broker<P> {
         if signs.is_none() || signs != signed || warrant.bearer && body.limits.disallow_bearer {
             return self.fail(id, error::AUTHORIZATION_VIOLATION, CloseReason::AuthenticationFailure, now);
         }
-        let permit = if warrant.by_default { claims.default_permit() } else { conn.permit.clone() };
+        let permit = if warrant.by_default { claims.default_permit() } else { conn.permit().cloned() };
         let (user, warrant) = (conn.user.clone(), Some(Arc::clone(warrant)));
         self.assign(id, &Identity { user, account: name, permit, warrant });
         let most = self.limit_subscriptions(id);
