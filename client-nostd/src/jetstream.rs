@@ -207,7 +207,7 @@ pub fn kv_entry<'m>(message: &Message<'m>) -> Result<Option<Entry<'m>>, Failure>
     }
     let revision = header.get(b"Nats-Sequence").and_then(number).ok_or(Failure::Malformed)?;
     let deleted = header.get(b"KV-Operation").is_some() || header.get(b"Nats-Marker-Reason").is_some();
-    Ok(Some(Entry { revision, value: (!deleted).then(|| message.payload) }))
+    Ok(Some(Entry { revision, value: (!deleted).then_some(message.payload) }))
 }
 
 /// What a change to a key-value bucket depends on.
