@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use midge_broker::{Broker, Now, Stall};
+use midge_broker::{Broker, MailboxId, Now, Stall};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
@@ -20,8 +20,8 @@ pub(crate) struct Hub {
     pub(crate) memory: Memory,
     /// What questions are answered with.
     pub(crate) outside: Arc<Outside>,
-    /// Parts of the daemon have mail.
-    pub(crate) mail: Notify,
+    /// Rung when a mailbox has mail; a broker has no more of them than these.
+    bells: [Notify; 32],
     /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
     armed: AtomicU64,
     rearm: Notify,
@@ -40,11 +40,16 @@ impl Hub {
             log,
             memory: Memory::default(),
             outside: Arc::new(outside),
-            mail: Notify::new(),
+            bells: Default::default(),
             armed: u64::MAX.into(),
             rearm: Notify::new(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
         }
+    }
+
+    /// Rung when this mailbox has mail.
+    pub(crate) fn bell(&self, mailbox: MailboxId) -> Option<&Notify> {
+        self.bells.get(mailbox.index())
     }
 
     /// To be held by a connection's task to its end.
@@ -72,10 +77,10 @@ impl Hub {
         let stall = broker.flush(now, flush::note);
         let notices = broker.take_notices();
         let deadline = broker.deadline();
-        let has_mail = broker.take_rings().next().is_some();
+        let rings = broker.take_rings();
         drop(broker);
-        if has_mail {
-            self.mail.notify_one();
+        for mailbox in rings {
+            self.bell(mailbox).into_iter().for_each(Notify::notify_one);
         }
         for notice in notices {
             self.log.write(notice.level.into(), notice.text);
