@@ -21,6 +21,7 @@ use crate::account::AccountId;
 use crate::account::target::Target;
 use crate::broker::{Broker, Now};
 use crate::conn::{ConnId, Port};
+use crate::watch::{Told, ToldQueue};
 
 /// Where messages for one part of the daemon wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,12 +152,13 @@ impl Mailbox {
 #[derive(Debug)]
 pub(crate) struct Mail {
     boxes: Vec<Mailbox>,
+    told: ToldQueue,
     rings: u32,
 }
 
 impl Default for Mail {
     fn default() -> Self {
-        Self { boxes: vec![Mailbox::new(SYSTEM_BYTES_MAX)], rings: 0 }
+        Self { boxes: vec![Mailbox::new(SYSTEM_BYTES_MAX)], told: ToldQueue::new(), rings: 0 }
     }
 }
 
@@ -175,6 +177,19 @@ impl Iterator for Rings {
 }
 
 impl Mail {
+    /// A watched subject's interest has changed.
+    pub(crate) fn tell(&mut self, told: Told) {
+        self.rings |= 1 << told.2.0;
+        self.told.push_back(told);
+    }
+
+    /// What a mailbox was not told of yet.
+    pub(crate) fn take_told(&mut self, mailbox: MailboxId) -> ToldQueue {
+        let (mine, others) = std::mem::take(&mut self.told).into_iter().partition(|told| told.2 == mailbox);
+        self.told = others;
+        mine
+    }
+
     /// False if the mailbox is full.
     pub(crate) fn put(&mut self, mailbox: MailboxId, letter: Letter) -> bool {
         let Some(to) = self.boxes.get_mut(mailbox.index()) else { return false };

@@ -37,12 +37,13 @@ impl<P: Port> Broker<P> {
             return Subscribed::Ok;
         };
         let account = conn.account;
-        let Account { router, subs, ties, .. } = &mut self.accounts[account.index()];
+        let Account { router, subs, ties, watches, .. } = &mut self.accounts[account.index()];
         if subs.find(id, sid).is_some() {
             return Subscribed::Ok;
         }
         let Ok(filter) = Filter::new(subject) else { return Subscribed::InvalidSubject };
         let Ok(sub) = router.insert(filter, queue) else { return Subscribed::Full };
+        let watched = !watches.is_empty();
         subs.insert(sub, id, sid, &mut conn.subs);
         if conn.permit.as_ref().is_some_and(|permit| permit.must_filter(subject, queue)) {
             subs.get_mut(sub).into_iter().for_each(|(sub, _)| sub.set_filtered(true));
@@ -53,6 +54,9 @@ impl<P: Port> Broker<P> {
         }
         if self.system_account == Some(account) {
             self.heed_events(now);
+        }
+        if watched {
+            self.heed_watches(account, subject, true);
         }
         Subscribed::Ok
     }
@@ -122,10 +126,11 @@ impl<P: Port> Broker<P> {
 
     /// Ends a connection's subscription, and what hangs on it.
     pub(crate) fn forget(&mut self, account: AccountId, sub: SubId, now: Now) {
-        let Account { router, subs, shadows, awaited, .. } = &mut self.accounts[account.index()];
+        let Account { router, subs, shadows, awaited, watches, .. } = &mut self.accounts[account.index()];
         let Some(conn) = subs.get(sub).and_then(|sub| at(&mut self.conns, sub.conn())) else { return };
         let mut subject = Vec::new();
-        let awaits = !awaited.is_empty() && router.filter_of(sub, &mut subject);
+        let (awaits, watched) = (!awaited.is_empty(), !watches.is_empty());
+        let known = (awaits || watched) && router.filter_of(sub, &mut subject);
         let has_shadows = !shadows.is_empty();
         router.remove(sub);
         subs.remove(sub, &mut conn.subs);
@@ -135,7 +140,10 @@ impl<P: Port> Broker<P> {
         if has_shadows {
             self.remove_shadows(account, sub);
         }
-        if awaits {
+        if watched && known {
+            self.heed_watches(account, &subject, false);
+        }
+        if awaits && known {
             self.end_awaited(account, &subject, now);
         }
     }

@@ -41,6 +41,7 @@ mod settings;
 mod subs;
 pub mod system;
 mod tokens;
+mod watch;
 
 pub use account::export::{
     Access, Export, Exports, Latency, RESPONSE_THRESHOLD, Response, ServiceExport, StreamExport,
@@ -68,3 +69,4 @@ pub use security::{PeerCertificate, TlsFacts, TlsOffer};
 pub use session::{Next, Received, Session};
 pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings};
 pub use subs::Sub;
+pub use watch::Interest;

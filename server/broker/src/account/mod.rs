@@ -31,6 +31,8 @@ use export::{Exported, Latency, StreamExport};
 use import::{ImportedService, ImportedStream};
 use target::Targets;
 
+use crate::watch::Watches;
+
 /// Where connections are that nobody assigned an account.
 pub const GLOBAL_ACCOUNT: &str = "$G";
 /// The server's own account, unless configured.
@@ -64,6 +66,8 @@ pub struct Account {
     pub(crate) answers: Answers,
     /// Requests of connections here that services elsewhere have not answered.
     pub(crate) awaited: Awaited,
+    /// Subjects that parts of the daemon want to know of.
+    pub(crate) watches: Watches,
     /// The settings don't name it any more.
     pub(crate) retired: bool,
     /// An alarm is set for the next time that its figures are published.
@@ -128,6 +132,7 @@ impl Account {
             shadows: HashMap::new(),
             answers: Answers::default(),
             awaited: Awaited::default(),
+            watches: Watches::default(),
             retired: false,
             connections_alarm: false,
         }

@@ -101,28 +101,36 @@ impl<P: Port> Broker<P> {
     }
 
     /// Ends a subscription that is no connection's own.
-    pub(crate) fn remove_target(&mut self, account: AccountId, id: SubId) {
-        let Some(account) = self.accounts.get_mut(account.index()) else { return };
+    pub(crate) fn remove_target(&mut self, account_id: AccountId, id: SubId) {
+        let Some(account) = self.accounts.get_mut(account_id.index()) else { return };
         let Some(target) = account.subs.get(id).map(|sub| sub.conn()).filter(|id| id.target().is_some())
         else {
             return;
         };
+        let mut filter = Vec::new();
+        let watched = !account.watches.is_empty() && account.router.filter_of(id, &mut filter);
         account.router.remove(id);
         account.subs.remove_target(id);
         account.targets.remove(target);
+        if watched {
+            self.heed_watches(account_id, &filter, false);
+        }
     }
 
     /// Subscribes a target. `None` if the router has no more room, or `filter` is none.
     pub(crate) fn insert_target(
         &mut self,
-        account: AccountId,
+        account_id: AccountId,
         filter: &[u8],
         target: Target,
     ) -> Option<SubId> {
-        let account = self.accounts.get_mut(account.index())?;
+        let account = self.accounts.get_mut(account_id.index())?;
         let id = account.router.insert(Filter::new(filter).ok()?, None).ok()?;
         let target = account.targets.insert(target);
         account.subs.insert_target(id, target);
+        if !account.watches.is_empty() {
+            self.heed_watches(account_id, filter, true);
+        }
         Some(id)
     }
 }

@@ -103,3 +103,38 @@ fn there_are_only_so_many_mailboxes() {
     let mut world = world();
     assert_eq!(std::iter::from_fn(|| world.broker.open_mailbox(1)).count(), 31);
 }
+
+#[test]
+fn interest_in_watched_subjects_is_told() {
+    let mut world = world();
+    let mailbox = world.broker.open_mailbox(2048).unwrap();
+    let account = world.broker.account_named("A").unwrap();
+    assert!(world.broker.watch(account, b"in.x", mailbox, 1));
+    assert!(!world.broker.watch(account, b"in.x", mailbox, 1), "twice");
+    assert!(world.broker.watch(account, b"out.>", mailbox, 2));
+    assert!(!world.broker.watch(account, b"in..x", mailbox, 3), "no subject");
+    let told = move |world: &mut World| -> Vec<(u64, bool)> {
+        world.broker.take_interest(mailbox).into_iter().map(|it| (it.tag, it.exists)).collect()
+    };
+    assert_eq!(world.broker.take_rings().collect::<Vec<_>>(), [mailbox]);
+    assert_eq!(told(&mut world), [(1, false), (2, false)]);
+
+    let mut a = world.connect("A");
+    a.say(&mut world, "SUB in.* 1");
+    assert_eq!(told(&mut world), [(1, true)]);
+    a.say(&mut world, "SUB in.x 2\r\nSUB *.y 3\r\nSUB out.z 4\r\nUNSUB 1");
+    assert_eq!(told(&mut world), [(2, true)], "there was one before, and there is one still");
+    a.say(&mut world, "UNSUB 3\r\nUNSUB 2\r\nSUB in.x 5\r\nUNSUB 5");
+    assert_eq!(told(&mut world), [(1, false)], "however often it changed");
+    let mut b = world.connect("B");
+    b.say(&mut world, "SUB > 1");
+    assert_eq!(told(&mut world), []);
+    a.say(&mut world, "UNSUB 4");
+    assert_eq!(told(&mut world), [(2, false)]);
+
+    let sub = world.broker.subscribe_inside(account, b">", mailbox, 9).unwrap();
+    assert_eq!(told(&mut world).len(), 2);
+    world.broker.unwatch(account, b"in.x", mailbox, 1);
+    world.broker.unsubscribe_inside(sub);
+    assert_eq!(told(&mut world), [(2, false)]);
+}
