@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-setup", &["midge-broker", "midge-config", "midge-jwt"]),
     ("midge-heap", &[]),
     ("midge-store", &[]),
+    ("midge-stream", &["midge-protocol", "midge-store"]),
     ("midge-tls", &["midge-config"]),
     (
         "midged",
@@ -21,10 +22,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "midge-broker",
             "midge-config",
             "midge-heap",
-            "midge-jwt",
             "midge-protocol",
             "midge-router",
             "midge-setup",
+            "midge-store",
+            "midge-stream",
             "midge-tls",
         ],
     ),
@@ -42,6 +44,7 @@ const NO_TOKIO: &[&str] = &[
     "midge-heap",
     "midge-setup",
     "midge-store",
+    "midge-stream",
     "midge-tls",
 ];
 

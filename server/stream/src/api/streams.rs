@@ -1,0 +1,265 @@
+//! Streams: made, changed, looked at, emptied, ended.
+
+use std::borrow::Cow;
+
+use midge_protocol::subject::Filter;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Answer, Failure, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
+use crate::config::{Storage, StreamConfig, check_stream, check_update, stamp_stream};
+use crate::engine::Engine;
+use crate::error::{self, ApiError};
+use crate::seam::Account;
+use crate::stream::{Cluster, PurgeRequest, StreamInfo};
+
+/// Subjects in one answer.
+const SUBJECTS_MAX: usize = 100_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct InfoRequest {
+    offset: i64,
+    deleted_details: bool,
+    subjects_filter: String,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    #[serde(flatten)]
+    info: StreamInfo<'a>,
+    did_create: bool,
+}
+
+#[derive(Serialize)]
+struct Paged<'a> {
+    #[serde(flatten)]
+    page: Page,
+    #[serde(flatten)]
+    info: StreamInfo<'a>,
+}
+
+#[derive(Serialize)]
+struct List<T> {
+    #[serde(flatten)]
+    page: Page,
+    streams: T,
+}
+
+#[derive(Serialize)]
+struct Purged {
+    success: bool,
+    purged: u64,
+}
+
+fn invalid(text: &str) -> Failure {
+    error::STREAM_INVALID_CONFIG.with(&[&text]).into()
+}
+
+impl Request<'_> {
+    /// The payload as a configuration, and whether the client minds changes.
+    fn read_config(&self) -> Result<(StreamConfig, bool), ApiError> {
+        let mut pedantic = false;
+        // The member stands beside those of the configuration, which don't know it.
+        let text = match serde_json::from_slice::<Value>(self.message.payload) {
+            Ok(Value::Object(mut members)) if members.contains_key("pedantic") => {
+                pedantic = members.remove("pedantic") == Some(Value::Bool(true));
+                Cow::Owned(crate::json::write(&members))
+            }
+            _ => Cow::Borrowed(self.message.payload),
+        };
+        Ok((crate::json::read(&text, self.strict)?, pedantic))
+    }
+}
+
+impl Engine {
+    pub(super) fn stream_create(&mut self, request: &Request<'_>) -> Answer {
+        let (mut config, pedantic) = request.read_config()?;
+        stamp_stream(&mut config);
+        let name = request.token(2);
+        if config.name != name {
+            return Err(error::STREAM_MISMATCH.into());
+        }
+        if name.contains(['\\', '/']) {
+            return Err(error::STREAM_NAME_CONTAINS_PATH_SEPARATORS.into());
+        }
+        if config.sealed {
+            return Err(invalid("stream configuration for create can not be sealed"));
+        }
+        if config.mirror_direct && config.mirror.is_none() {
+            return Err(invalid("stream has no mirror but does have mirror direct"));
+        }
+        self.check_reservation(&config, None)?;
+        let config = check_stream(&config, &self.settings.limits, pedantic)?;
+        if config.num_replicas > 1 {
+            return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
+        }
+        let id = match self.stream_id(request.account, name) {
+            Ok(id) => {
+                let same = self.streams.get(&id).is_some_and(|stream| same(&stream.config, &config));
+                if !same {
+                    return Err(error::STREAM_NAME_EXIST.into());
+                }
+                id
+            }
+            Err(_) => {
+                self.check_overlap(request.account, &config)?;
+                self.create_stream(request.account, config, request.now)?
+            }
+        };
+        let (stream, cx) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
+        // No domain here, unlike in all others: so it is in nats-server.
+        let info = stream.info(false, None, &cx);
+        answer("stream_create", Created { info, did_create: true })
+    }
+
+    pub(super) fn stream_update(&mut self, request: &Request<'_>) -> Answer {
+        let (config, pedantic) = request.read_config()?;
+        let mut config = check_stream(&config, &self.settings.limits, pedantic)?;
+        if config.name != request.token(2) {
+            return Err(error::STREAM_MISMATCH.into());
+        }
+        let id = self.stream_id(request.account, &config.name)?;
+        stamp_stream(&mut config);
+        let old =
+            self.streams.get(&id).map(|stream| (*stream.config).clone()).ok_or(error::STREAM_NOT_FOUND)?;
+        let config = check_update(&old, config)?;
+        self.check_reservation(&config, Some(id))?;
+        self.check_overlap(request.account, &config)?;
+        let domain = self.settings.domain.clone();
+        let account = self.spaces.get(&request.account).map(|space| space.name.clone()).unwrap_or_default();
+        let (stream, mut cx) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
+        stream.log.set_config(&crate::stream::record(&account, stream.created, &config))?;
+        stream.update(config, &mut cx)?;
+        stream.event_action("modify", &mut cx);
+        let text = answer("stream_update", stream.info(false, domain.as_deref(), &cx));
+        self.touch(id);
+        text
+    }
+
+    /// Subjects belong to one stream only.
+    fn check_overlap(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+        let others = self.streams.values().filter(|stream| stream.account == account);
+        let mut subjects = others
+            .filter(|stream| stream.name() != config.name)
+            .flat_map(|stream| &stream.config.subjects)
+            .filter_map(|subject| Filter::new(subject.as_bytes()).ok());
+        let mine: Vec<_> = config.subjects.iter().filter_map(|it| Filter::new(it.as_bytes()).ok()).collect();
+        if subjects.any(|other| mine.iter().any(|mine| mine.overlaps(other))) {
+            return Err(error::STREAM_SUBJECT_OVERLAP.error());
+        }
+        Ok(())
+    }
+
+    /// What a stream may take must be there, besides what others may.
+    fn check_reservation(&self, config: &StreamConfig, old: Option<u32>) -> Result<(), ApiError> {
+        let (max, row) = match config.storage {
+            Storage::Memory => (self.settings.memory_bytes_max, error::MEMORY_RESOURCES_EXCEEDED),
+            Storage::File => (self.settings.file_bytes_max, error::STORAGE_RESOURCES_EXCEEDED),
+        };
+        let bytes = |config: &StreamConfig| u64::try_from(config.max_bytes).unwrap_or(0);
+        let mine = old.and_then(|id| self.streams.get(&id)).map_or(0, |stream| bytes(&stream.config));
+        let reserved = self.reserved(None, config.storage).saturating_sub(mine);
+        match max {
+            Some(max) if reserved.saturating_add(bytes(config)) > max => Err(row.error()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn stream_info(&mut self, request: &Request<'_>) -> Answer {
+        let ask: InfoRequest = request.read_optional()?;
+        let id = self.stream_id(request.account, request.token(2))?;
+        let (domain, server) = (self.settings.domain.clone(), self.settings.server_name.clone());
+        let (stream, cx) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
+        let mut page = Page::default();
+        let mut info = stream.info(ask.deleted_details, domain.as_deref(), &cx);
+        info.cluster = Some(Cluster { leader: &server });
+        if !ask.subjects_filter.is_empty() {
+            let totals = stream.subject_totals(&ask.subjects_filter);
+            if !totals.is_empty() {
+                let offset = usize::try_from(ask.offset).unwrap_or(0);
+                page = Page { total: totals.len(), offset, limit: SUBJECTS_MAX };
+                let shown: std::collections::BTreeMap<_, _> =
+                    totals.into_iter().skip(offset).take(SUBJECTS_MAX).collect();
+                info.state.subjects = (!shown.is_empty()).then_some(shown);
+            }
+        }
+        answer("stream_info", Paged { page, info })
+    }
+
+    pub(super) fn stream_names(&mut self, request: &Request<'_>) -> Answer {
+        let ask: PageRequest = request.read_optional()?;
+        let names = self.named_streams(request.account, &ask.subject);
+        let page = ask.page(names.len(), NAMES_MAX);
+        let names: Vec<_> =
+            names.into_iter().skip(page.offset).take(NAMES_MAX).map(|(name, _)| name).collect();
+        let streams = (!names.is_empty()).then_some(names);
+        answer("stream_names", List { page, streams })
+    }
+
+    pub(super) fn stream_list(&mut self, request: &Request<'_>) -> Answer {
+        let ask: PageRequest = request.read_optional()?;
+        let domain = self.settings.domain.clone();
+        let names = self.named_streams(request.account, &ask.subject);
+        let page = ask.page(names.len(), LIST_MAX);
+        let ids: Vec<_> = names.into_iter().skip(page.offset).take(LIST_MAX).map(|(_, id)| id).collect();
+        let mut streams = Vec::new();
+        for id in ids {
+            if let Some((stream, cx)) = self.stream_cx(id, request.now) {
+                streams.push(stream.listed(domain.as_deref(), &cx));
+            }
+        }
+        answer("stream_list", List { page, streams })
+    }
+
+    /// An account's streams by name; those only that have to do with `subject`, unless it is empty.
+    fn named_streams(&self, account: Account, subject: &str) -> Vec<(&str, u32)> {
+        let Some(space) = self.spaces.get(&account) else { return Vec::new() };
+        let filter = Filter::new(subject.as_bytes());
+        let wanted = |id: &u32| {
+            let stream = self.streams.get(id);
+            stream.is_some_and(|stream| {
+                stream.config.subjects.iter().any(|it| {
+                    matches!((&filter, Filter::new(it.as_bytes())), (Ok(one), Ok(other)) if one.overlaps(other))
+                })
+            })
+        };
+        let streams = space.streams.iter().filter(|(_, id)| subject.is_empty() || wanted(id));
+        streams.map(|(name, id)| (&**name, *id)).collect()
+    }
+
+    pub(super) fn stream_delete(&mut self, request: &Request<'_>) -> Answer {
+        request.expect_nothing()?;
+        let id = self.stream_id(request.account, request.token(2))?;
+        self.delete_stream(id, request.now)?;
+        answer("stream_delete", SUCCESS)
+    }
+
+    pub(super) fn stream_purge(&mut self, request: &Request<'_>) -> Answer {
+        let ask: PurgeRequest = request.read_optional()?;
+        if ask.seq > 0 && ask.keep > 0 {
+            return Err(error::BAD_REQUEST.into());
+        }
+        let id = self.stream_id(request.account, request.token(2))?;
+        let (stream, mut cx) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
+        if stream.config.sealed {
+            return Err(error::STREAM_SEALED.into());
+        }
+        if stream.config.deny_purge {
+            return Err(error::STREAM_PURGE_FAILED.with(&[&"stream purge not permitted"]).into());
+        }
+        let purged = stream.purge(&ask, &mut cx)?;
+        self.touch(id);
+        answer("stream_purge", Purged { success: true, purged })
+    }
+}
+
+/// True if nothing differs but what the server notes.
+fn same(one: &StreamConfig, other: &StreamConfig) -> bool {
+    let plain = |config: &StreamConfig| {
+        let mut config = config.clone();
+        config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        config
+    };
+    plain(one) == plain(other)
+}

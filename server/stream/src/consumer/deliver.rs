@@ -1,0 +1,261 @@
+//! Which message goes next, and to whom.
+//!
+//! Source: nats-server's `consumer.go` (`getNextMsg`, `loopAndGatherMsgs`, `deliverMsg`).
+
+use bytes::Bytes;
+
+use super::{Consumer, Pending, Place};
+use crate::config::{AckPolicy, PriorityPolicy};
+use crate::cx::Cx;
+use crate::headers;
+use crate::log::{Log, Stored};
+use crate::seam::{Output, Publish, Receipt, What};
+use crate::time::{MILLISECOND, duration};
+
+/// What holds a consumer back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blocked {
+    /// There is nothing more.
+    End,
+    /// Acknowledgements, a subscriber, a request, or time.
+    Waits,
+}
+
+/// A message that is to go next.
+struct Next {
+    message: Stored,
+    /// Which time it goes.
+    count: u64,
+    fresh: bool,
+}
+
+impl Consumer {
+    /// Sends what can be sent. False if more can, once outputs have been taken.
+    pub(crate) fn pump(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> bool {
+        self.touched = false;
+        loop {
+            if cx.out.is_full() {
+                self.touched = true;
+                return false;
+            }
+            match self.send_one(log, cx) {
+                Ok(()) => {}
+                Err(Blocked::End) => {
+                    self.end_of_stream(cx);
+                    break;
+                }
+                Err(Blocked::Waits) => break,
+            }
+        }
+        self.watch_requests(cx);
+        true
+    }
+
+    fn may_send(&self, cx: &Cx<'_>) -> Result<(), Blocked> {
+        let waits = self.paused_until(cx.now.wall).is_some()
+            || self.replay.is_some_and(|replay| replay.hold > cx.now.mono)
+            || if self.config.is_push() {
+                !self.push.active || self.is_stalled() || self.push.rate_at > cx.now.mono
+            } else {
+                self.pull.waiting.is_empty()
+            };
+        if waits { Err(Blocked::Waits) } else { Ok(()) }
+    }
+
+    fn send_one(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> Result<(), Blocked> {
+        self.may_send(cx)?;
+        let next = match self.next_again(log, cx) {
+            Some(next) => next,
+            None => self.next_fresh(log)?,
+        };
+        let Next { message, count, fresh } = next;
+        let seq = message.seq;
+        let unseen = self.unseen.saturating_sub(u64::from(fresh));
+        let reply = self.ack_subject(&message, count, unseen);
+        let (mut header, payload) = (message.header_bytes(), message.payload());
+        let payload = if self.config.headers_only {
+            header = headers::with(&header, headers::MSG_SIZE, &payload.len().to_string()).into();
+            Bytes::new()
+        } else {
+            payload
+        };
+        let size = message.subject().len() + reply.len() + header.len() + payload.len();
+        let served = match self.config.is_push() {
+            true => None,
+            false => Some(self.choose_request(size, !fresh, cx).ok_or(Blocked::Waits)?),
+        };
+        if let (PriorityPolicy::PinnedClient, Some(pin)) = (self.config.priority_policy, &self.pull.pin) {
+            header = headers::with(&header, headers::PIN_ID, &pin.id).into();
+        }
+        let subject: Bytes = match &served {
+            Some(served) => Bytes::copy_from_slice(&served.reply),
+            None => self.config.deliver_subject.clone().into(),
+        };
+        self.note_sent(seq, count, fresh, cx);
+        let bytes = subject.len() + reply.len() + header.len() + payload.len();
+        cx.out.push(Output::Publish(Publish {
+            account: cx.account,
+            subject: subject.clone(),
+            shown: Some(message.subject_bytes()),
+            reply: Some(reply.into()),
+            header,
+            payload,
+            receipt: Some(Receipt { tag: self.tag(What::Next), seq }),
+        }));
+        match served {
+            Some(served) if served.done && served.bytes > 0 => {
+                let rest = super::pull::rest_lines(served.left, served.bytes);
+                cx.status(&subject, "409 Batch Completed", &rest);
+            }
+            Some(_) => {}
+            None => {
+                self.beat_later(cx.now.mono);
+                self.count_flow(bytes, cx);
+            }
+        }
+        if let Some(replay) = &mut self.replay {
+            replay.last = message.time;
+        }
+        Ok(())
+    }
+
+    /// The next of those that go again.
+    fn next_again(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> Option<Next> {
+        while let Some(seq) = self.queue.front().copied() {
+            let queued = self.pending.get(&seq).filter(|pending| pending.queued);
+            let Some(delivery) = queued.map(|pending| pending.delivery) else {
+                self.queue.pop_front();
+                continue;
+            };
+            let count = self.again.get(&seq).copied().unwrap_or(0) + 2;
+            if self.is_exhausted(count - 1) {
+                self.queue.pop_front();
+                self.give_up(seq, count - 1, cx);
+                continue;
+            }
+            match log.get(seq) {
+                Ok(Some(message)) => return Some(Next { message, count, fresh: false }),
+                _ => {
+                    self.queue.pop_front();
+                    self.pending.remove(&seq);
+                    self.again.remove(&seq);
+                    self.move_floor(delivery, seq);
+                }
+            }
+        }
+        None
+    }
+
+    /// The next of those that have never gone.
+    fn next_fresh(&mut self, log: &dyn Log) -> Result<Next, Blocked> {
+        let most = self.config.max_ack_pending;
+        if most > 0 && i64::try_from(self.pending.len()).is_ok_and(|len| len >= most) {
+            return Err(Blocked::Waits);
+        }
+        while let Some(seq) = self.skip.front().copied() {
+            match log.get(seq) {
+                Ok(Some(message)) => return Ok(Next { message, count: 1, fresh: true }),
+                _ => self.skip_done(),
+            }
+        }
+        loop {
+            let Some(seq) = log.next(self.cursor, &self.filters) else {
+                // What lies between is of no interest to it.
+                self.cursor = self.cursor.max(log.state().last_seq + 1);
+                self.unseen = 0;
+                return Err(Blocked::End);
+            };
+            match log.get(seq) {
+                Ok(Some(message)) => {
+                    self.cursor = seq;
+                    return Ok(Next { message, count: 1, fresh: true });
+                }
+                // What can't be read can't be sent.
+                _ => self.cursor = seq + 1,
+            }
+        }
+    }
+
+    /// The first of the messages to begin with is done.
+    fn skip_done(&mut self) {
+        let seq = self.skip.pop_front().unwrap_or(0);
+        self.cursor = if self.skip.is_empty() { self.resume.max(seq) + 1 } else { seq + 1 };
+    }
+
+    /// A message goes out now.
+    fn note_sent(&mut self, seq: u64, count: u64, fresh: bool, cx: &Cx<'_>) {
+        let now = cx.now;
+        let delivery = self.next_delivery;
+        self.next_delivery += 1;
+        self.unsaved = true;
+        self.idle_since = now.mono;
+        if fresh {
+            self.unseen = self.unseen.saturating_sub(1);
+            if self.skip.front() == Some(&seq) { self.skip_done() } else { self.cursor = seq + 1 }
+        } else {
+            self.queue.pop_front();
+            self.again.insert(seq, count - 1);
+        }
+        self.delivered = Place { consumer: delivery, stream: self.delivered.stream.max(seq) };
+        self.delivered_at = now.wall;
+        if self.config.ack_policy == AckPolicy::None {
+            self.floor = Place { consumer: delivery, stream: seq };
+            self.settled.push(seq);
+            return;
+        }
+        let wait = self.ack_wait(count - 1);
+        let again_at = match wait {
+            0 => crate::time::Instant::from_micros(u64::MAX),
+            wait => now.after(wait),
+        };
+        // Counted from the first time that it went.
+        let delivery = self.pending.get(&seq).map_or(delivery, |pending| pending.delivery);
+        self.pending.insert(seq, Pending { delivery, again_at, sent: now.wall, queued: false });
+    }
+
+    /// How a message is acknowledged.
+    fn ack_subject(&self, message: &Stored, count: u64, unseen: u64) -> String {
+        let (stream, name) = (&self.stream_name, &self.name);
+        let (seq, time) = (message.seq, message.time);
+        format!("$JS.ACK.{stream}.{name}.{count}.{seq}.{}.{time}.{unseen}", self.next_delivery)
+    }
+
+    /// Nobody took a message: it goes again, and that it went doesn't count.
+    pub(crate) fn on_lost(&mut self, seq: u64, subject: &[u8], cx: &mut Cx<'_>) {
+        match self.again.get_mut(&seq) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) => {
+                self.again.remove(&seq);
+            }
+            None => {}
+        }
+        if self.config.is_push() {
+            self.on_push_interest(self.config.deliver_subject.clone().as_bytes(), false, cx);
+        } else {
+            self.void_request(subject, cx);
+        }
+        if let Some(pending) = self.pending.get_mut(&seq)
+            && !pending.queued
+        {
+            pending.queued = true;
+            self.queue.push_back(seq);
+        }
+        (self.touched, self.unsaved) = (true, true);
+    }
+
+    /// With "original" replay: holds the next message until its time. False if there is nothing to hold.
+    pub(crate) fn hold_replay(&mut self, log: &dyn Log, cx: &Cx<'_>) {
+        let Some(replay) = &mut self.replay else { return };
+        if self.cursor > replay.until {
+            self.replay = None;
+            return;
+        }
+        let next = log.next(self.cursor, &self.filters).and_then(|seq| log.get(seq).ok().flatten());
+        if let Some(next) = next.filter(|_| replay.last > 0) {
+            let delay = next.time - replay.last;
+            if delay > MILLISECOND && replay.hold <= cx.now.mono {
+                replay.hold = cx.now.mono + duration(delay);
+            }
+        }
+    }
+}

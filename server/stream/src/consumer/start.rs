@@ -1,0 +1,109 @@
+//! Where a consumer begins, and begins again.
+
+use std::collections::VecDeque;
+
+use super::{Consumer, Place};
+use crate::config::DeliverPolicy;
+use crate::log::Log;
+
+impl Consumer {
+    /// Finds its place in the stream. Source: nats-server's `selectStartingSeqNo`.
+    pub(crate) fn start(&mut self, log: &dyn Log, max_msgs_per_subject: i64) {
+        let state = log.state();
+        let last = |filters| log.last(filters, u64::MAX).unwrap_or(0);
+        let wanted = match self.config.deliver_policy {
+            DeliverPolicy::All => state.first_seq,
+            DeliverPolicy::New => state.last_seq + 1,
+            DeliverPolicy::Last if self.filters.is_all() => state.last_seq,
+            DeliverPolicy::Last => last(&self.filters),
+            DeliverPolicy::ByStartSequence => self.config.opt_start_seq,
+            DeliverPolicy::ByStartTime => log.at_time(self.config.opt_start_time.unwrap_or(0)),
+            // With one message per subject, the last are all.
+            DeliverPolicy::LastPerSubject if max_msgs_per_subject == 1 => state.first_seq,
+            DeliverPolicy::LastPerSubject => {
+                let mut subjects: Vec<Box<[u8]>> = Vec::new();
+                log.subjects(&self.filters, &mut |subject, _| subjects.push(subject.into()));
+                let mut lasts: Vec<u64> =
+                    subjects.iter().filter_map(|subject| log.last_of(subject)).collect();
+                lasts.sort_unstable();
+                self.resume = state.last_seq;
+                self.skip = VecDeque::from(lasts);
+                self.skip.front().copied().unwrap_or(state.last_seq + 1)
+            }
+        };
+        let by_sequence = self.config.opt_start_seq > 0;
+        self.cursor = if state.first_seq == 0 && !by_sequence {
+            1
+        } else if wanted > state.last_seq && !by_sequence {
+            state.last_seq + 1
+        } else {
+            wanted.max(state.first_seq).max(1)
+        };
+        self.next_delivery = 1;
+        self.floor = Place { consumer: 0, stream: self.cursor - 1 };
+        self.delivered = self.floor;
+        if let Some(replay) = &mut self.replay {
+            replay.until = state.last_seq;
+        }
+        self.recount(log);
+    }
+
+    /// Begins again at `seq`, or, if that is 0, behind what is acknowledged. Gives where that is. Source: nats-server's
+    /// `resetStartingSeq`.
+    pub(crate) fn reset(&mut self, seq: u64, log: &dyn Log) -> Result<u64, &'static str> {
+        let seq = match (seq, self.config.deliver_policy) {
+            (0, _) => self.floor.stream + 1,
+            (seq, DeliverPolicy::All) => seq,
+            (seq, DeliverPolicy::ByStartSequence) if seq < self.config.opt_start_seq => {
+                return Err("below start seq");
+            }
+            (seq, DeliverPolicy::ByStartSequence) => seq,
+            (seq, DeliverPolicy::ByStartTime) => {
+                if seq < log.at_time(self.config.opt_start_time.unwrap_or(0)) {
+                    return Err("below start time");
+                }
+                seq
+            }
+            _ => return Err("not allowed"),
+        };
+        self.pending.clear();
+        self.again.clear();
+        self.queue.clear();
+        self.skip.clear();
+        self.cursor = seq;
+        self.next_delivery = 1;
+        self.floor = Place { consumer: 0, stream: seq - 1 };
+        self.delivered = self.floor;
+        (self.delivered_at, self.acked_at) = (0, 0);
+        self.recount(log);
+        (self.touched, self.unsaved) = (true, true);
+        Ok(seq)
+    }
+
+    /// Many messages went: those in front of `first`, or, with a `filter`, some of those that it matches. Source:
+    /// nats-server's `consumer.purge`.
+    pub(crate) fn on_purged(&mut self, log: &dyn Log) {
+        let first = log.state().first_seq;
+        self.cursor = self.cursor.max(first);
+        let gone: Vec<u64> = self
+            .pending
+            .keys()
+            .copied()
+            .filter(|seq| *seq < first || !matches!(log.get(*seq), Ok(Some(_))))
+            .collect();
+        for seq in gone {
+            if let Some(pending) = self.pending.remove(&seq) {
+                self.move_floor(pending.delivery, seq);
+            }
+            self.again.remove(&seq);
+        }
+        self.again = self.again.split_off(&first);
+        self.skip.retain(|seq| *seq >= first && matches!(log.get(*seq), Ok(Some(_))));
+        if self.pending.is_empty() && self.floor.stream + 1 < first {
+            self.floor = Place { consumer: self.next_delivery - 1, stream: first - 1 };
+            self.delivered.stream = self.delivered.stream.max(first - 1);
+        }
+        self.recount(log);
+        (self.touched, self.unsaved) = (true, true);
+    }
+}

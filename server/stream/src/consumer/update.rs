@@ -1,0 +1,73 @@
+//! What of a consumer may change. Source: nats-server's `consumer.go` (`checkNewConsumerConfig`, `updateConfig`).
+
+use super::Consumer;
+use crate::config::ConsumerConfig;
+use crate::cx::Cx;
+use crate::error::{self, ApiError};
+use crate::log::{Filters, Log};
+use crate::time::Nanos;
+
+impl Consumer {
+    /// Makes it what `config`, which was checked, says.
+    pub(crate) fn update(
+        &mut self,
+        config: ConsumerConfig,
+        log: &dyn Log,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), ApiError> {
+        let (old, new) = (&*self.config, &config);
+        for (differs, what) in [
+            (old.deliver_policy != new.deliver_policy, "deliver policy can not be updated"),
+            (old.mem_storage != new.mem_storage, "storage type can not be updated"),
+            (old.direct != new.direct, "direct can not be updated"),
+            (old.sourcing != new.sourcing, "sourcing can not be updated"),
+            (old.opt_start_seq != new.opt_start_seq, "start sequence can not be updated"),
+            (old.opt_start_time != new.opt_start_time, "start time can not be updated"),
+            (old.ack_policy != new.ack_policy, "ack policy can not be updated"),
+            (old.replay_policy != new.replay_policy, "replay policy can not be updated"),
+            (old.idle_heartbeat != new.idle_heartbeat, "heart beats can not be updated"),
+            (old.flow_control != new.flow_control, "flow control can not be updated"),
+            (!old.is_push() && new.is_push(), "can not update pull consumer to push based"),
+            (old.is_push() && !new.is_push(), "can not update push consumer to pull based"),
+        ] {
+            if differs {
+                return Err(error::CONSUMER_CREATE.with(&[&what]));
+            }
+        }
+        if old.deliver_subject != new.deliver_subject && self.push.active {
+            return Err(error::CONSUMER_NAME_EXIST.error());
+        }
+        if old.max_waiting != new.max_waiting {
+            return Err(error::CONSUMER_CREATE.with(&[&"max waiting can not be updated"]));
+        }
+        let moved = old.deliver_subject != new.deliver_subject;
+        let refiltered = old.filters() != new.filters();
+        let paused = old.pause_until != new.pause_until;
+        if moved {
+            self.unwatch_push(cx);
+            self.push.active = false;
+        }
+        *self.config = config;
+        if moved {
+            self.watch_push(cx);
+        }
+        if refiltered {
+            self.filters = Filters::new(self.config.filters());
+            self.recount(log);
+        }
+        if paused {
+            self.arm_pause(cx);
+            self.event_paused(cx);
+        }
+        (self.touched, self.unsaved) = (true, true);
+        Ok(())
+    }
+
+    /// Holds it until then; 0 lets it go on.
+    pub(crate) fn pause(&mut self, until: Nanos, cx: &mut Cx<'_>) {
+        self.config.pause_until = (until != 0).then_some(until);
+        self.arm_pause(cx);
+        (self.touched, self.unsaved) = (true, true);
+        self.event_paused(cx);
+    }
+}

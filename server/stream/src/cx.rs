@@ -1,0 +1,92 @@
+//! What all parts of the engine work with while they handle one input.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::json;
+use crate::random::Random;
+use crate::seam::{Account, Out, Output, Publish, Tag};
+use crate::time::{Now, rfc3339};
+
+/// The time, where outputs go, and whose they are.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Now,
+    pub(crate) out: &'a mut Out,
+    pub(crate) random: &'a mut Random,
+    pub(crate) account: Account,
+    pub(crate) domain: Option<&'a str>,
+    /// Somebody listens to events.
+    pub(crate) events: bool,
+}
+
+impl Cx<'_> {
+    /// A header block or a payload to one subject.
+    pub(crate) fn publish(&mut self, subject: &[u8], header: impl Into<Bytes>, payload: impl Into<Bytes>) {
+        self.out.push(Output::Publish(Publish {
+            account: self.account,
+            subject: Bytes::copy_from_slice(subject),
+            header: header.into(),
+            payload: payload.into(),
+            ..Publish::default()
+        }));
+    }
+
+    /// A status without a payload: `404 No Messages`, and header lines, each with its end.
+    pub(crate) fn status(&mut self, subject: &[u8], status: &str, lines: &str) {
+        self.publish(subject, format!("NATS/1.0 {status}\r\n{lines}\r\n"), Bytes::new());
+    }
+
+    /// Messages on `filter` are to come.
+    pub(crate) fn subscribe(&mut self, filter: impl Into<Bytes>, tag: Tag) {
+        self.out.push(Output::Subscribe { account: self.account, filter: filter.into(), tag });
+    }
+
+    /// No more of them.
+    pub(crate) fn unsubscribe(&mut self, filter: impl Into<Bytes>, tag: Tag) {
+        self.out.push(Output::Unsubscribe { filter: filter.into(), tag });
+    }
+
+    /// Interest in `subject` is to be told.
+    pub(crate) fn watch(&mut self, subject: &[u8], tag: Tag) {
+        let subject = Bytes::copy_from_slice(subject);
+        self.out.push(Output::Watch { account: self.account, subject, tag });
+    }
+
+    /// No more of that.
+    pub(crate) fn unwatch(&mut self, subject: &[u8], tag: Tag) {
+        self.out.push(Output::Unwatch {
+            account: self.account,
+            subject: Bytes::copy_from_slice(subject),
+            tag,
+        });
+    }
+
+    /// An event, if somebody listens. `kind` is its type, `body` its own members.
+    pub(crate) fn event(&mut self, subject: &str, kind: &'static str, body: impl Serialize) {
+        if !self.events {
+            return;
+        }
+        let event = Event {
+            kind,
+            id: self.random.name(22),
+            timestamp: rfc3339(self.now.wall),
+            body,
+            domain: self.domain,
+        };
+        let text = json::write(&event);
+        self.publish(subject.as_bytes(), Bytes::new(), text);
+    }
+}
+
+/// What every event has. Source: reference 3.18.
+#[derive(Serialize)]
+struct Event<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    timestamp: String,
+    #[serde(flatten)]
+    body: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+}

@@ -1,0 +1,419 @@
+//! All streams of all accounts.
+//!
+//! A driver's turn: [`Engine::handle`] for each input, [`Engine::tick`], [`Engine::commit`], then do what
+//! [`Engine::poll`] says. It may sleep until [`Engine::deadline`], unless [`Engine::is_hungry`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use crate::config::{Limits, Storage, StreamConfig};
+use crate::consumer::Alive;
+use crate::cx::Cx;
+use crate::error::{self, ApiError};
+use crate::log::{Log, LogError, MemoryShelf, Shelf};
+use crate::random::Random;
+use crate::seam::{Account, Input, Message, Out, Output, STREAM_MAX, Tag, What};
+use crate::stream::Stream;
+use crate::time::{Instant, Now};
+
+/// What the engine is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name by which these streams are told from those of a hub.
+    pub domain: Option<String>,
+    /// Requests with unknown members are refused.
+    pub strict: bool,
+    /// Bytes of all streams in memory; `None`: any number.
+    pub memory_bytes_max: Option<u64>,
+    /// Bytes of all streams on disk; `None`: any number.
+    pub file_bytes_max: Option<u64>,
+    /// Further ceilings.
+    pub limits: Limits,
+    /// The server's name.
+    pub server_name: String,
+    /// Names that nobody chose are made of it.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            domain: None,
+            strict: true,
+            memory_bytes_max: None,
+            file_bytes_max: None,
+            limits: Limits::default(),
+            server_name: String::new(),
+            seed: 0,
+        }
+    }
+}
+
+/// An account that has streams.
+#[derive(Debug)]
+pub(crate) struct Space {
+    pub(crate) name: Box<str>,
+    pub(crate) streams: BTreeMap<Box<str>, u32>,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    /// Somebody listens to events.
+    pub(crate) events: bool,
+}
+
+/// What a timer is of: a stream, or one of its consumers.
+type Timer = (u32, Option<u32>);
+
+/// All streams of all accounts.
+pub struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) spaces: BTreeMap<Account, Space>,
+    pub(crate) streams: BTreeMap<u32, Stream>,
+    file: Box<dyn Shelf>,
+    pub(crate) out: Out,
+    pub(crate) random: Random,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// Streams for which something may be to be done.
+    dirty: BTreeSet<u32>,
+    next_stream: u32,
+    pub(crate) next_consumer: u32,
+    /// Outputs, or work, are left.
+    hungry: bool,
+}
+
+/// A [`Cx`] of fields of the engine, so that others stay free.
+macro_rules! cx {
+    ($engine:ident, $account:expr, $now:expr) => {
+        $crate::cx::Cx {
+            now: $now,
+            events: $engine.spaces.get(&$account).is_some_and(|space| space.events),
+            out: &mut $engine.out,
+            random: &mut $engine.random,
+            account: $account,
+            domain: $engine.settings.domain.as_deref(),
+        }
+    };
+}
+pub(crate) use cx;
+
+impl Engine {
+    /// No accounts yet; streams on disk are in `file`.
+    pub fn new(settings: Settings, file: Box<dyn Shelf>) -> Self {
+        Self {
+            random: Random::new(settings.seed),
+            settings,
+            spaces: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            file,
+            out: Out::default(),
+            timers: BinaryHeap::new(),
+            dirty: BTreeSet::new(),
+            next_stream: 1,
+            next_consumer: 1,
+            hungry: false,
+        }
+    }
+
+    /// Lets an account have streams.
+    pub fn open_account(&mut self, account: Account, name: &str, now: Now) {
+        let space =
+            Space { name: name.into(), streams: BTreeMap::new(), requests: 0, errors: 0, events: false };
+        self.spaces.insert(account, space);
+        let mut cx = cx!(self, account, now);
+        for filter in crate::api::SUBJECTS {
+            cx.subscribe(*filter, Tag::new(What::Api, account, 0));
+        }
+        cx.watch(b"$JS.EVENT.>", Tag::new(What::Events, account, 0));
+    }
+
+    /// Takes an input in. An error is the disk's: what was not committed is lost, and with it the outputs.
+    pub fn handle(&mut self, input: Input<'_>, now: Now) -> Result<(), LogError> {
+        match input {
+            Input::Message(message) => self.on_message(&message, now),
+            Input::Interest { tag, subject, exists } => {
+                self.on_interest(tag, subject, exists, now);
+                Ok(())
+            }
+            Input::Lost { receipt, subject } => {
+                let Some((_, stream, consumer)) = receipt.tag.split() else { return Ok(()) };
+                self.with_consumer(stream, consumer, now, |consumer, cx| {
+                    consumer.on_lost(receipt.seq, subject, cx);
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: &Message<'_>, now: Now) -> Result<(), LogError> {
+        let Some((what, stream, consumer)) = message.tag.split() else { return Ok(()) };
+        let (reply, header, payload) = (message.reply, message.header, message.payload);
+        match (what, reply) {
+            (What::Api, _) => return self.on_request(stream, message, now),
+            (What::Stream, _) => return self.on_publish(stream, message, now),
+            (What::Direct, _) => {
+                let Some((stream, mut cx)) = self.stream_cx(stream, now) else { return Ok(()) };
+                return stream.on_direct(message, &mut cx);
+            }
+            (What::Next, Some(reply)) => self.with_consumer(stream, consumer, now, |consumer, cx| {
+                consumer.on_next(reply, header, payload, cx);
+            }),
+            (What::Ack, reply) => self.with_consumer(stream, consumer, now, |consumer, cx| {
+                consumer.on_ack(message.subject, reply, payload, cx);
+            }),
+            (What::Flow, _) => self.with_consumer(stream, consumer, now, |consumer, cx| {
+                consumer.on_flow(message.subject, header, cx);
+            }),
+            (What::Reset, Some(_)) => return self.on_reset(stream, consumer, message, now),
+            (What::Next | What::Reset | What::Push | What::Waiting | What::Events, _) => {}
+        }
+        Ok(())
+    }
+
+    fn on_interest(&mut self, tag: Tag, subject: &[u8], exists: bool, now: Now) {
+        match tag.split() {
+            Some((What::Events, account, _)) => {
+                if let Some(space) = self.spaces.get_mut(&account) {
+                    space.events = exists;
+                }
+            }
+            Some((What::Push, stream, consumer)) => {
+                self.with_consumer(stream, consumer, now, |consumer, cx| {
+                    consumer.on_push_interest(subject, exists, cx);
+                })
+            }
+            Some((What::Waiting, stream, consumer)) => {
+                self.with_consumer(stream, consumer, now, |consumer, cx| {
+                    consumer.on_waiting_interest(subject, exists, cx);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn on_publish(&mut self, id: u32, message: &Message<'_>, now: Now) -> Result<(), LogError> {
+        let Some(storage) = self.streams.get(&id).map(|stream| stream.config.storage) else { return Ok(()) };
+        let room = self.check_room(storage);
+        let Some((stream, mut cx)) = self.stream_cx(id, now) else { return Ok(()) };
+        stream.ingest(message, room, &mut cx)?;
+        self.dirty.insert(id);
+        Ok(())
+    }
+
+    /// Whether the server has room for one more message.
+    fn check_room(&self, storage: Storage) -> Result<(), ApiError> {
+        let max = match storage {
+            Storage::Memory => self.settings.memory_bytes_max,
+            Storage::File => self.settings.file_bytes_max,
+        };
+        match max {
+            Some(max) if self.bytes(storage) >= max => Err(error::INSUFFICIENT_RESOURCES.error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that all streams of a kind count for.
+    pub(crate) fn bytes(&self, storage: Storage) -> u64 {
+        let streams = self.streams.values().filter(|stream| stream.config.storage == storage);
+        streams.map(|stream| stream.log.state().bytes).sum()
+    }
+
+    pub(crate) fn stream_cx(&mut self, id: u32, now: Now) -> Option<(&mut Stream, Cx<'_>)> {
+        let stream = self.streams.get_mut(&id)?;
+        let account = stream.account;
+        Some((stream, cx!(self, account, now)))
+    }
+
+    fn with_consumer(
+        &mut self,
+        stream: u32,
+        consumer: u32,
+        now: Now,
+        work: impl FnOnce(&mut crate::consumer::Consumer, &mut Cx<'_>),
+    ) {
+        let Some((found, mut cx)) = self.stream_cx(stream, now) else { return };
+        let Some(consumer) = found.consumers.get_mut(&consumer) else { return };
+        work(consumer, &mut cx);
+        self.dirty.insert(stream);
+    }
+
+    /// Something may be to be done for a stream.
+    pub(crate) fn touch(&mut self, stream: u32) {
+        self.dirty.insert(stream);
+    }
+
+    /// Makes a stream of a configuration that was checked.
+    pub(crate) fn create_stream(
+        &mut self,
+        account: Account,
+        config: StreamConfig,
+        now: Now,
+    ) -> Result<u32, ApiError> {
+        let Some(space) = self.spaces.get_mut(&account) else { return Err(error::NO_ACCOUNT.error()) };
+        let id = self.next_stream;
+        if id > STREAM_MAX {
+            return Err(error::MAXIMUM_STREAMS_LIMIT.error());
+        }
+        let record = crate::stream::record(&space.name, now.wall, &config);
+        let first = config.first_seq;
+        let log = match config.storage {
+            Storage::Memory => MemoryShelf.create(&record, first),
+            Storage::File => self.file.create(&record, first),
+        };
+        let log = log.map_err(|error| error::STREAM_STORE_FAILED.with(&[&error]))?;
+        self.next_stream += 1;
+        space.streams.insert(config.name.as_str().into(), id);
+        let stream = Stream::new(id, account, config, now.wall, log, self.settings.domain.as_deref());
+        let mut cx = cx!(self, account, now);
+        stream.subscribe(&mut cx);
+        stream.event_action("create", &mut cx);
+        self.streams.insert(id, stream);
+        self.dirty.insert(id);
+        Ok(id)
+    }
+
+    /// Ends a stream.
+    pub(crate) fn delete_stream(&mut self, id: u32, now: Now) -> Result<(), LogError> {
+        let Some(mut stream) = self.streams.remove(&id) else { return Ok(()) };
+        let account = stream.account;
+        if let Some(space) = self.spaces.get_mut(&account) {
+            space.streams.remove(stream.name());
+        }
+        let mut cx = cx!(self, account, now);
+        stream.event_action("delete", &mut cx);
+        stream.close(&mut cx);
+        stream.log.destroy()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now) -> Result<(), LogError> {
+        while let Some(Reverse((at, (id, consumer)))) = self.timers.peek().copied() {
+            if at > now.mono {
+                break;
+            }
+            self.timers.pop();
+            let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+            match consumer {
+                None if stream.armed == Some(at) => {
+                    stream.armed = None;
+                    stream.tick(&mut cx)?;
+                }
+                None => continue,
+                Some(number) => {
+                    let Some(consumer) = stream.consumers.get_mut(&number) else { continue };
+                    if consumer.armed != Some(at) {
+                        continue;
+                    }
+                    consumer.armed = None;
+                    if consumer.tick(&mut cx) == Alive::No {
+                        stream.delete_consumer(number, &mut cx)?;
+                    }
+                }
+            }
+            self.dirty.insert(id);
+        }
+        Ok(())
+    }
+
+    /// Lets consumers have what came, sets timers, notes on disk what changed.
+    fn settle(&mut self, now: Now) -> Result<(), LogError> {
+        self.hungry = false;
+        let mut again = BTreeSet::new();
+        while let Some(id) = self.dirty.pop_first() {
+            let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+            if !stream.pump(&mut cx)? {
+                again.insert(id);
+            }
+            if stream.config.storage == Storage::File {
+                stream.save_consumers(&cx)?;
+            }
+            let mut timers = Vec::new();
+            if let Some(at) = stream.deadline(&cx)
+                && stream.armed.is_none_or(|armed| at < armed)
+            {
+                stream.armed = Some(at);
+                timers.push((at, (id, None)));
+            }
+            for consumer in stream.consumers.values_mut() {
+                if let Some(at) = consumer.take_timer(now.mono) {
+                    timers.push((at, (id, Some(consumer.id))));
+                }
+            }
+            self.timers.extend(timers.into_iter().map(Reverse));
+        }
+        self.hungry = !again.is_empty();
+        self.dirty = again;
+        // Timers that were set earlier than needed are skipped when they are due; those of what is gone, too.
+        let live: usize = self.streams.values().map(|stream| 1 + stream.consumers.len()).sum();
+        if self.timers.len() > 64 + 8 * live {
+            let streams = &self.streams;
+            self.timers.retain(|Reverse((at, (id, consumer)))| {
+                streams.get(id).is_some_and(|stream| match consumer {
+                    None => stream.armed == Some(*at),
+                    Some(number) => stream.consumers.get(number).is_some_and(|it| it.armed == Some(*at)),
+                })
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable that was done. What follows from it may come out now.
+    pub fn commit(&mut self, now: Now) -> Result<(), LogError> {
+        self.settle(now)?;
+        self.file.commit()?;
+        self.out.commit();
+        Ok(())
+    }
+
+    /// Drops outputs that were not committed, since the disk failed.
+    pub fn revoke(&mut self) {
+        self.out.revoke();
+    }
+
+    /// Brings back the streams that are on disk. To be called once all accounts are open.
+    pub fn load(&mut self, now: Now) -> Result<(), LogError> {
+        for (record, log) in self.file.load()? {
+            self.load_stream(&record, log, now)?;
+        }
+        Ok(())
+    }
+
+    fn load_stream(&mut self, record: &[u8], log: Box<dyn Log>, now: Now) -> Result<(), LogError> {
+        let Ok(record) = serde_json::from_slice::<crate::stream::Record>(record) else { return Ok(()) };
+        // Those of accounts that have no streams now stay on disk.
+        let found = self.spaces.iter_mut().find(|(_, space)| space.name == record.account);
+        let Some((account, space)) = found else { return Ok(()) };
+        let (account, id) = (*account, self.next_stream);
+        self.next_stream += 1;
+        space.streams.insert(record.config.name.as_str().into(), id);
+        let domain = self.settings.domain.as_deref();
+        let mut stream = Stream::new(id, account, record.config, record.created, log, domain);
+        let mut cx = cx!(self, account, now);
+        stream.rebuild_dedup(&cx)?;
+        stream.rebuild_ttl();
+        stream.subscribe(&mut cx);
+        self.next_consumer = stream.load_consumers(self.next_consumer, &mut cx);
+        self.streams.insert(id, stream);
+        self.dirty.insert(id);
+        Ok(())
+    }
+
+    /// What the driver is to do next.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// True if there is work that can go on at once: call [`Engine::commit`] again after the outputs were taken.
+    pub fn is_hungry(&self) -> bool {
+        self.hungry
+    }
+
+    /// When [`Engine::tick`] has something to do next.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("streams", &self.streams.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! JSON as Go reads and writes it.
+//!
+//! Writing escapes `<`, `>`, `&`, U+2028 and U+2029, as Go's encoder does by default. Reading takes `null` for a member
+//! that isn't there. Unknown members are refused, or, if the server isn't strict, passed over.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::ser::{CompactFormatter, Formatter};
+
+use crate::error::{self, ApiError};
+
+/// Writes `value` in one line.
+pub(crate) fn write(value: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Go);
+    // Writing to memory doesn't fail, and our types have string keys only.
+    match value.serialize(&mut serializer) {
+        Ok(()) => out,
+        Err(_) => b"{}".to_vec(),
+    }
+}
+
+struct Go;
+
+impl Formatter for Go {
+    fn write_string_fragment<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> std::io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (before, after) = rest.split_at(at);
+            CompactFormatter.write_string_fragment(writer, before)?;
+            let Some(c) = after.chars().next() else { break };
+            write!(writer, "\\u{:04x}", u32::from(c))?;
+            rest = after.get(c.len_utf8()..).unwrap_or_default();
+        }
+        CompactFormatter.write_string_fragment(writer, rest)
+    }
+}
+
+/// True if `text` begins as an object or array does: where nats-server has an optional request.
+pub(crate) fn is_object_or_array(text: &[u8]) -> bool {
+    let first = text.iter().find(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
+    matches!(first, Some(b'{' | b'['))
+}
+
+/// True if nothing is asked: no text, or an object without members.
+pub(crate) fn is_empty(text: &[u8]) -> bool {
+    text.is_empty()
+        || matches!(serde_json::from_slice(text), Ok(Value::Object(members)) if members.is_empty())
+}
+
+/// Reads a request. No text at all is all defaults.
+pub(crate) fn read<T: DeserializeOwned + Default>(text: &[u8], strict: bool) -> Result<T, ApiError> {
+    read_or(text, strict).map_err(|error| error::INVALID_JSON.with(&[&error]))
+}
+
+fn read_or<T: DeserializeOwned + Default>(text: &[u8], strict: bool) -> Result<T, String> {
+    if text.iter().all(|b| b.is_ascii_whitespace()) {
+        return Ok(T::default());
+    }
+    let mut value: Value = serde_json::from_slice(text)
+        .map_err(|error| if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() })?;
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    drop_nulls(&mut value);
+    // A document has only so many unknown members; the bound is for one that is made to be slow.
+    for _ in 0..UNKNOWN_MAX {
+        match T::deserialize(&value) {
+            Ok(read) => return Ok(read),
+            Err(error) => {
+                let text = error.to_string();
+                let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+                match unknown {
+                    Some((name, _)) if strict => return Err(format!("json: unknown field {name:?}")),
+                    Some((name, _)) => drop_member(&mut value, name),
+                    None => return Err(text),
+                }
+            }
+        }
+    }
+    Err("json: too many unknown fields".to_owned())
+}
+
+/// Different unknown members of one request, at most.
+const UNKNOWN_MAX: usize = 64;
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+fn drop_member(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(members) => {
+            members.remove(name);
+            let others = members.iter_mut().filter(|(name, _)| *name != "metadata");
+            others.for_each(|(_, member)| drop_member(member, name));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| drop_member(item, name)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Sample {
+        number: u64,
+        inner: Option<Box<Sample>>,
+    }
+
+    #[test]
+    fn strings_are_escaped_as_in_go() {
+        let text = write(&"a.> <b> & \u{2028}\"\\\n\u{1}é");
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "\"a.\\u003e \\u003cb\\u003e \\u0026 \\u2028\\\"\\\\\\n\\u0001é\""
+        );
+    }
+
+    #[test]
+    fn unknown_members_are_refused_or_passed_over() {
+        let text = br#"{"number":null,"inner":{"number":3,"bogus":1}}"#;
+        let error = read::<Sample>(text, true).unwrap_err();
+        assert_eq!(error.description, "invalid JSON: json: unknown field \"bogus\"");
+        let read: Sample = read(text, false).unwrap();
+        assert_eq!(read, Sample { number: 0, inner: Some(Box::new(Sample { number: 3, inner: None })) });
+    }
+
+    #[test]
+    fn nothing_asked() {
+        assert_eq!(read::<Sample>(b"", true).unwrap(), Sample::default());
+        assert_eq!(read::<Sample>(b"null", true).unwrap(), Sample::default());
+        assert!(read::<Sample>(b"{", true).is_err());
+        assert!(is_empty(b"") && is_empty(b"{ }") && !is_empty(b"[]") && !is_empty(b"x"));
+        assert!(is_object_or_array(b" \n{") && !is_object_or_array(b"1") && !is_object_or_array(b" "));
+    }
+}

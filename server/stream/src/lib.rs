@@ -1,0 +1,31 @@
+//! Streams and consumers: what nats-server calls JetStream.
+//!
+//! ```text
+//!   Input ──> Engine ──> api      what clients ask about streams and consumers
+//!               │    ──> stream   what is published, what goes again        ──> log: memory or disk
+//!               │    ──> consumer what is read, acknowledged, sent again
+//!               v
+//!             Output, once it is committed
+//! ```
+//!
+//! No sockets, no clock, no threads: a driver brings inputs and the time, and takes outputs away. See [`Engine`].
+//!
+//! **Invariants.** An output that follows from a change comes out after the change was committed. A message in a log is
+//! changed by nobody. Whoever is sent something is named by a subject; there are no connections here.
+
+mod api;
+pub mod config;
+mod consumer;
+mod cx;
+mod engine;
+pub mod error;
+mod headers;
+mod json;
+pub mod log;
+mod random;
+mod seam;
+mod stream;
+pub mod time;
+
+pub use engine::{Engine, Settings};
+pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};

@@ -1,0 +1,297 @@
+//! Logs on disk: streams of a [`midge_store::Store`].
+//!
+//! All logs of a shelf are in one store, so that one commit, with one write and one sync, does for all of them. Notes are
+//! the store's states.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use midge_store::disk::Disk;
+use midge_store::{Append, Damage, Erase, Error, Health, ReadError, Select, Store, StreamId, Usage};
+
+use super::{Entry, Filters, Loaded, Log, LogError, Shelf, State, Stored};
+use crate::time::Nanos;
+
+/// The logs of one store.
+pub struct FileShelf<D: Disk> {
+    store: Shared<D>,
+}
+
+/// A store that its logs share. One thread uses it, so nobody ever waits for the lock.
+struct Shared<D: Disk>(Arc<Mutex<Store<D>>>);
+
+impl<D: Disk> Clone for Shared<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<D: Disk> Shared<D> {
+    fn lock(&self) -> MutexGuard<'_, Store<D>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that may need what is staged to be committed before it.
+    fn stage<R>(&self, mut what: impl FnMut(&mut Store<D>) -> Result<R, Error>) -> Result<R, LogError> {
+        let mut store = self.lock();
+        match what(&mut store) {
+            Err(Error::CommitFirst) => {
+                store.commit()?;
+                Ok(what(&mut store)?)
+            }
+            done => Ok(done?),
+        }
+    }
+}
+
+impl From<Error> for LogError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Full => Self::Full,
+            Error::TooLarge | Error::TooMuchState => Self::TooLarge,
+            Error::Disk(error) => Self::Io(error),
+            other => Self::Io(std::io::Error::other(other)),
+        }
+    }
+}
+
+impl From<ReadError> for LogError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Disk(error) => Self::Io(error),
+            ReadError::Damaged(_) => Self::Io(std::io::Error::other(error)),
+        }
+    }
+}
+
+impl<D: Disk> FileShelf<D> {
+    /// The logs of a store.
+    pub fn new(store: Store<D>) -> Self {
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "a disk may be anything; those of the daemon are Send"
+        )]
+        let shared = Arc::new(Mutex::new(store));
+        Self { store: Shared(shared) }
+    }
+
+    /// A handle for housekeeping.
+    pub fn keeper(&self) -> Keeper<D> {
+        Keeper(self.store.clone())
+    }
+}
+
+/// What is to be done for a store beside its logs.
+pub struct Keeper<D: Disk>(Shared<D>);
+
+impl<D: Disk> Keeper<D> {
+    /// Does some of what is to be done between commits. Gives when to call again, on the clock of the call.
+    pub fn maintain(&self, now: Duration, budget: u64) -> Option<Duration> {
+        self.0.lock().maintain(now, budget).next
+    }
+
+    /// What may be written now.
+    pub fn health(&self) -> Health {
+        self.0.lock().health()
+    }
+
+    /// Looks at the disk.
+    pub fn with_disk<R>(&self, look: impl FnOnce(&D) -> R) -> R {
+        look(self.0.lock().disk())
+    }
+
+    /// How much it takes.
+    pub fn usage(&self) -> Usage {
+        self.0.lock().usage()
+    }
+
+    /// Damage that was found since the last call.
+    pub fn take_damages(&self) -> Vec<Damage> {
+        self.0.lock().take_damages()
+    }
+}
+
+impl<D: Disk + Send + 'static> Shelf for FileShelf<D>
+where
+    Store<D>: Send,
+{
+    fn create(&mut self, config: &[u8], first: u64) -> Result<Box<dyn Log>, LogError> {
+        let id = self.store.stage(|store| store.create_stream(config))?;
+        if first > 1 {
+            self.store.stage(|store| store.purge(id, first))?;
+        }
+        Ok(Box::new(FileLog { store: self.store.clone(), id }))
+    }
+
+    fn load(&mut self) -> Result<Vec<Loaded>, LogError> {
+        let store = self.store.lock();
+        let ids: Vec<StreamId> = store.streams().collect();
+        let mut logs: Vec<Loaded> = Vec::new();
+        for id in ids {
+            let config = store.config(id)?.to_vec();
+            logs.push((config, Box::new(FileLog { store: self.store.clone(), id })));
+        }
+        Ok(logs)
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
+        Ok(self.store.lock().commit()?)
+    }
+}
+
+/// One of them.
+struct FileLog<D: Disk> {
+    store: Shared<D>,
+    id: StreamId,
+}
+
+impl<D: Disk> FileLog<D> {
+    /// With the store's form of filters, which is kept beside them.
+    fn select<R>(&self, filters: &Filters, what: impl FnOnce(&mut Store<D>, &mut Select) -> R) -> R {
+        filters.with_select(|select| what(&mut self.store.lock(), select))
+    }
+}
+
+impl<D: Disk + 'static> Log for FileLog<D>
+where
+    Store<D>: Send,
+{
+    fn state(&self) -> State {
+        let Ok(state) = self.store.lock().state(self.id) else { return State::default() };
+        let never = state.last_seq == 0 && state.messages == 0;
+        State {
+            messages: state.messages,
+            bytes: state.bytes,
+            first_seq: if never && state.first_seq <= 1 { 0 } else { state.first_seq },
+            last_seq: state.last_seq.max(state.first_seq.saturating_sub(1)),
+            last_time: state.last_time,
+        }
+    }
+
+    fn append(&mut self, entry: &Entry<'_>) -> Result<u64, LogError> {
+        let message = Append {
+            subject: entry.subject,
+            headers: entry.header,
+            payload: entry.payload,
+            time: entry.time,
+            expires: entry.expires,
+        };
+        self.store.stage(|store| store.append(self.id, &message))
+    }
+
+    fn skip_to(&mut self, seq: u64, _time: Nanos) -> Result<(), LogError> {
+        self.store.stage(|store| store.skip(self.id, seq))
+    }
+
+    fn get(&self, seq: u64) -> Result<Option<Stored>, LogError> {
+        let message = match self.store.lock().read(self.id, seq) {
+            Ok(Some(message)) => message,
+            // What is damaged is reported by the store, and is not there for anybody.
+            Ok(None) | Err(ReadError::Damaged(_)) => return Ok(None),
+            Err(ReadError::Disk(error)) => return Err(LogError::Io(error)),
+        };
+        Ok(Some(Stored::of_parts(seq, message.time, message.subject, message.headers, message.payload)))
+    }
+
+    fn time_of(&self, seq: u64) -> Result<Option<Nanos>, LogError> {
+        match self.store.lock().time_of(self.id, seq) {
+            Ok(time) => Ok(time),
+            Err(ReadError::Damaged(_)) => Ok(None),
+            Err(ReadError::Disk(error)) => Err(LogError::Io(error)),
+        }
+    }
+
+    fn subject_of(&self, seq: u64) -> Option<Box<[u8]>> {
+        let store = self.store.lock();
+        let (found, subject, _) = store.entries(self.id, seq).next()?;
+        (found == seq).then(|| subject.into())
+    }
+
+    fn remove(&mut self, seq: u64, erase: bool) -> Result<bool, LogError> {
+        let erase = if erase { Erase::Soon } else { Erase::Lazily };
+        self.store.stage(|store| store.remove(self.id, seq, erase))
+    }
+
+    fn truncate_front(&mut self, seq: u64, _now: Nanos) -> Result<u64, LogError> {
+        self.store.stage(|store| store.purge(self.id, seq)).map(|(messages, _)| messages)
+    }
+
+    fn next(&self, from: u64, filters: &Filters) -> Option<u64> {
+        self.select(filters, |store, select| store.next(self.id, from, select))
+    }
+
+    fn count(&self, from: u64, filters: &Filters) -> u64 {
+        self.select(filters, |store, select| store.count(self.id, from, select))
+    }
+
+    fn last(&self, filters: &Filters, upto: u64) -> Option<u64> {
+        self.select(filters, |store, select| store.previous(self.id, upto, select))
+    }
+
+    fn count_of(&self, subject: &[u8]) -> u64 {
+        self.store.lock().count_of(self.id, subject)
+    }
+
+    fn first_of(&self, subject: &[u8]) -> Option<u64> {
+        self.store.lock().next(self.id, 0, &mut Select::subject(subject))
+    }
+
+    fn last_of(&self, subject: &[u8]) -> Option<u64> {
+        self.store.lock().last_of(self.id, subject)
+    }
+
+    fn subjects(&self, filters: &Filters, each: &mut dyn FnMut(&[u8], u64)) {
+        self.store.lock().subjects(self.id, |subject, count| {
+            if filters.matches(subject) {
+                each(subject, count);
+            }
+        });
+    }
+
+    fn subject_count(&self) -> u64 {
+        self.store.lock().state(self.id).map_or(0, |state| state.subjects)
+    }
+
+    fn at_time(&self, time: Nanos) -> u64 {
+        let found = self.store.lock().at_time(self.id, time);
+        found.ok().flatten().unwrap_or_else(|| self.state().last_seq + 1)
+    }
+
+    fn expiring(&self, each: &mut dyn FnMut(u64, Nanos)) {
+        let store = self.store.lock();
+        for (seq, _, expires) in store.entries(self.id, 0).filter(|(_, _, expires)| *expires != 0) {
+            each(seq, expires);
+        }
+    }
+
+    fn put_note(&mut self, key: &str, value: &[u8]) -> Result<(), LogError> {
+        self.store.stage(|store| store.put_state(self.id, key.as_bytes(), value))
+    }
+
+    fn add_to_note(&mut self, key: &str, value: &[u8]) -> Result<usize, LogError> {
+        self.store.stage(|store| store.append_state(self.id, key.as_bytes(), value))
+    }
+
+    fn drop_note(&mut self, key: &str) -> Result<(), LogError> {
+        self.store.stage(|store| store.remove_state(self.id, key.as_bytes()))
+    }
+
+    fn notes(&self) -> BTreeMap<String, Vec<Vec<u8>>> {
+        let store = self.store.lock();
+        let Ok(states) = store.states(self.id) else { return BTreeMap::new() };
+        let notes = states.map(|(key, state)| {
+            let parts = std::iter::once(&state.whole).chain(&state.deltas).cloned().collect();
+            (String::from_utf8_lossy(key).into_owned(), parts)
+        });
+        notes.collect()
+    }
+
+    fn set_config(&mut self, config: &[u8]) -> Result<(), LogError> {
+        self.store.stage(|store| store.set_config(self.id, config))
+    }
+
+    fn destroy(self: Box<Self>) -> Result<(), LogError> {
+        self.store.stage(|store| store.delete_stream(self.id))
+    }
+}

@@ -1,0 +1,278 @@
+//! What goes in and what comes out.
+//!
+//! ```text
+//!   driver ── Input ──> Engine::handle ──> … ──> Engine::commit ──> Output ──> driver
+//!               ^                                                     │
+//!               └──── Lost: nobody was there to take a Publish ───────┘
+//! ```
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// An account, by the number that the driver gave it.
+pub type Account = u32;
+
+/// Names a subscription, or what else the driver is to tell of. The driver hands it back as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(u64);
+
+impl Tag {
+    /// As a number, for drivers that keep numbers.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Of such a number.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn new(what: What, stream: u32, consumer: u32) -> Self {
+        Self((what as u64) << 60 | u64::from(stream & STREAM_MAX) << 32 | u64::from(consumer))
+    }
+
+    pub(crate) fn split(self) -> Option<(What, u32, u32)> {
+        let what = WHATS.get(usize::try_from(self.0 >> 60).ok()?)?;
+        Some((*what, u32::try_from(self.0 >> 32).unwrap_or(u32::MAX) & STREAM_MAX, self.0 as u32))
+    }
+}
+
+/// Streams that a tag can name.
+pub(crate) const STREAM_MAX: u32 = (1 << 28) - 1;
+
+/// What a tag is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The API; in place of a stream stands the account.
+    Api,
+    /// Messages for a stream.
+    Stream,
+    /// Direct requests for messages.
+    Direct,
+    /// Requests for a consumer's next messages.
+    Next,
+    /// Acks.
+    Ack,
+    /// Answers to flow control.
+    Flow,
+    /// Requests to begin again.
+    Reset,
+    /// Interest in a push consumer's subject.
+    Push,
+    /// Interest in the answers to a waiting pull request.
+    Waiting,
+    /// Interest in events; in place of a stream stands the account.
+    Events,
+}
+
+const WHATS: [What; 10] = [
+    What::Api,
+    What::Stream,
+    What::Direct,
+    What::Next,
+    What::Ack,
+    What::Flow,
+    What::Reset,
+    What::Push,
+    What::Waiting,
+    What::Events,
+];
+
+/// A message for a subscription of the engine's.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The subscription.
+    pub tag: Tag,
+    /// Where it was published.
+    pub subject: &'a [u8],
+    /// Where an answer is wanted.
+    pub reply: Option<&'a [u8]>,
+    /// The header block; empty if there is none.
+    pub header: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// What the engine is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A message came.
+    Message(Message<'a>),
+    /// Somebody subscribes to what is watched, or nobody does any more.
+    Interest {
+        /// What is watched.
+        tag: Tag,
+        /// The subject, as it was given.
+        subject: &'a [u8],
+        /// Somebody does.
+        exists: bool,
+    },
+    /// An [`Output::Publish`] with a receipt reached nobody.
+    Lost {
+        /// Of whom.
+        receipt: Receipt,
+        /// Where it was sent.
+        subject: &'a [u8],
+    },
+}
+
+/// Comes back if a message reached nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub(crate) tag: Tag,
+    pub(crate) seq: u64,
+}
+
+/// What the driver is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Messages on `filter` are to come as [`Input::Message`].
+    Subscribe {
+        /// Where.
+        account: Account,
+        /// The subjects.
+        filter: Bytes,
+        /// Of whom. With the filter, it names the subscription.
+        tag: Tag,
+    },
+    /// No more of them.
+    Unsubscribe {
+        /// The subjects.
+        filter: Bytes,
+        /// Of whom.
+        tag: Tag,
+    },
+    /// It is to be told whether anybody subscribes to `subject`: at once, and when that changes.
+    Watch {
+        /// Where.
+        account: Account,
+        /// The subject, which may have wildcards: then any overlap counts.
+        subject: Bytes,
+        /// Of whom. With the subject, it names what is watched.
+        tag: Tag,
+    },
+    /// No more of that.
+    Unwatch {
+        /// Where.
+        account: Account,
+        /// The subject.
+        subject: Bytes,
+        /// Of whom.
+        tag: Tag,
+    },
+    /// A message.
+    Publish(Publish),
+}
+
+/// A message from the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publish {
+    /// Where.
+    pub account: Account,
+    /// Who gets it: subscribers of this subject.
+    pub subject: Bytes,
+    /// The subject that they are shown, if it is another.
+    pub shown: Option<Bytes>,
+    /// Where an answer is wanted.
+    pub reply: Option<Bytes>,
+    /// The header block; empty for none.
+    pub header: Bytes,
+    /// The payload.
+    pub payload: Bytes,
+    /// To be told if nobody got it.
+    pub receipt: Option<Receipt>,
+}
+
+impl Publish {
+    /// Bytes that it holds.
+    pub fn len(&self) -> usize {
+        let reply = self.reply.as_ref().map_or(0, Bytes::len);
+        self.subject.len() + reply + self.header.len() + self.payload.len() + size_of::<Self>()
+    }
+
+    /// Never.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Outputs that wait. Those before the last commit may be taken.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    queue: VecDeque<Output>,
+    /// How many of them are committed.
+    ready: usize,
+    bytes: usize,
+}
+
+/// Deliveries stop with this many bytes in the queue, until the driver has taken some.
+const OUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl Out {
+    pub(crate) fn push(&mut self, output: Output) {
+        if let Output::Publish(publish) = &output {
+            self.bytes += publish.len();
+        }
+        self.queue.push_back(output);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= OUT_BYTES_MAX
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.ready = self.queue.len();
+    }
+
+    /// Drops what was not committed.
+    pub(crate) fn revoke(&mut self) {
+        while self.queue.len() > self.ready {
+            if let Some(Output::Publish(publish)) = self.queue.pop_back() {
+                self.bytes -= publish.len();
+            }
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Output> {
+        self.ready = self.ready.checked_sub(1)?;
+        let output = self.queue.pop_front()?;
+        if let Output::Publish(publish) = &output {
+            self.bytes -= publish.len();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 4096 {
+            self.queue = VecDeque::new();
+        }
+        Some(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_keep_what_they_are_of() {
+        for (at, what) in WHATS.iter().enumerate() {
+            assert_eq!(*what as usize, at);
+            let tag = Tag::new(*what, 7, 9);
+            assert_eq!(Tag::from_bits(tag.to_bits()).split(), Some((*what, 7, 9)));
+        }
+        assert_eq!(Tag::from_bits(u64::MAX).split(), None);
+    }
+
+    #[test]
+    fn nothing_comes_out_before_it_is_committed() {
+        let mut out = Out::default();
+        let publish = Publish { payload: Bytes::from_static(b"x"), ..Publish::default() };
+        out.push(Output::Publish(publish.clone()));
+        assert_eq!(out.pop(), None);
+        out.commit();
+        out.push(Output::Publish(publish.clone()));
+        assert_eq!(out.pop(), Some(Output::Publish(publish)));
+        assert_eq!(out.pop(), None);
+        out.revoke();
+        out.commit();
+        assert_eq!((out.pop(), out.bytes), (None, 0));
+    }
+}

@@ -1,0 +1,185 @@
+//! Consumers come and go.
+//!
+//! Source: nats-server's `consumer.go` (`addConsumerWithAssignmentAndMode`).
+
+use midge_protocol::subject::Filter;
+
+use super::Stream;
+use crate::config::{
+    AckPolicy, Action, ConsumerConfig, ConsumerContext, DeliverPolicy, Limits, NAME_BYTES_MAX, Retention,
+    check_consumer, consumer_defaults,
+};
+use crate::consumer::{Consumer, INACTIVE};
+use crate::cx::Cx;
+use crate::error::{self, ApiError};
+use crate::log::LogError;
+
+/// Begins the keys of consumers' notes.
+const NOTE: &str = "consumer/";
+
+/// A consumer that is asked for.
+pub(crate) struct NewConsumer<'a> {
+    pub(crate) config: ConsumerConfig,
+    pub(crate) action: Action,
+    pub(crate) pedantic: bool,
+    pub(crate) limits: &'a Limits,
+    /// Consumers that the account may have on one stream; not above 0: any number.
+    pub(crate) consumers_max: i64,
+    pub(crate) id: u32,
+}
+
+impl Stream {
+    /// Creates or updates a consumer, and gives its number.
+    pub(crate) fn add_consumer(&mut self, new: NewConsumer<'_>, cx: &mut Cx<'_>) -> Result<u32, ApiError> {
+        let NewConsumer { mut config, action, pedantic, limits, consumers_max, id } = new;
+        let context = ConsumerContext { stream: &self.config, limits, account_ack_pending: -1 };
+        consumer_defaults(&mut config, context, pedantic)?;
+        check_consumer(&config, context)?;
+        let mut name = if config.is_durable() { config.durable_name.clone() } else { config.name.clone() };
+        if let Some(known) = self.names.get(name.as_str()).copied() {
+            return self.change_consumer(known, config, action, cx);
+        }
+        if action == Action::Update {
+            return Err(error::CONSUMER_DOES_NOT_EXIST.error());
+        }
+        let most = match self.config.max_consumers {
+            most if most > 0 && (consumers_max <= 0 || most < consumers_max) => most,
+            _ => consumers_max,
+        };
+        if most > 0 && i64::try_from(self.consumers.len()).is_ok_and(|len| len >= most) {
+            return Err(error::MAXIMUM_CONSUMERS_LIMIT.error());
+        }
+        if self.config.retention == Retention::WorkQueue && !config.direct && !config.sourcing {
+            self.check_work_queue(&config, None)?;
+        }
+        if name.len() > NAME_BYTES_MAX {
+            return Err(error::CONSUMER_NAME_TOO_LONG.with(&[&NAME_BYTES_MAX]));
+        }
+        if name.is_empty() {
+            name = loop {
+                let name = cx.random.name(8);
+                if !self.names.contains_key(name.as_str()) {
+                    break name;
+                }
+            };
+            config.name.clone_from(&name);
+        }
+        stamp_inactive(&mut config);
+        let mut consumer = Consumer::new(id, self.id, &self.config.name, &name, config, cx);
+        consumer.start(&*self.log, self.config.max_msgs_per_subject);
+        consumer.begin(cx);
+        consumer.subscribe(cx);
+        consumer.event_action("create", cx);
+        self.names.insert(name.into(), id);
+        self.consumers.insert(id, consumer);
+        Ok(id)
+    }
+
+    fn change_consumer(
+        &mut self,
+        id: u32,
+        mut config: ConsumerConfig,
+        action: Action,
+        cx: &mut Cx<'_>,
+    ) -> Result<u32, ApiError> {
+        if self.config.retention == Retention::WorkQueue {
+            self.check_unique(config.filters(), Some(id))?;
+        }
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return Err(error::CONSUMER_DOES_NOT_EXIST.error());
+        };
+        if config.name.is_empty() {
+            config.name.clone_from(&consumer.config.name);
+        }
+        stamp_inactive(&mut config);
+        // Only a request of its own changes it.
+        config.pause_until = consumer.config.pause_until;
+        let same = {
+            let (mut one, mut other) = (config.clone(), (*consumer.config).clone());
+            one.metadata.retain(|key, _| !key.starts_with("_nats."));
+            other.metadata.retain(|key, _| !key.starts_with("_nats."));
+            one == other
+        };
+        if same {
+            return Ok(id);
+        }
+        if action == Action::Create {
+            return Err(error::CONSUMER_ALREADY_EXISTS.error());
+        }
+        consumer.update(config, &*self.log, cx)?;
+        // A storage that fails here fails for everything that follows.
+        let _ = self.drop_unneeded(cx);
+        Ok(id)
+    }
+
+    fn check_work_queue(&self, config: &ConsumerConfig, but: Option<u32>) -> Result<(), ApiError> {
+        if !matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::FlowControl) {
+            return Err(error::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK.error());
+        }
+        if config.deliver_policy != DeliverPolicy::All {
+            return Err(error::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL.error());
+        }
+        if !self.consumers.is_empty() && config.filters().is_empty() {
+            return Err(error::CONSUMER_WQ_MULTIPLE_UNFILTERED.error());
+        }
+        self.check_unique(config.filters(), but)
+    }
+
+    /// On a work queue, each message is for one consumer only.
+    fn check_unique(&self, filters: &[String], but: Option<u32>) -> Result<(), ApiError> {
+        let mut others = self.consumers.values().filter(|consumer| Some(consumer.id) != but);
+        let taken = others.any(|other| {
+            filters.is_empty()
+                || other.filters().is_all()
+                || filters.iter().any(|filter| {
+                    Filter::new(filter.as_bytes()).is_ok_and(|filter| other.filters().overlaps(filter))
+                })
+        });
+        if taken { Err(error::CONSUMER_WQ_CONSUMER_NOT_UNIQUE.error()) } else { Ok(()) }
+    }
+
+    /// Brings back the consumers that are noted in the log, with numbers from `next` on. Gives the first that is free.
+    pub(crate) fn load_consumers(&mut self, mut next: u32, cx: &mut Cx<'_>) -> u32 {
+        for (key, parts) in self.log.notes() {
+            let Some(name) = key.strip_prefix(NOTE) else { continue };
+            let Some(value) = parts.first() else { continue };
+            let revived = Consumer::revive(value, next, self.id, &self.config.name, &*self.log, cx);
+            let Some(mut consumer) = revived.filter(|consumer| *consumer.name == *name) else { continue };
+            consumer.begin(cx);
+            consumer.subscribe(cx);
+            self.names.insert(name.into(), next);
+            self.consumers.insert(next, consumer);
+            next = next.saturating_add(1);
+        }
+        next
+    }
+
+    /// Notes on disk which consumers have changed.
+    pub(crate) fn save_consumers(&mut self, cx: &Cx<'_>) -> Result<(), LogError> {
+        for consumer in self.consumers.values_mut().filter(|consumer| consumer.unsaved) {
+            consumer.unsaved = false;
+            if !consumer.config.mem_storage {
+                self.log.put_note(&format!("{NOTE}{}", consumer.name), &consumer.keep(cx))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a consumer. False if there is none of that number.
+    pub(crate) fn delete_consumer(&mut self, id: u32, cx: &mut Cx<'_>) -> Result<bool, LogError> {
+        let Some(mut consumer) = self.consumers.remove(&id) else { return Ok(false) };
+        self.names.remove(&consumer.name);
+        self.log.drop_note(&format!("{NOTE}{}", consumer.name))?;
+        consumer.event_action("delete", cx);
+        consumer.close(cx);
+        self.drop_unneeded(cx)?;
+        Ok(true)
+    }
+}
+
+/// An ephemeral consumer shows after which time it goes.
+fn stamp_inactive(config: &mut ConsumerConfig) {
+    if !config.is_durable() && config.inactive_threshold == 0 {
+        config.inactive_threshold = INACTIVE;
+    }
+}

@@ -1,0 +1,122 @@
+//! What a stream tells of itself.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Stream;
+use crate::config::{StreamConfig, with_server};
+use crate::cx::Cx;
+use crate::log::Filters;
+use crate::time::rfc3339;
+
+/// A stream as the API shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct StreamInfo<'a> {
+    config: StreamConfig,
+    created: String,
+    pub(crate) state: StateInfo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) domain: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<Cluster<'a>>,
+    ts: String,
+}
+
+/// A cluster of one.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cluster<'a> {
+    pub(crate) leader: &'a str,
+}
+
+/// Its sums.
+#[derive(Debug, Serialize)]
+pub(crate) struct StateInfo {
+    messages: u64,
+    bytes: u64,
+    first_seq: u64,
+    first_ts: String,
+    last_seq: u64,
+    last_ts: String,
+    #[serde(skip_serializing_if = "crate::config::is_default")]
+    num_subjects: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subjects: Option<BTreeMap<String, u64>>,
+    #[serde(skip_serializing_if = "crate::config::is_default")]
+    num_deleted: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deleted: Vec<u64>,
+    consumer_count: usize,
+}
+
+/// Numbers of deleted messages that are listed at most.
+const DELETED_MAX: usize = 1_000_000;
+
+impl Stream {
+    /// What the API shows. With `details`, the numbers that are not there any more are named.
+    pub(crate) fn info<'a>(&self, details: bool, domain: Option<&'a str>, cx: &Cx<'_>) -> StreamInfo<'a> {
+        let mut config = (*self.config).clone();
+        config.metadata = with_server(&config.metadata);
+        StreamInfo {
+            config,
+            created: rfc3339(self.created),
+            state: self.state_info(details),
+            domain,
+            cluster: None,
+            ts: rfc3339(cx.now.wall),
+        }
+    }
+
+    /// As lists show it: without what the server notes. So it is in nats-server.
+    pub(crate) fn listed<'a>(&self, domain: Option<&'a str>, cx: &Cx<'_>) -> StreamInfo<'a> {
+        StreamInfo { config: (*self.config).clone(), ..self.info(false, domain, cx) }
+    }
+
+    pub(crate) fn state_info(&self, details: bool) -> StateInfo {
+        let state = self.log.state();
+        StateInfo {
+            messages: state.messages,
+            bytes: state.bytes,
+            first_seq: state.first_seq,
+            first_ts: rfc3339(self.log.time_of(state.first_seq).ok().flatten().unwrap_or(0)),
+            last_seq: state.last_seq,
+            last_ts: rfc3339(state.last_time),
+            num_subjects: self.log.subject_count(),
+            subjects: None,
+            num_deleted: state.deleted(),
+            deleted: if details { self.deleted() } else { Vec::new() },
+            consumer_count: self.consumers.len(),
+        }
+    }
+
+    fn deleted(&self) -> Vec<u64> {
+        let mut deleted = Vec::new();
+        let mut from = self.log.state().first_seq;
+        while let Some(seq) = self.log.next(from, &Filters::all()) {
+            deleted.extend((from..seq).take(DELETED_MAX.saturating_sub(deleted.len())));
+            from = seq + 1;
+        }
+        deleted.extend((from..=self.log.state().last_seq).take(DELETED_MAX.saturating_sub(deleted.len())));
+        deleted
+    }
+
+    /// How many messages each subject has.
+    pub(crate) fn subject_totals(&self, filter: &str) -> BTreeMap<String, u64> {
+        let mut totals = BTreeMap::new();
+        self.log.subjects(&Filters::new([filter]), &mut |subject, count| {
+            totals.insert(String::from_utf8_lossy(subject).into_owned(), count);
+        });
+        totals
+    }
+
+    pub(crate) fn event_action(&self, action: &str, cx: &mut Cx<'_>) {
+        let verb = match action {
+            "create" => "CREATED",
+            "delete" => "DELETED",
+            _ => "UPDATED",
+        };
+        let name = format!("$JS.EVENT.ADVISORY.STREAM.{verb}.{}", self.config.name);
+        let body = serde_json::json!({ "stream": self.config.name, "action": action });
+        cx.event(&name, "io.nats.jetstream.advisory.v1.stream_action", body);
+    }
+}

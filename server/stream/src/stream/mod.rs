@@ -1,0 +1,203 @@
+//! A stream: messages in a log, rules about what comes in and what goes, and consumers.
+//!
+//! `ingest` decides about each published message, `limits` about what must go, `retention` about what consumers are
+//! done with. `dedup` remembers message ids, `ttl` when messages are too old.
+
+mod consumers;
+mod dedup;
+mod info;
+mod ingest;
+mod limits;
+mod purge;
+mod read;
+mod retention;
+mod ttl;
+
+use std::collections::BTreeMap;
+
+pub(crate) use consumers::NewConsumer;
+use dedup::Dedup;
+pub(crate) use info::{Cluster, StreamInfo};
+pub(crate) use purge::PurgeRequest;
+pub(crate) use read::GetRequest;
+use serde::{Deserialize, Serialize};
+use ttl::Ttl;
+
+use crate::config::{Retention, StreamConfig};
+use crate::consumer::Consumer;
+use crate::cx::Cx;
+use crate::json;
+use crate::log::{Log, LogError};
+use crate::seam::{Account, Tag, What};
+use crate::time::{Instant, Nanos};
+
+/// What is kept of a stream on disk besides its messages.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) account: Box<str>,
+    pub(crate) created: Nanos,
+    pub(crate) config: StreamConfig,
+}
+
+/// As it is written.
+pub(crate) fn record(account: &str, created: Nanos, config: &StreamConfig) -> Vec<u8> {
+    json::write(&Record { account: account.into(), created, config: config.clone() })
+}
+
+/// A stream and its consumers.
+pub(crate) struct Stream {
+    pub(crate) id: u32,
+    pub(crate) account: Account,
+    pub(crate) config: Box<StreamConfig>,
+    pub(crate) created: Nanos,
+    pub(crate) log: Box<dyn Log>,
+    /// By number, in the order in which they came.
+    pub(crate) consumers: BTreeMap<u32, Consumer>,
+    pub(crate) names: BTreeMap<Box<str>, u32>,
+    dedup: Dedup,
+    ttl: Ttl,
+    /// The id of the last message, if it had one.
+    last_msg_id: Box<str>,
+    /// `{"stream":"S","seq":`.
+    ack: Box<[u8]>,
+    pub(crate) armed: Option<Instant>,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        id: u32,
+        account: Account,
+        config: StreamConfig,
+        created: Nanos,
+        log: Box<dyn Log>,
+        domain: Option<&str>,
+    ) -> Self {
+        let name = &config.name;
+        let ack = match domain {
+            Some(domain) => format!("{{\"stream\":\"{name}\",\"domain\":\"{domain}\",\"seq\":"),
+            None => format!("{{\"stream\":\"{name}\",\"seq\":"),
+        };
+        Self {
+            id,
+            account,
+            ack: ack.into_bytes().into(),
+            config: Box::new(config),
+            created,
+            log,
+            consumers: BTreeMap::new(),
+            names: BTreeMap::new(),
+            dedup: Dedup::default(),
+            ttl: Ttl::default(),
+            last_msg_id: Box::default(),
+            armed: None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    pub(crate) fn tag(&self, what: What) -> Tag {
+        Tag::new(what, self.id, 0)
+    }
+
+    /// Makes it hear.
+    pub(crate) fn subscribe(&self, cx: &mut Cx<'_>) {
+        for subject in &self.config.subjects {
+            cx.subscribe(subject.clone(), self.tag(What::Stream));
+        }
+        self.subscribe_direct(cx);
+    }
+
+    fn direct_subjects(&self) -> [String; 2] {
+        let name = &self.config.name;
+        [format!("$JS.API.DIRECT.GET.{name}"), format!("$JS.API.DIRECT.GET.{name}.>")]
+    }
+
+    fn subscribe_direct(&self, cx: &mut Cx<'_>) {
+        if self.config.allow_direct {
+            self.direct_subjects().into_iter().for_each(|it| cx.subscribe(it, self.tag(What::Direct)));
+        }
+    }
+
+    fn unsubscribe_direct(&self, cx: &mut Cx<'_>) {
+        if self.config.allow_direct {
+            self.direct_subjects().into_iter().for_each(|it| cx.unsubscribe(it, self.tag(What::Direct)));
+        }
+    }
+
+    /// Ends it: nobody hears of it again.
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>) {
+        for subject in &self.config.subjects {
+            cx.unsubscribe(subject.clone(), self.tag(What::Stream));
+        }
+        self.unsubscribe_direct(cx);
+        self.consumers.values_mut().for_each(|consumer| consumer.close(cx));
+    }
+
+    /// Makes it what `config`, which was checked, says.
+    pub(crate) fn update(&mut self, config: StreamConfig, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let old = std::mem::replace(&mut *self.config, config);
+        for subject in old.subjects.iter().filter(|it| !self.config.subjects.contains(it)) {
+            cx.unsubscribe(subject.clone(), self.tag(What::Stream));
+        }
+        for subject in self.config.subjects.iter().filter(|it| !old.subjects.contains(it)) {
+            cx.subscribe(subject.clone(), self.tag(What::Stream));
+        }
+        if old.allow_direct != self.config.allow_direct {
+            self.subscribe_direct(cx);
+            if old.allow_direct {
+                for it in self.direct_subjects() {
+                    cx.unsubscribe(it, self.tag(What::Direct));
+                }
+            }
+        }
+        self.enforce_limits(cx)?;
+        if old.max_msgs_per_subject != self.config.max_msgs_per_subject {
+            self.enforce_all_subjects(cx)?;
+        }
+        self.expire(cx)?;
+        if old.retention == Retention::Limits && self.config.retention == Retention::Interest {
+            self.drop_unneeded(cx)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a message out and tells all consumers.
+    pub(crate) fn remove(&mut self, seq: u64, erase: bool, cx: &mut Cx<'_>) -> Result<bool, LogError> {
+        let subject = if self.consumers.is_empty() { None } else { self.log.subject_of(seq) };
+        if !self.log.remove(seq, erase)? {
+            return Ok(false);
+        }
+        for consumer in self.consumers.values_mut() {
+            consumer.on_removed(seq, subject.as_deref().unwrap_or_default(), cx);
+        }
+        Ok(true)
+    }
+
+    /// Lets consumers have what they can. False if there is more once outputs have been taken.
+    pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) -> Result<bool, LogError> {
+        let mut all = true;
+        let touched: Vec<u32> =
+            self.consumers.values().filter(|consumer| consumer.touched).map(|consumer| consumer.id).collect();
+        for id in touched {
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            all &= consumer.pump(&*self.log, cx);
+            consumer.hold_replay(&*self.log, cx);
+            let settled = consumer.take_settled();
+            self.settle(&settled, cx)?;
+        }
+        Ok(all)
+    }
+
+    /// When [`Stream::tick`] has something to do next.
+    pub(crate) fn deadline(&self, cx: &Cx<'_>) -> Option<Instant> {
+        self.next_expiry(cx).into_iter().chain(self.dedup.deadline()).min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        self.dedup.expire(cx.now.mono);
+        self.expire(cx)
+    }
+}

@@ -1,0 +1,60 @@
+//! Many messages out at once.
+//!
+//! Source: reference 3.12; nats-server's `stream.go` (`purgeLocked`) and `memstore.go` (`PurgeEx`).
+
+use serde::Deserialize;
+
+use super::Stream;
+use crate::cx::Cx;
+use crate::log::{Filters, LogError};
+
+/// What shall go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PurgeRequest {
+    /// Everything in front of this number; 0: all.
+    pub(crate) seq: u64,
+    /// On these subjects; empty: all.
+    pub(crate) filter: String,
+    /// All but so many of the last.
+    pub(crate) keep: u64,
+}
+
+impl Stream {
+    /// Takes out what is asked for. Gives how many there were.
+    pub(crate) fn purge(&mut self, request: &PurgeRequest, cx: &mut Cx<'_>) -> Result<u64, LogError> {
+        let PurgeRequest { seq, filter, keep } = request;
+        let state = self.log.state();
+        let purged = match filter.as_str() {
+            "" | ">" => {
+                let end = match (*seq, *keep) {
+                    (0 | 1, 0) => state.last_seq + 1,
+                    (0 | 1, keep) if keep >= state.messages => return Ok(0),
+                    (0 | 1, keep) => (state.last_seq + 1).saturating_sub(keep),
+                    (seq, _) => seq,
+                };
+                self.log.truncate_front(end, cx.now.wall)?
+            }
+            filter => {
+                let filters = Filters::new([filter]);
+                let there = self.log.count(0, &filters);
+                let end = if *seq > 1 { *seq } else { u64::MAX };
+                let mut most = there.saturating_sub(*keep);
+                let (mut from, mut purged) = (0, 0);
+                while most > 0
+                    && let Some(seq) = self.log.next(from, &filters).filter(|seq| *seq < end)
+                {
+                    self.log.remove(seq, false)?;
+                    (from, purged, most) = (seq + 1, purged + 1, most - 1);
+                }
+                purged
+            }
+        };
+        if purged > 0 || self.log.state() != state {
+            for consumer in self.consumers.values_mut() {
+                consumer.on_purged(&*self.log);
+            }
+        }
+        Ok(purged)
+    }
+}

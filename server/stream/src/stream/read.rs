@@ -1,0 +1,245 @@
+//! Stored messages, given to whoever asks.
+//!
+//! Source: reference 3.12 (`STREAM.MSG.GET`), 3.16; nats-server's `stream.go` (`processDirectGetRequest`,
+//! `getDirectRequest`, `getDirectMulti`).
+
+use serde::Deserialize;
+
+use super::Stream;
+use crate::config::time_text;
+use crate::cx::Cx;
+use crate::headers;
+use crate::log::{Filters, LogError, Stored};
+use crate::seam::Message;
+use crate::time::{Nanos, rfc3339};
+
+/// Which messages are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GetRequest {
+    pub(crate) seq: u64,
+    pub(crate) last_by_subj: String,
+    pub(crate) next_by_subj: String,
+    pub(crate) batch: i64,
+    pub(crate) max_bytes: i64,
+    #[serde(with = "time_text")]
+    pub(crate) start_time: Option<Nanos>,
+    pub(crate) multi_last: Vec<String>,
+    pub(crate) up_to_seq: u64,
+    #[serde(with = "time_text")]
+    pub(crate) up_to_time: Option<Nanos>,
+    pub(crate) no_hdr: bool,
+}
+
+/// Subjects that one request may ask the last messages of.
+const MULTI_LAST_MAX: usize = 1024;
+/// Bytes of one answer, unless it is said: as many as may wait for a connection. Ours is smaller, since answers are made
+/// before they are sent.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+impl GetRequest {
+    /// True if nothing is asked.
+    fn is_empty(&self) -> bool {
+        self.seq == 0
+            && self.last_by_subj.is_empty()
+            && self.next_by_subj.is_empty()
+            && self.multi_last.is_empty()
+            && self.start_time.is_none()
+    }
+
+    /// True if what is asked contradicts itself.
+    pub(crate) fn conflicts(&self) -> bool {
+        let last = !self.last_by_subj.is_empty();
+        let next = !self.next_by_subj.is_empty();
+        let multi = !self.multi_last.is_empty();
+        (self.seq > 0 && (last || self.start_time.is_some()))
+            || (last && (self.start_time.is_some() || next || self.batch > 0 || multi))
+            || (next && multi)
+            || (self.up_to_seq > 0 && self.up_to_time.is_some())
+    }
+
+    fn bytes_max(&self) -> usize {
+        usize::try_from(self.max_bytes).ok().filter(|max| *max > 0).unwrap_or(ANSWER_BYTES_MAX)
+    }
+}
+
+impl Stream {
+    /// The one message that is asked for.
+    pub(crate) fn find(&self, request: &GetRequest) -> Result<Option<Stored>, LogError> {
+        let from = request.start_time.map_or(request.seq, |time| self.log.at_time(time));
+        let seq = if !request.next_by_subj.is_empty() {
+            self.log.next(from, &Filters::new([&request.next_by_subj]))
+        } else if from > 0 {
+            Some(from)
+        } else {
+            self.log.last(&Filters::new([&request.last_by_subj]), u64::MAX)
+        };
+        seq.map_or(Ok(None), |seq| self.log.get(seq))
+    }
+
+    /// A direct request, whose answers are messages.
+    pub(crate) fn on_direct(&self, message: &Message<'_>, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let Some(reply) = message.reply else { return Ok(()) };
+        match self.read_direct(message) {
+            Err(status) => cx.status(reply, status, ""),
+            Ok(request) if request.multi_last.is_empty() => return self.send_range(&request, reply, cx),
+            Ok(request) => return self.send_lasts(&request, reply, cx),
+        }
+        Ok(())
+    }
+
+    fn read_direct(&self, message: &Message<'_>) -> Result<GetRequest, &'static str> {
+        if headers::needs_newer_api(message.header) {
+            return Err("412 Required Api Level");
+        }
+        // Not strict here, as in nats-server.
+        let read =
+            || crate::json::read::<GetRequest>(message.payload, false).map_err(|_| "408 Malformed Request");
+        let [whole, _] = self.direct_subjects();
+        let subject = message.subject.get(whole.len() + 1..).filter(|subject| !subject.is_empty());
+        match subject {
+            Some(subject) => {
+                let request = read()?;
+                let plain =
+                    GetRequest { no_hdr: request.no_hdr, max_bytes: request.max_bytes, ..Default::default() };
+                if request != plain {
+                    return Err("408 Bad Request");
+                }
+                Ok(GetRequest { last_by_subj: String::from_utf8_lossy(subject).into_owned(), ..plain })
+            }
+            None if message.subject.len() > whole.len() => Err("408 Bad Request"),
+            None if message.payload.is_empty() => Err("408 Empty Request"),
+            None => {
+                let request = read()?;
+                match (request.is_empty(), request.conflicts()) {
+                    (true, _) => Err("408 Empty Request"),
+                    (_, true) => Err("408 Bad Request"),
+                    _ => Ok(request),
+                }
+            }
+        }
+    }
+
+    /// The headers that say where a message is from.
+    fn origin(&self, message: &Stored) -> String {
+        format!(
+            "Nats-Stream: {}\r\nNats-Subject: {}\r\nNats-Sequence: {}\r\nNats-Time-Stamp: {}\r\n",
+            self.name(),
+            String::from_utf8_lossy(message.subject()),
+            message.seq,
+            rfc3339(message.time),
+        )
+    }
+
+    fn send(message: &Stored, lines: Option<&str>, reply: &[u8], cx: &mut Cx<'_>) {
+        let header = match lines {
+            None => Vec::new(),
+            Some(lines) => {
+                let mut block = match message.header().strip_suffix(b"\r\n") {
+                    Some(open) => open.to_vec(),
+                    None => b"NATS/1.0\r\n".to_vec(),
+                };
+                block.extend_from_slice(lines.as_bytes());
+                block.extend_from_slice(b"\r\n");
+                block
+            }
+        };
+        cx.publish(reply, header, message.payload());
+    }
+
+    /// One message, or a number of them from somewhere on.
+    fn send_range(&self, request: &GetRequest, reply: &[u8], cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let batch = request.batch > 0;
+        if !batch {
+            match self.find(request)? {
+                None => cx.status(reply, "404 Message Not Found", ""),
+                Some(message) => {
+                    let lines = self.origin(&message);
+                    Self::send(&message, (!request.no_hdr).then_some(&lines), reply, cx);
+                }
+            }
+            return Ok(());
+        }
+        let filters = Filters::new(Some(&request.next_by_subj).filter(|subject| !subject.is_empty()));
+        let mut from = request.start_time.map_or(request.seq, |time| self.log.at_time(time));
+        let mut left = self.log.count(from, &filters);
+        let (mut sent, mut bytes, mut last) = (0, 0, 0);
+        while sent < request.batch && bytes < request.bytes_max() {
+            let next = self.log.next(from, &filters);
+            let Some(message) = next.map_or(Ok(None), |seq| self.log.get(seq))? else { break };
+            left = left.saturating_sub(1);
+            let lines = format!(
+                "{}Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n",
+                self.origin(&message)
+            );
+            Self::send(&message, (!request.no_hdr).then_some(&lines), reply, cx);
+            (from, last) = (message.seq + 1, message.seq);
+            (sent, bytes) = (sent + 1, bytes + message.len());
+        }
+        if sent == 0 {
+            cx.status(reply, "404 Message Not Found", "");
+        } else {
+            let lines = format!("Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n");
+            cx.status(reply, "204 EOB", &lines);
+        }
+        Ok(())
+    }
+
+    /// The last messages of many subjects.
+    fn send_lasts(&self, request: &GetRequest, reply: &[u8], cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let state = self.log.state();
+        let mut upto = request.up_to_seq;
+        if let Some(time) = request.up_to_time {
+            upto = self.log.at_time(time);
+            if upto <= state.first_seq {
+                cx.status(reply, "404 No Results", "");
+                return Ok(());
+            }
+            upto -= 1;
+        }
+        if upto == 0 {
+            upto = state.last_seq;
+        }
+        let mut subjects: Vec<Box<[u8]>> = Vec::new();
+        self.log
+            .subjects(&Filters::new(&request.multi_last), &mut |subject, _| subjects.push(subject.into()));
+        let last_of = |subject: Box<[u8]>| match self.log.last_of(&subject) {
+            Some(last) if last > upto => {
+                self.log.last(&Filters::new([String::from_utf8_lossy(&subject)]), upto)
+            }
+            last => last,
+        };
+        let mut lasts: Vec<u64> =
+            subjects.into_iter().filter_map(last_of).filter(|seq| *seq >= request.seq).collect();
+        lasts.sort_unstable();
+        if lasts.len() > MULTI_LAST_MAX {
+            cx.status(reply, "413 Too Many Results", "");
+            return Ok(());
+        }
+        if lasts.is_empty() {
+            cx.status(reply, "404 No Results", "");
+            return Ok(());
+        }
+        let mut left = lasts.len() as u64;
+        let (mut bytes, mut last) = (0, 0);
+        let most = usize::try_from(request.batch).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
+        for seq in lasts.into_iter().take(most) {
+            let Some(message) = self.log.get(seq)? else { continue };
+            left -= 1;
+            let lines = format!(
+                "{}Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n",
+                self.origin(&message)
+            );
+            Self::send(&message, Some(&lines), reply, cx);
+            (last, bytes) = (seq, bytes + message.len());
+            if bytes >= request.bytes_max() {
+                break;
+            }
+        }
+        let lines = format!(
+            "Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\nNats-UpTo-Sequence: {upto}\r\n"
+        );
+        cx.status(reply, "204 EOB", &lines);
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! When messages are too old: all after `max_age`, some after a time of their own.
+//!
+//! Source: reference 3.13 (`Nats-TTL`); nats-server's `memstore.go` (`expireMsgs`).
+
+use std::collections::BTreeSet;
+
+use super::Stream;
+use crate::cx::Cx;
+use crate::headers;
+use crate::log::{Entry, Filters, LogError, NEVER, Stored};
+use crate::time::{Instant, Nanos, SECOND, duration, go_duration, parse_go_duration};
+
+/// How long a message stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MessageTtl {
+    /// So many ns.
+    For(Nanos),
+    /// Whatever `max_age` says.
+    Forever,
+}
+
+impl MessageTtl {
+    /// The value of a header: seconds, a duration of a second at least, or `never`.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case("never") {
+            return Some(Self::Forever);
+        }
+        if let Some(nanos) = parse_go_duration(text).filter(|_| text != "0") {
+            return (nanos >= SECOND).then_some(Self::For(nanos / SECOND * SECOND));
+        }
+        let seconds: i64 = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))?;
+        Some(Self::For(seconds.saturating_mul(SECOND)))
+    }
+
+    /// When a message of now goes.
+    pub(super) fn expires(self, now: Nanos) -> Nanos {
+        match self {
+            Self::For(0) => 0,
+            Self::For(nanos) => now.saturating_add(nanos),
+            Self::Forever => NEVER,
+        }
+    }
+
+    /// That of a stored message.
+    pub(super) fn of(header: &[u8]) -> Option<Self> {
+        headers::text(header, headers::TTL).and_then(Self::read)
+    }
+}
+
+/// Messages with a time of their own, the first to go in front.
+#[derive(Debug, Default)]
+pub(super) struct Ttl {
+    until: BTreeSet<(Nanos, u64)>,
+    /// Messages that `max_age` does not end, though they are over it.
+    forever: BTreeSet<u64>,
+}
+
+impl Ttl {
+    pub(super) fn insert(&mut self, seq: u64, expires: Nanos) {
+        match expires {
+            0 => {}
+            NEVER => {
+                self.forever.insert(seq);
+            }
+            expires => {
+                self.until.insert((expires, seq));
+            }
+        }
+    }
+}
+
+/// Messages that go in one go, so that others get their turn.
+const AT_ONCE: usize = 10_000;
+
+impl Stream {
+    /// The first message that `max_age` ends, and when.
+    fn oldest(&self) -> Result<Option<(u64, Nanos)>, LogError> {
+        if self.config.max_age <= 0 {
+            return Ok(None);
+        }
+        let mut from = self.log.state().first_seq;
+        loop {
+            let Some(seq) = self.log.next(from, &Filters::all()) else { return Ok(None) };
+            if !self.ttl.forever.contains(&seq) {
+                let time = self.log.time_of(seq)?;
+                return Ok(time.map(|time| (seq, time.saturating_add(self.config.max_age))));
+            }
+            from = seq + 1;
+        }
+    }
+
+    pub(super) fn next_expiry(&self, cx: &Cx<'_>) -> Option<Instant> {
+        let oldest = self.oldest().ok().flatten().map(|(_, until)| until);
+        let own = self.ttl.until.first().map(|(until, _)| *until);
+        let until = oldest.into_iter().chain(own).min()?;
+        Some(cx.now.mono + duration(until - cx.now.wall))
+    }
+
+    /// Takes out what is too old.
+    pub(super) fn expire(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        self.ttl.forever = self.ttl.forever.split_off(&self.log.state().first_seq);
+        for _ in 0..AT_ONCE {
+            match self.oldest()? {
+                Some((seq, until)) if until <= cx.now.wall => self.end(seq, cx)?,
+                _ => break,
+            }
+        }
+        for _ in 0..AT_ONCE {
+            let Some((until, seq)) = self.ttl.until.first().copied() else { break };
+            if until > cx.now.wall {
+                break;
+            }
+            self.ttl.until.remove(&(until, seq));
+            self.end(seq, cx)?;
+        }
+        Ok(())
+    }
+
+    /// A message's time is over. The last of its subject may leave a mark.
+    fn end(&mut self, seq: u64, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let Some(message) = self.log.get(seq)? else { return Ok(()) };
+        let ttl = self.config.subject_delete_marker_ttl;
+        let last = self.log.count_of(message.subject()) == 1;
+        self.remove(seq, false, cx)?;
+        if ttl > 0 && last && !is_marker(&message) {
+            self.mark(message.subject(), ttl / SECOND * SECOND, cx)?;
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, subject: &[u8], ttl: Nanos, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let header = headers::with(b"", headers::MARKER_REASON, "MaxAge");
+        let header = headers::with(&header, headers::TTL, &go_duration(ttl));
+        let header = headers::with(&header, headers::ROLLUP, "sub");
+        let entry =
+            Entry { subject, header: &header, payload: b"", time: cx.now.wall, expires: cx.now.wall + ttl };
+        self.store(&entry, cx)?;
+        self.enforce_limits(cx)
+    }
+
+    /// Finds out again which messages have a time of their own.
+    pub(crate) fn rebuild_ttl(&mut self) {
+        let ttl = &mut self.ttl;
+        self.log.expiring(&mut |seq, expires| ttl.insert(seq, expires));
+    }
+}
+
+fn is_marker(message: &Stored) -> bool {
+    headers::get(message.header(), headers::MARKER_REASON).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        for (text, ttl) in [
+            ("1", Some(MessageTtl::For(SECOND))),
+            ("0", Some(MessageTtl::For(0))),
+            ("90s", Some(MessageTtl::For(90 * SECOND))),
+            ("1.5s", Some(MessageTtl::For(SECOND))),
+            ("Never", Some(MessageTtl::Forever)),
+            ("0.5s", None),
+            ("-1", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(MessageTtl::read(text), ttl, "{text}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The engine as its driver sees it, on a disk that loses what was not committed.
+
+mod consumers;
+mod publishing;
+mod streams;
+mod world;

@@ -1,0 +1,251 @@
+//! An engine with as much of a broker around it as it takes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use midge_protocol::subject::Filter;
+use midge_store::disk::sim::SimDisk;
+use midge_store::{Options, Store};
+use midge_stream::log::{FileShelf, Keeper};
+use midge_stream::time::{Instant, Now};
+use midge_stream::{Engine, Input, Message, Output, Publish, Settings, Tag};
+use serde_json::Value;
+
+/// The first of January 2026.
+const EPOCH: i64 = 1_767_225_600_000_000_000;
+/// The account that everything is in.
+const ACCOUNT: u32 = 0;
+/// Where the client listens.
+const INBOX: &str = "_IN.>";
+
+/// What somebody was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) to: String,
+    pub(crate) subject: String,
+    pub(crate) reply: String,
+    pub(crate) header: String,
+    pub(crate) payload: String,
+}
+
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    keeper: Keeper<SimDisk>,
+    pub(crate) now: Now,
+    subs: Vec<(Bytes, Tag)>,
+    watched: Vec<(Bytes, Tag)>,
+    /// What clients subscribe to.
+    pub(crate) listens: Vec<String>,
+    requests: u64,
+    pub(crate) seen: Vec<Seen>,
+}
+
+fn shelf(disk: SimDisk) -> FileShelf<SimDisk> {
+    let options = Options { segment_bytes: 1 << 20, seed: 7, ..Options::default() };
+    FileShelf::new(Store::open(disk, options).unwrap().0)
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let shelf = shelf(SimDisk::new(1));
+        let keeper = shelf.keeper();
+        let now = Now { mono: Instant::from_micros(1_000_000), wall: EPOCH };
+        let mut world = Self {
+            engine: Engine::new(Settings::default(), Box::new(shelf)),
+            keeper,
+            now,
+            subs: Vec::new(),
+            watched: Vec::new(),
+            listens: vec![INBOX.to_owned()],
+            requests: 0,
+            seen: Vec::new(),
+        };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        self.engine.open_account(ACCOUNT, "$G", self.now);
+        self.engine.load(self.now).unwrap();
+        self.run();
+    }
+
+    /// The power goes, and comes back.
+    pub(crate) fn power_cut(&mut self, seed: u64) {
+        let shelf = shelf(self.keeper.with_disk(|disk| disk.crash(seed)));
+        self.keeper = shelf.keeper();
+        self.engine = Engine::new(Settings::default(), Box::new(shelf));
+        (self.subs, self.watched) = (Vec::new(), Vec::new());
+        self.open();
+    }
+
+    /// Time passes, and what is due happens on the way.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now.mono + time;
+        while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {
+            self.set_time(at.max(self.now.mono));
+            self.engine.tick(self.now).unwrap();
+            self.run();
+        }
+        self.set_time(end);
+        self.engine.tick(self.now).unwrap();
+        self.run();
+    }
+
+    fn set_time(&mut self, at: Instant) {
+        self.now.wall += i64::try_from(at.since(self.now.mono).as_nanos()).unwrap();
+        self.now.mono = at;
+    }
+
+    fn hears(&self, subject: &[u8]) -> bool {
+        let subject = Filter::new(subject).unwrap();
+        self.listens.iter().any(|filter| Filter::new(filter.as_bytes()).unwrap().overlaps(subject))
+    }
+
+    /// Commits, and does what the engine says, until nothing is left.
+    pub(crate) fn run(&mut self) {
+        loop {
+            self.engine.commit(self.now).unwrap();
+            let mut done = true;
+            while let Some(output) = self.engine.poll() {
+                done = false;
+                match output {
+                    Output::Subscribe { filter, tag, .. } => self.subs.push((filter, tag)),
+                    Output::Unsubscribe { filter, tag } => {
+                        self.subs.retain(|sub| *sub != (filter.clone(), tag))
+                    }
+                    Output::Watch { subject, tag, .. } => {
+                        let exists = self.hears(&subject);
+                        self.watched.push((subject.clone(), tag));
+                        self.engine
+                            .handle(Input::Interest { tag, subject: &subject, exists }, self.now)
+                            .unwrap();
+                    }
+                    Output::Unwatch { subject, tag, .. } => {
+                        self.watched.retain(|watched| *watched != (subject.clone(), tag));
+                    }
+                    Output::Publish(publish) => self.deliver(publish),
+                }
+            }
+            if done && !self.engine.is_hungry() {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self, publish: Publish) {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        if self.hears(&publish.subject) {
+            self.seen.push(Seen {
+                to: text(&publish.subject),
+                subject: text(publish.shown.as_ref().unwrap_or(&publish.subject)),
+                reply: text(publish.reply.as_deref().unwrap_or_default()),
+                header: text(&publish.header),
+                payload: text(&publish.payload),
+            });
+        } else if let Some(receipt) = publish.receipt {
+            self.engine.handle(Input::Lost { receipt, subject: &publish.subject }, self.now).unwrap();
+        }
+    }
+
+    /// A client subscribes, or doesn't any more.
+    pub(crate) fn listen(&mut self, filter: &str, on: bool) {
+        let before: Vec<bool> = self.watched.iter().map(|(subject, _)| self.hears(subject)).collect();
+        if on {
+            self.listens.push(filter.to_owned());
+        } else {
+            self.listens.retain(|theirs| theirs != filter);
+        }
+        for ((subject, tag), before) in self.watched.clone().into_iter().zip(before) {
+            let exists = self.hears(&subject);
+            if exists != before {
+                self.engine.handle(Input::Interest { tag, subject: &subject, exists }, self.now).unwrap();
+            }
+        }
+        self.run();
+    }
+
+    /// Hands a message to the engine, which has not committed it. False if nobody listens.
+    pub(crate) fn stage(&mut self, subject: &str, reply: Option<&str>, header: &str, payload: &str) -> bool {
+        let is_for = |filter: &Bytes| Filter::new(filter).unwrap().matches(subject.as_bytes());
+        let tags: Vec<Tag> =
+            self.subs.iter().filter(|(filter, _)| is_for(filter)).map(|(_, tag)| *tag).collect();
+        for tag in &tags {
+            let message = Message {
+                tag: *tag,
+                subject: subject.as_bytes(),
+                reply: reply.map(str::as_bytes),
+                header: header.as_bytes(),
+                payload: payload.as_bytes(),
+            };
+            self.engine.handle(Input::Message(message), self.now).unwrap();
+        }
+        !tags.is_empty()
+    }
+
+    /// What a request is answered, everything that came to its inbox at once.
+    pub(crate) fn ask_with(&mut self, subject: &str, header: &str, payload: &str) -> Vec<Seen> {
+        self.requests += 1;
+        let inbox = format!("_IN.{}", self.requests);
+        assert!(self.stage(subject, Some(&inbox), header, payload), "nobody hears {subject}");
+        self.run();
+        let (mine, others) = std::mem::take(&mut self.seen).into_iter().partition(|seen| seen.to == inbox);
+        self.seen = others;
+        mine
+    }
+
+    pub(crate) fn ask(&mut self, subject: &str, payload: &str) -> Vec<Seen> {
+        self.ask_with(subject, "", payload)
+    }
+
+    /// The one answer, as text.
+    pub(crate) fn text(&mut self, subject: &str, payload: &str) -> String {
+        let mut answers = self.ask(subject, payload);
+        assert_eq!(answers.len(), 1, "{subject}: {answers:?}");
+        answers.remove(0).payload
+    }
+
+    /// The answer of the API.
+    pub(crate) fn api(&mut self, subject: &str, payload: &str) -> Value {
+        serde_json::from_str(&self.text(&format!("$JS.API.{subject}"), payload)).unwrap()
+    }
+
+    /// The answer of the API, which must not be an error.
+    pub(crate) fn good(&mut self, subject: &str, payload: &str) -> Value {
+        let answer = self.api(subject, payload);
+        assert_eq!(answer.get("error"), None, "{subject} {payload}");
+        answer
+    }
+
+    /// Messages that a consumer has for a request, as (payload, reply), without the status at the end.
+    pub(crate) fn fetch(&mut self, stream: &str, consumer: &str, batch: u32) -> Vec<(String, String)> {
+        let request = format!("{{\"batch\":{batch},\"no_wait\":true}}");
+        let seen = self.ask(&format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"), &request);
+        seen.into_iter()
+            .filter(|seen| !seen.reply.is_empty())
+            .map(|seen| (seen.payload, seen.reply))
+            .collect()
+    }
+
+    /// Sums of a stream: messages, first and last number.
+    pub(crate) fn sums(&mut self, stream: &str) -> (u64, u64, u64) {
+        let state = &self.good(&format!("STREAM.INFO.{stream}"), "")["state"];
+        let number = |name: &str| state[name].as_u64().unwrap();
+        (number("messages"), number("first_seq"), number("last_seq"))
+    }
+
+    /// Numbers of a consumer.
+    pub(crate) fn consumer(&mut self, stream: &str, name: &str) -> BTreeMap<&'static str, u64> {
+        let info = self.good(&format!("CONSUMER.INFO.{stream}.{name}"), "");
+        ["num_ack_pending", "num_redelivered", "num_waiting", "num_pending"]
+            .into_iter()
+            .map(|key| (key, info[key].as_u64().unwrap()))
+            .collect()
+    }
+}
+
+/// A header block with one header.
+pub(crate) fn header(name: &str, value: &str) -> String {
+    format!("NATS/1.0\r\n{name}: {value}\r\n\r\n")
+}
