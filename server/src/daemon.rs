@@ -11,7 +11,6 @@ use midge_setup::{NATS_VERSION, VERSION};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::accounts::{self, Registrar};
 use crate::clock::{Clock, entropy};
 use crate::elsewhere::Outside;
 use crate::exit::Exit;
@@ -174,17 +173,9 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let budget = Budget::find(options.limits.memory_budget);
     log.info(budget.explain(settings.max_pending));
     settings.memory_budget = budget.bytes;
-    let store = match accounts::open(&options, &mut settings, clock, &log) {
-        Ok(store) => store,
-        Err(error) => {
-            log.fatal(error);
-            return Exit::Config;
-        }
-    };
     let mut broker = Broker::new(settings, u64::from_le_bytes(entropy()));
     broker.begin(clock.now());
-    let outside = Outside { clock, store };
-    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), outside));
+    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), Outside));
     let ports = bound.ports();
     let ready_line = bound.ready_line();
     let monitor_port = bound.monitor.as_ref().map(|(_, listen)| (listen.port, bound.monitor_secure));
@@ -214,9 +205,13 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     });
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     tokio::spawn(Desk::new(Arc::clone(&hub), Arc::clone(&about), orders).run());
-    if let Some(registrar) = Registrar::open(&hub) {
-        tokio::spawn(registrar.run());
-    }
+    let streams = match Parts::start(&hub, &about) {
+        Ok(streams) => streams,
+        Err(error) => {
+            daemon.log.fatal(error);
+            return Exit::Failure;
+        }
+    };
     let listeners = bound.serve(&hub, &about, &keeper, &workers);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);
@@ -224,9 +219,42 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     midge_heap::unmap_startup();
 
     let exit = daemon.attend(&mut signals, ordered, listeners).await;
+    streams.stop();
     timers.abort();
     daemon.log.info("Server Exiting..");
     exit
+}
+
+/// What can be left out of a build.
+struct Parts {
+    #[cfg(feature = "jetstream")]
+    streams: Option<crate::jetstream::Streams>,
+}
+
+#[cfg(feature = "jetstream")]
+impl Parts {
+    fn start(hub: &Arc<Hub>, about: &About) -> Result<Self, String> {
+        let (options, name) = (about.options(), about.info().name);
+        let start = || crate::jetstream::Streams::start(hub, &options, &name);
+        Ok(Self { streams: options.jetstream.enabled.then(start).transpose()? })
+    }
+
+    fn stop(self) {
+        self.streams.into_iter().for_each(crate::jetstream::Streams::stop);
+    }
+}
+
+#[cfg(not(feature = "jetstream"))]
+impl Parts {
+    fn start(_: &Arc<Hub>, about: &About) -> Result<Self, String> {
+        if about.options().jetstream.enabled {
+            Err("this build has no streams".to_owned())
+        } else {
+            Ok(Self {})
+        }
+    }
+
+    fn stop(self) {}
 }
 
 /// Sockets that are listened on and not served yet.
@@ -587,10 +615,6 @@ impl Daemon {
         self.about.replace(info, new, self.hub.clock.now().wall);
         if files_moved && let Err(error) = self.write_files() {
             self.log.error(error);
-        }
-        let options = self.about.options();
-        if let Some(store) = &self.hub.outside.store {
-            accounts::preload(&options, store, self.hub.clock, &self.log);
         }
         self.hub.turn(|broker, now| broker.reconfigure(settings, now));
         if let Some(pinned) = pinned.filter(|pinned| found.pins && !pinned.is_empty()) {

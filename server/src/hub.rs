@@ -1,7 +1,7 @@
 //! The broker, its lock, and what happens around each use of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use midge_broker::{Broker, MailboxId, Now, Stall};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -20,13 +20,21 @@ pub(crate) struct Hub {
     pub(crate) memory: Memory,
     /// What questions are answered with.
     pub(crate) outside: Arc<Outside>,
-    /// Rung when a mailbox has mail; a broker has no more of them than these.
-    bells: [Notify; 32],
+    /// Parts of the daemon have mail.
+    pub(crate) mail: Notify,
     /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
     armed: AtomicU64,
     rearm: Notify,
+    /// Who is to be told that a mailbox has mail.
+    bell: OnceLock<Bell>,
     /// Held by each connection's task, so that the end can wait for them.
     lives: Arc<Semaphore>,
+}
+
+/// A thread that empties a mailbox, and sleeps while there is nothing in it.
+pub(crate) struct Bell {
+    pub(crate) mailbox: MailboxId,
+    pub(crate) thread: std::thread::Thread,
 }
 
 /// More tasks than a process has descriptors.
@@ -40,16 +48,21 @@ impl Hub {
             log,
             memory: Memory::default(),
             outside: Arc::new(outside),
-            bells: Default::default(),
+            mail: Notify::new(),
             armed: u64::MAX.into(),
             rearm: Notify::new(),
+            bell: OnceLock::new(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
         }
     }
 
-    /// Rung when this mailbox has mail.
-    pub(crate) fn bell(&self, mailbox: MailboxId) -> Option<&Notify> {
-        self.bells.get(mailbox.index())
+    /// Whom to wake when a mailbox has mail. Only the first counts.
+    #[cfg_attr(
+        not(feature = "jetstream"),
+        expect(dead_code, reason = "streams alone have a thread of their own")
+    )]
+    pub(crate) fn set_bell(&self, bell: Bell) {
+        let _ = self.bell.set(bell);
     }
 
     /// To be held by a connection's task to its end.
@@ -80,7 +93,10 @@ impl Hub {
         let rings = broker.take_rings();
         drop(broker);
         for mailbox in rings {
-            self.bell(mailbox).into_iter().for_each(Notify::notify_one);
+            match self.bell.get() {
+                Some(bell) if bell.mailbox == mailbox => bell.thread.unpark(),
+                _ => self.mail.notify_one(),
+            }
         }
         for notice in notices {
             self.log.write(notice.level.into(), notice.text);

@@ -2,12 +2,13 @@
 //!
 //! Arguments become options ([`midge_config`]), options become a running [`daemon`], its end becomes an exit code.
 
-mod accounts;
 mod clock;
 mod daemon;
 mod elsewhere;
 mod exit;
 mod hub;
+#[cfg(feature = "jetstream")]
+mod jetstream;
 mod log;
 mod memory;
 mod monitor;

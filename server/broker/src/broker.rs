@@ -639,6 +639,7 @@ impl<P: Port> Broker<P> {
             tls_available: tls.available,
             max_payload: i64::from(conn.max_payload),
             jetstream: server.jetstream,
+            domain: server.domain.as_deref().unwrap_or_default().into(),
             client_id: conn.cid,
             client_ip: conn.peer.host.as_str().into(),
             nonce: nonce.as_str().into(),

@@ -35,6 +35,8 @@ pub struct ServerInfo {
     pub connect_urls: Vec<String>,
     /// Streams are on.
     pub jetstream: bool,
+    /// The name by which these streams are told from those of a hub.
+    pub domain: Option<String>,
     /// What the operator calls it besides.
     pub tags: Vec<String>,
     /// What those who come over a listener with TLS are told of it.

@@ -371,12 +371,7 @@ impl Flag {
                 options.log.remote_syslog = text();
                 unserved(options, "remote_syslog");
             }
-            Self::JetStream => {
-                options.jetstream.enabled = on;
-                if on {
-                    unserved(options, "jetstream");
-                }
-            }
+            Self::JetStream => options.jetstream.enabled = on,
             Self::StoreDir => options.jetstream.store_dir = path(),
             Self::Unserved(key) => unserved(options, key),
             Self::Tls | Self::TlsVerify | Self::TlsCert | Self::TlsKey | Self::TlsCaCert => {}

@@ -166,7 +166,7 @@ pub static ROOT: &[Key] = &[
     key("gateway", Block(GATEWAY), Ignored),
     key("leafnodes leaf", Block(LEAFNODES), Ignored),
     key("store_dir storedir", Text, Served),
-    key("jetstream", Switch(JETSTREAM), Ignored),
+    key("jetstream", Switch(JETSTREAM), Served),
     key("log_file logfile", Text, Served),
     key("logfile_size_limit log_size_limit", ANY_INT, Served),
     key("logfile_max_num log_max_num", ANY_INT, Served),
@@ -268,7 +268,7 @@ static ACCOUNT: &[Key] = &[
     key("nkey", Nkey('A'), Ignored),
     key("imports", Blocks(IMPORT), Served),
     key("exports", Blocks(EXPORT), Served),
-    key("jetstream", Switch(ACCOUNT_JETSTREAM), Ignored),
+    key("jetstream", Switch(ACCOUNT_JETSTREAM), Served),
     key("users", Blocks(USER), Served),
     key("default_permissions", Block(PERMISSIONS), Served),
     key("mappings maps", Mappings(DESTINATION), Served),
@@ -313,14 +313,14 @@ static IMPORT: &[Key] = &[
 static IMPORT_SOURCE: &[Key] = &[key("account", Text, Served), key("subject", Text, Served)];
 
 static ACCOUNT_JETSTREAM: &[Key] = &[
-    key("max_memory max_mem mem memory", ANY_INT, Served),
-    key("max_file max_store max_disk store disk", ANY_INT, Served),
-    key("max_streams streams", ANY_INT, Served),
-    key("max_consumers consumers", ANY_INT, Served),
-    key("max_bytes_required max_stream_bytes max_bytes", Bool, Served),
-    key("memory_max_stream_bytes mem_max_stream_bytes", ANY_INT, Served),
-    key("store_max_stream_bytes disk_max_stream_bytes", ANY_INT, Served),
-    key("max_ack_pending", ANY_INT, Served),
+    key("max_memory max_mem mem memory", ANY_INT, Ignored),
+    key("max_file max_store max_disk store disk", ANY_INT, Ignored),
+    key("max_streams streams", ANY_INT, Ignored),
+    key("max_consumers consumers", ANY_INT, Ignored),
+    key("max_bytes_required max_stream_bytes max_bytes", Bool, Ignored),
+    key("memory_max_stream_bytes mem_max_stream_bytes", ANY_INT, Ignored),
+    key("store_max_stream_bytes disk_max_stream_bytes", ANY_INT, Ignored),
+    key("max_ack_pending", ANY_INT, Ignored),
     key("cluster_traffic", Word(&["system", "owner", ""]), Ignored),
 ];
 

@@ -24,7 +24,8 @@ pub fn server_info(options: &Options, keys: ServerKeys, port: u16) -> ServerInfo
         host: options.listen.host.clone(),
         port,
         connect_urls: connect_urls(options, port),
-        jetstream: false,
+        jetstream: options.jetstream.enabled,
+        domain: options.jetstream.domain.clone().filter(|_| options.jetstream.enabled),
         tags: options.server_tags.clone(),
         tls: tls_offer(options),
     }

@@ -1,0 +1,329 @@
+//! The storage thread: between the broker and the engine of streams.
+//!
+//! ```text
+//!   broker ── letters, interest ──> mailbox ─┐ bell
+//!      ^                                     v
+//!      └──── turn <── outputs <── commit <── Engine      one thread, which alone waits for the disk
+//! ```
+//!
+//! The thread takes all that has come meanwhile, lets the engine handle it, commits once, and only then says what
+//! follows from it: everybody who published meanwhile shares one wait for the disk. It sleeps until it is rung or the
+//! engine's next deadline.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use midge_broker::{AccountId, Broker, GLOBAL_ACCOUNT, InsideSub, Instant, MailboxId, Now, Post};
+use midge_config::{Options, SYSTEM_ACCOUNT};
+use midge_store::disk::OsDisk;
+use midge_store::{Health, Store};
+use midge_stream::log::{FileShelf, Keeper, LogError};
+use midge_stream::{Engine, Input, Message, Output, Receipt, Settings, Tag};
+
+use crate::clock::entropy;
+use crate::hub::{Bell, Hub};
+use crate::net::Handle;
+
+/// Bytes of messages that wait for the engine at most. Above that, publishers are told that nobody responds.
+const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Outputs that are done in one turn of the broker.
+const OUTPUTS_A_TURN: usize = 512;
+/// Bytes of them.
+const BYTES_A_TURN: usize = 256 * 1024;
+/// Letters that are handled before what follows from them is said.
+const LETTERS_AT_ONCE: usize = 4096;
+
+/// Bytes that the store reads and writes at a time for its own sake.
+const KEEP_BYTES: u64 = 256 * 1024;
+
+/// Rest between two times.
+const KEEP_PAUSE: Duration = Duration::from_millis(50);
+
+/// The store in the configured directory.
+fn open(hub: &Hub, options: &Options) -> Result<FileShelf<OsDisk>, String> {
+    let directory = match &options.jetstream.store_dir {
+        Some(directory) => directory.join("jetstream"),
+        None => {
+            hub.log.warn("Temporary storage directory used, data could be lost on system reboot");
+            std::env::temp_dir().join("nats").join("jetstream")
+        }
+    };
+    let failed = |error: &dyn std::fmt::Display| format!("streams in {}: {error}", directory.display());
+    std::fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
+    let disk = OsDisk::open(&directory).map_err(|error| failed(&error))?;
+    let options = midge_store::Options { seed: u64::from_le_bytes(entropy()), ..Default::default() };
+    let (store, report) = Store::open(disk, options).map_err(|error| failed(&error))?;
+    for damage in &report.damages {
+        hub.log.error(format_args!("streams: {damage}"));
+    }
+    hub.log.info(format_args!("Streams are in {}", directory.display()));
+    Ok(FileShelf::new(store))
+}
+
+/// The running storage thread.
+pub(crate) struct Streams {
+    thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Streams {
+    /// Starts the thread, if the configuration wants streams.
+    pub(crate) fn start(hub: &Arc<Hub>, options: &Options, server_name: &str) -> Result<Self, String> {
+        let shelf = open(hub, options)?;
+        let keeper = shelf.keeper();
+        let mailbox = hub
+            .look(|broker, _| broker.open_mailbox(MAILBOX_BYTES_MAX))
+            .ok_or_else(|| "too many parts have mailboxes".to_owned())?;
+        let jetstream = &options.jetstream;
+        let settings = Settings {
+            domain: jetstream.domain.clone(),
+            strict: jetstream.strict,
+            memory_bytes_max: jetstream.memory_bytes_max,
+            file_bytes_max: jetstream.file_bytes_max,
+            server_name: server_name.to_owned(),
+            seed: u64::from_le_bytes(entropy()),
+            ..Settings::default()
+        };
+        let mut clerk = Clerk {
+            hub: Arc::clone(hub),
+            engine: Engine::new(settings, Box::new(shelf)),
+            keeper,
+            health: Health::Good,
+            keep_at: Some(hub.clock.now().mono + Duration::from_secs(1)),
+            mailbox,
+            accounts: Vec::new(),
+            subs: HashMap::new(),
+            lost: Vec::new(),
+            letters: Default::default(),
+        };
+        clerk.open_accounts(options)?;
+        // Whoever connects first finds the subjects taken.
+        clerk.work().map_err(|error| format!("streams: {error}"))?;
+        clerk.say();
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let stop = Arc::clone(&stop);
+            std::thread::Builder::new().name("streams".to_owned()).spawn(move || clerk.run(&stop))
+        };
+        let thread = thread.map_err(|error| format!("the storage thread can't be started: {error}"))?;
+        hub.set_bell(Bell { mailbox, thread: thread.thread().clone() });
+        thread.thread().unpark();
+        Ok(Self { thread, stop })
+    }
+
+    /// Ends the thread once all that it was told is on disk.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        // A panic ends the process, so there is no other error.
+        let _ = self.thread.join();
+    }
+}
+
+/// What the thread has.
+struct Clerk {
+    hub: Arc<Hub>,
+    engine: Engine,
+    keeper: Keeper<OsDisk>,
+    health: Health,
+    /// When the store wants to be kept again.
+    keep_at: Option<Instant>,
+    mailbox: MailboxId,
+    /// The broker's names of the engine's accounts.
+    accounts: Vec<AccountId>,
+    subs: HashMap<(Tag, Bytes), InsideSub>,
+    /// Messages that reached nobody.
+    lost: Vec<(Receipt, Bytes)>,
+    /// Letters that were taken from the mailbox.
+    letters: std::collections::VecDeque<midge_broker::Letter>,
+}
+
+/// The accounts that have streams: those that say so, or, if there are none but the server's own, everybody's.
+fn accounts(options: &Options) -> Vec<&str> {
+    let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
+    let others = options.accounts.iter().filter(|account| account.name != system);
+    let mut names: Vec<&str> = others
+        .clone()
+        .filter(|account| account.jetstream.is_some())
+        .map(|account| account.name.as_str())
+        .collect();
+    if others.count() == 0 {
+        names.push(GLOBAL_ACCOUNT);
+    }
+    names
+}
+
+impl Clerk {
+    fn open_accounts(&mut self, options: &Options) -> Result<(), String> {
+        let now = self.now();
+        for name in accounts(options) {
+            let id = self.hub.look(|broker, _| broker.account_named(name));
+            let id = id.ok_or_else(|| format!("there is no account {name} for streams"))?;
+            let number = u32::try_from(self.accounts.len()).map_err(|_| "too many accounts".to_owned())?;
+            self.accounts.push(id);
+            self.engine.open_account(number, name, now);
+        }
+        self.engine.load(now).map_err(|error| format!("streams can't be read: {error}"))
+    }
+
+    fn now(&self) -> midge_stream::time::Now {
+        let now = self.hub.clock.now();
+        let wall = i64::try_from(now.wall.as_nanos()).unwrap_or(i64::MAX);
+        midge_stream::time::Now { mono: now.mono, wall }
+    }
+
+    fn run(mut self, stop: &AtomicBool) {
+        loop {
+            let ends = stop.load(Ordering::Acquire);
+            if let Err(error) = self.work() {
+                self.hub.log.error(format_args!("streams: {error}"));
+                self.engine.revoke();
+            }
+            let more = self.say();
+            if more || !self.letters.is_empty() {
+                continue;
+            }
+            self.keep();
+            if ends {
+                return;
+            }
+            let now = self.hub.clock.now().mono;
+            match self.engine.deadline().into_iter().chain(self.keep_at).min() {
+                None => std::thread::park(),
+                Some(at) => match at.since(now) {
+                    Duration::ZERO => {}
+                    wait => std::thread::park_timeout(wait),
+                },
+            }
+        }
+    }
+
+    /// Does for the store what is to be done between commits, and says what it has to say.
+    fn keep(&mut self) {
+        let since = |at: Instant| Duration::from_micros(at.as_micros());
+        let now = self.hub.clock.now().mono;
+        if self.keep_at.is_none_or(|at| at <= now) {
+            let next = self.keeper.maintain(since(now), KEEP_BYTES);
+            // Messages come first: filling a file waits for the disk, and so would they.
+            self.keep_at = next.map(|next| (Instant::default() + next).max(now + KEEP_PAUSE));
+        }
+        let health = self.keeper.health();
+        if std::mem::replace(&mut self.health, health) != health {
+            match health {
+                Health::Good => self.hub.log.info("streams: the disk takes everything again"),
+                Health::Full => self.hub.log.error("streams: the disk is full, messages are refused"),
+                Health::ReadOnly => self.hub.log.error("streams: the disk failed, nothing is stored"),
+            }
+        }
+        for damage in self.keeper.take_damages() {
+            self.hub.log.error(format_args!("streams: {damage}"));
+        }
+    }
+
+    /// Takes in what came, does what is due, and commits.
+    fn work(&mut self) -> Result<(), LogError> {
+        let mailbox = self.mailbox;
+        let (letters, interest) =
+            self.hub.look(|broker, _| (broker.take_letters(mailbox), broker.take_interest(mailbox)));
+        self.letters.extend(letters);
+        let now = self.now();
+        for (receipt, subject) in std::mem::take(&mut self.lost) {
+            self.engine.handle(Input::Lost { receipt, subject: &subject }, now)?;
+        }
+        for change in interest {
+            let tag = Tag::from_bits(change.tag);
+            self.engine
+                .handle(Input::Interest { tag, subject: &change.subject, exists: change.exists }, now)?;
+        }
+        for _ in 0..LETTERS_AT_ONCE {
+            let Some(letter) = self.letters.pop_front() else { break };
+            let payload = letter.payload();
+            let message = Message {
+                tag: Tag::from_bits(letter.tag),
+                subject: letter.subject(),
+                reply: letter.reply(),
+                header: letter.header(),
+                payload: &payload,
+            };
+            self.engine.handle(Input::Message(message), now)?;
+        }
+        let now = self.now();
+        self.engine.tick(now)?;
+        self.engine.commit(now)
+    }
+
+    /// Does what the engine says. True if there is more work at once.
+    fn say(&mut self) -> bool {
+        let hub = Arc::clone(&self.hub);
+        let mut next = self.engine.poll();
+        while next.is_some() {
+            hub.turn(|broker, now| {
+                let mut bytes = 0;
+                for _ in 0..OUTPUTS_A_TURN {
+                    let Some(output) = next.take() else { break };
+                    bytes += self.do_output(broker, output, now);
+                    next = self.engine.poll();
+                    if bytes >= BYTES_A_TURN {
+                        break;
+                    }
+                }
+            });
+        }
+        self.engine.is_hungry() || !self.lost.is_empty()
+    }
+
+    /// Gives the bytes that it published.
+    fn do_output(&mut self, broker: &mut Broker<Handle>, output: Output, now: Now) -> usize {
+        match output {
+            Output::Subscribe { account, filter, tag } => {
+                if let Some(id) = self.account(account)
+                    && let Some(sub) = broker.subscribe_inside(id, &filter, self.mailbox, tag.to_bits())
+                {
+                    self.subs.insert((tag, filter), sub);
+                }
+                0
+            }
+            Output::Unsubscribe { filter, tag } => {
+                if let Some(sub) = self.subs.remove(&(tag, filter)) {
+                    broker.unsubscribe_inside(sub);
+                }
+                0
+            }
+            Output::Watch { account, subject, tag } => {
+                if let Some(id) = self.account(account) {
+                    broker.watch(id, &subject, self.mailbox, tag.to_bits());
+                }
+                0
+            }
+            Output::Unwatch { account, subject, tag } => {
+                if let Some(id) = self.account(account) {
+                    broker.unwatch(id, &subject, self.mailbox, tag.to_bits());
+                }
+                0
+            }
+            Output::Publish(publish) => {
+                let Some(id) = self.account(publish.account) else { return 0 };
+                let post = Post {
+                    subject: &publish.subject,
+                    shown: publish.shown.as_deref(),
+                    reply: publish.reply.as_deref(),
+                    header: &publish.header,
+                    payload: &publish.payload,
+                };
+                let delivered = broker.inject(id, &post, now);
+                if let Some(receipt) = publish.receipt.filter(|_| !delivered) {
+                    self.lost.push((receipt, publish.subject));
+                }
+                publish.header.len() + publish.payload.len()
+            }
+        }
+    }
+
+    fn account(&self, account: u32) -> Option<AccountId> {
+        self.accounts.get(usize::try_from(account).ok()?).copied()
+    }
+}
