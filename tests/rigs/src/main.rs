@@ -216,9 +216,9 @@ impl Options {
                         println!("cut    {kind:?} SKIPPED: it can't be made here");
                         continue;
                     }
-                    let states = self.count(if kind == Kind::Ext4 { 120 } else { 40 }, 10_000) as usize;
+                    let states = self.count(if kind == Kind::Ext4 { 80 } else { 20 }, 5_000) as usize;
                     let found =
-                        cut::run(subject, kind, if self.long { 1_500 } else { 400 }, states, self.seed)?;
+                        cut::run(subject, kind, if self.long { 1_500 } else { 300 }, states, self.seed)?;
                     println!(
                         "cut    {name:<12} {kind:?} states {} wrong {} unmountable {}; acked {} on a tape of {} writes, {} flushes",
                         found.states, found.wrong, found.unmountable, found.acked, found.tape.0, found.tape.1
@@ -229,7 +229,7 @@ impl Options {
                 right
             }
             Tier::Kill => {
-                let found = kill::run(subject, self.count(40, 1_000), Duration::from_millis(300), self.seed)?;
+                let found = kill::run(subject, self.count(10, 1_000), Duration::from_millis(200), self.seed)?;
                 println!(
                     "kill   {name:<12} kills {} wrong {}; acked {}",
                     found.kills, found.wrong, found.acked
@@ -239,7 +239,7 @@ impl Options {
             }
             Tier::Calls | Tier::Card => {
                 let pace = if self.long { Pace::Each } else { Pace::Growing };
-                let deeds = self.count(60, 60) as usize;
+                let deeds = self.count(20, 60) as usize;
                 let (word, found) = match tier {
                     Tier::Calls => ("calls", calls::run(subject, deeds, pace, self.seed)?),
                     _ => ("card", card::run(subject, deeds, pace, self.seed)?),
@@ -259,7 +259,7 @@ impl Options {
                 found.wrong == 0 && found.silent == 0
             }
             Tier::Full => {
-                let found = full::run(subject, self.count(8, 200), 24 << 20, self.seed)?;
+                let found = full::run(subject, self.count(4, 200), 24 << 20, self.seed)?;
                 println!(
                     "full   {name:<12} sizes {} unstarted {} filled {} wrong {} dead after space {} back within {:?}; stuck while full: delete {} purge {} ack {}; acked {} refused {} late {} unanswered {}",
                     found.sizes,
@@ -321,7 +321,7 @@ impl Options {
     }
 
     fn rate(&self, subject: &Subject) -> io::Result<bool> {
-        let time = Duration::from_secs(if self.long { 10 } else { 2 });
+        let time = Duration::from_millis(if self.long { 10_000 } else { 1_500 });
         let mut right = true;
         // With twice as many in flight as are to be in a commit: one half waits while the other is written.
         for (window, keeps) in [
