@@ -52,7 +52,9 @@ impl<D: Disk> Store<D> {
                     self.health = Health::Good;
                 } else if now >= self.retry_at {
                     self.retry_at = now + RETRY;
-                    if self.allocate().is_ok() && self.available() > RESERVE {
+                    // The reserve may have been used, too: all of it is made now, not a slot each time.
+                    while self.available() <= RESERVE && self.allocate().is_ok() {}
+                    if self.available() > RESERVE {
                         self.health = Health::Good;
                     }
                 }

@@ -57,6 +57,8 @@ struct Load {
     /// Answers to what is staged.
     waiting: Vec<(String, String)>,
     began: Instant,
+    /// When an empty commit is due: behind it, the last one that was acknowledged is known to have been whole.
+    seal: Option<Duration>,
 }
 
 struct Known {
@@ -103,7 +105,7 @@ impl Load {
             }
             streams.insert(name.to_owned(), known);
         }
-        Self { store, streams, waiting: Vec::new(), began: Instant::now() }
+        Self { store, streams, waiting: Vec::new(), began: Instant::now(), seal: None }
     }
 
     fn serve(mut self) {
@@ -118,7 +120,8 @@ impl Load {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut due = Some(Duration::ZERO);
         loop {
-            let wait = due.map_or(IDLE, |due| due.saturating_sub(self.began.elapsed()));
+            let next = [due, self.seal].into_iter().flatten().min();
+            let wait = next.map_or(IDLE, |next| next.saturating_sub(self.began.elapsed()));
             match lines.recv_timeout(wait) {
                 Ok(line) => {
                     self.answer(&line, &mut out);
@@ -134,11 +137,25 @@ impl Load {
                     return;
                 }
             }
+            if !self.waiting.is_empty() {
+                self.seal = Some(self.began.elapsed() + QUIET);
+            } else if self.seal.is_some_and(|seal| seal <= self.began.elapsed()) {
+                self.seal = None;
+                self.stage_nothing();
+            }
             self.commit(&mut out);
             due = self.store.maintain(self.began.elapsed(), BUDGET).next;
             if out.flush().is_err() {
                 return;
             }
+        }
+    }
+
+    /// Has the next commit write a frame in which nothing is new.
+    fn stage_nothing(&mut self) {
+        let Some(id) = self.store.streams().next() else { return };
+        if let Ok(config) = self.store.config(id).map(<[u8]>::to_vec) {
+            self.store.set_config(id, &config).ok();
         }
     }
 
@@ -285,6 +302,8 @@ fn say(out: &mut impl Write, line: &str) -> io::Result<()> {
 }
 
 const CONSUMER: &[u8] = b"rig";
+/// So long after the last change the log is sealed, as a daemon does when nothing happens.
+const QUIET: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// What is left out.

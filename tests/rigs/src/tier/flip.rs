@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -12,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use crate::history::History;
 use crate::oracle::Verdict;
 use crate::process::{self, Limit};
-use crate::subject::{Start, Subject};
+use crate::subject::{Instance, PATIENCE, Reply, Request, Start, Subject};
 use crate::workload::{Driver, Workload, check};
 
 /// What was found about one kind of file, or all.
@@ -70,6 +71,7 @@ pub fn run(subject: &Subject, deeds: usize, flips: usize, seed: u64) -> io::Resu
         let mut driver = Driver::new(&mut *instance.port, &mut history, &clock, 8);
         Workload::create(&mut driver)?;
         Workload::new(seed).run(&mut driver, deeds)?;
+        rest(&mut instance)?;
         if clean {
             instance.terminate()?
         } else {
@@ -123,6 +125,24 @@ pub fn run(subject: &Subject, deeds: usize, flips: usize, seed: u64) -> io::Resu
         by_kind.entry(ALL.into()).or_default().add(&one);
     }
     Ok(by_kind)
+}
+
+/// Waits until a store that counts commits has done what it does when nothing happens. What rots isn't what was written
+/// a moment ago.
+fn rest(instance: &mut Instance) -> io::Result<()> {
+    let mut commits = || match instance.ask(&Request::Commits, PATIENCE) {
+        Ok(Reply::Done(commits)) => Some(commits),
+        _ => None,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let Some(before) = commits() else { return Ok(()) };
+    while commits() == Some(before) {
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it never rests"));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// The key of what was found in all files.
