@@ -149,6 +149,33 @@ fn what_there_is_no_memory_for_is_refused() {
 }
 
 #[test]
+fn who_announces_much_and_sends_little_holds_little() {
+    let daemon = start("memory_budget: 12MB, max_payload: 1MB");
+    let slow: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut socket = TcpStream::connect(daemon.address()).expect("a connection");
+            socket.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\nPUB a 1000000\r\nx").expect("said");
+            let (mut seen, mut byte) = (Vec::new(), [0]);
+            while !seen.ends_with(b"PONG\r\n") {
+                socket.read_exact(&mut byte).expect("an answer");
+                seen.push(byte[0]);
+            }
+            socket
+        })
+        .collect();
+    // Somebody new, with a large message that comes at once.
+    let mut other = client(&daemon, "");
+    other.send("SUB mine 1\r\nSUB large 2\r\n");
+    other.send(&format!("PUB large 1000000\r\n{}\r\n", "x".repeat(1_000_000)));
+    let head = other.line().expect("a line").expect("still connected");
+    assert_eq!(head, "MSG large 2 1000000");
+    assert_eq!(other.line().expect("a line").map(|body| body.len()), Some(1_000_000));
+    talk(&mut other, 10);
+    assert!(peak(&daemon) < 14 * MIB, "{} bytes", peak(&daemon));
+    drop(slow);
+}
+
+#[test]
 fn mistakes_do_not_fill_the_log() {
     let daemon = start("authorization { user: u, password: p }");
     let mut clumsy = client(&daemon, r#"{"verbose":false,"user":"u","pass":"p"}"#);

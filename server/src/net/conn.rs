@@ -1,7 +1,8 @@
 //! A client connection's task: reads, lets its session work, waits for the socket when it must.
 //!
 //! An idle connection holds no buffer: input is read into a buffer of the thread's, and only what ends in the middle
-//! of an operation is kept. A large message is read straight into memory of its own size.
+//! of an operation is kept. A large message is read straight into memory of its own, which grows with what has come:
+//! whoever announces much and sends little holds little.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -25,6 +26,8 @@ use crate::workers::Seat;
 /// Input is read in pieces of this many bytes. Larger pieces mean fewer and longer writes to each subscriber: against
 /// 64 KiB, fan-out to ten costs a third less. The buffer is each thread's, and only what was used of it is resident.
 const READ_BYTES: usize = 256 * 1024;
+/// What has come of a message that is larger than that before it gets memory of its own.
+const LARGE_BEGIN: usize = 16 * 1024;
 /// After a read of so many bytes a connection lets others have their turn.
 const BULK: usize = 64 * 1024;
 /// After the last word, a peer may go on talking for this long, so that it gets to read why.
@@ -229,7 +232,7 @@ impl Task {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        if self.need > READ_BYTES {
+        if self.need > READ_BYTES && self.partial.len() >= LARGE_BEGIN {
             return self.poll_read_large(context);
         }
         INPUT.with_borrow_mut(|input| {
@@ -263,7 +266,8 @@ impl Task {
     /// Reads on into the memory of a large message.
     fn poll_read_large(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         let missing = self.need - self.partial.len();
-        self.partial.reserve(missing);
+        // As much again as has come.
+        self.partial.reserve(missing.min(self.partial.len().max(LARGE_BEGIN)));
         let read = pin!(self.reader.read_buf(&mut self.partial)).as_mut().poll(context);
         match read {
             Poll::Pending => Poll::Pending,
@@ -316,9 +320,6 @@ impl Task {
             // Idle connections hold nothing.
             self.partial = BytesMut::new();
         } else {
-            if self.need > READ_BYTES {
-                self.partial.reserve(self.need);
-            }
             self.partial.extend_from_slice(rest);
         }
     }

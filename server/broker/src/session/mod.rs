@@ -82,6 +82,12 @@ pub enum Next {
 const TURN_DELIVERIES: usize = 4096;
 /// … or bytes delivered, so that no publisher holds the broker for long.
 const TURN_BYTES: usize = 256 * 1024;
+/// … or bytes for the client itself, answers among them, so that mistakes by the thousand don't make it a slow reader
+/// before it had a chance to read.
+const TURN_SAID: usize = 16 * 1024;
+/// A subject longer than this counts as a delivery for each of so many bytes.
+const LONG: usize = 256;
+const LONG_STEP: usize = 4;
 /// A message larger than this is only waited for if there is memory for it.
 const LARGE: usize = 64 * 1024;
 
@@ -115,12 +121,13 @@ impl Session {
             {
                 break Next::Close;
             }
-            if spent.deliveries >= TURN_DELIVERIES || spent.bytes >= TURN_BYTES {
+            let (headers, max_payload, metered, said) =
+                broker.conn(self.id).map_or((false, 0, false, 0), |conn| {
+                    (conn.headers, conn.max_payload, conn.meter.is_some(), conn.stage.len())
+                });
+            if spent.deliveries >= TURN_DELIVERIES || spent.bytes >= TURN_BYTES || said >= TURN_SAID {
                 break Next::Yield;
             }
-            let (headers, max_payload, metered) = broker
-                .conn(self.id)
-                .map_or((false, 0, false), |conn| (conn.headers, conn.max_payload, conn.meter.is_some()));
             let settings = broker.settings();
             let limits = Limits { max_control_line: settings.max_control_line, max_payload, headers };
             match client_op(rest, &limits) {
@@ -170,6 +177,10 @@ impl Session {
                 let cost = self.publish(broker, &message, now);
                 spent.deliveries += cost.deliveries;
                 spent.bytes += cost.bytes;
+                // Where a subject that is this long leads takes as long to find out.
+                if message.subject.len() > LONG {
+                    spent.deliveries += message.subject.len() / LONG_STEP;
+                }
             }
             ClientOp::Sub(sub) => {
                 tally.interest += 1;
