@@ -124,17 +124,27 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     /// What is to be sent next. Ask again after [`Client::handle_sent`], there may be more.
     pub fn poll_transmit(&mut self) -> &[u8] {
         self.session.poll_transmit(&mut self.transmit);
-        if self.session.may_speak() {
-            // What finds no room is due again when there is some.
-            if REQUESTS > 0
-                && self.inbox_due
-                && self.requests.subscribe(&self.session, &mut self.transmit).is_ok()
-            {
-                self.inbox_due = false;
-            }
-            let _ = self.subs.poll_transmit(&self.session, &mut self.transmit);
-        }
+        // What finds no room is due again when there is some.
+        let _ = self.catch_up();
         self.transmit.waiting()
+    }
+
+    /// Writes what was subscribed to, before anything that is said later.
+    #[inline]
+    fn catch_up(&mut self) -> Result<(), Error> {
+        if self.subs.is_due() || self.inbox_due { self.write_due() } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn write_due(&mut self) -> Result<(), Error> {
+        if !self.session.may_speak() {
+            return Ok(());
+        }
+        if REQUESTS > 0 && self.inbox_due {
+            self.requests.subscribe(&self.session, &mut self.transmit)?;
+            self.inbox_due = false;
+        }
+        self.subs.poll_transmit(&self.session, &mut self.transmit)
     }
 
     /// The transport took `n` bytes of [`Client::poll_transmit`].
@@ -222,11 +232,13 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
 
     /// Queues a message, whole or not at all.
     pub fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error> {
+        self.catch_up()?;
         self.session.publish(subject, None, payload, &mut self.transmit)
     }
 
     /// Queues a message with a reply subject or headers, whole or not at all.
     pub fn publish_with(&mut self, message: &Publish<'_>) -> Result<(), Error> {
+        self.catch_up()?;
         self.session.publish_with(message, &mut self.transmit)
     }
 
@@ -243,6 +255,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
 
     /// Queues a request; its answer, or the lack of one, is an event with the token. The reply subject is set here.
     pub fn request(&mut self, message: &Publish<'_>, deadline: Instant) -> Result<Token, Error> {
+        self.catch_up()?;
         let (token, reply) = self.requests.begin(deadline)?;
         let message = Publish { reply: Some(reply.subject()), ..*message };
         match self.session.publish_with(&message, &mut self.transmit) {
@@ -271,6 +284,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
 
     /// Queues a PING; see [`Client::is_flushed`].
     pub fn ping(&mut self) -> Result<Flush, Error> {
+        self.catch_up()?;
         self.session.flush(&mut self.transmit)
     }
 }

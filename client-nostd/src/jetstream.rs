@@ -15,11 +15,11 @@
 //! A client needs a place in its table of requests for each that waits at once.
 
 use crate::client::Client;
-use midge_protocol::client::{Error, Event, Message, Publish, Token};
+use midge_protocol::client::{Error, Event, Message, Publish, Sid, Token};
 use midge_protocol::emit::{Digits, Sink, Slice};
 use midge_protocol::header::{Block, Field, Header, NO_RESPONDERS, Status};
 use midge_protocol::json::{self, Value};
-use midge_protocol::subject::{Subject, SubjectError, is_word};
+use midge_protocol::subject::{Subject, SubjectError, is_word, tokens};
 use midge_protocol::time::Instant;
 
 /// The payload that acknowledges a message of a consumer: done with it.
@@ -206,8 +206,7 @@ pub fn kv_entry<'m>(message: &Message<'m>) -> Result<Option<Entry<'m>>, Failure>
         None => {}
     }
     let revision = header.get(b"Nats-Sequence").and_then(number).ok_or(Failure::Malformed)?;
-    let deleted = header.get(b"KV-Operation").is_some() || header.get(b"Nats-Marker-Reason").is_some();
-    Ok(Some(Entry { revision, value: (!deleted).then(|| message.payload) }))
+    Ok(Some(entry(message, revision)))
 }
 
 /// What a change to a key-value bucket depends on.
@@ -314,62 +313,82 @@ impl<const SUBS: usize, const REQUESTS: usize> Client<'_, SUBS, REQUESTS> {
 
 /// Follows one key, as for the shadow of a device: the value once connected, then each change.
 ///
-/// A plain subscription tells that there was a change, a get fetches it with its revision. So no change is missed for
-/// good, whatever happened to the connection; of changes in quick succession the last one counts.
+/// On each connection it makes a consumer that lives as long as the subscription does, and that begins with the last
+/// value; what was seen before is passed over. So after a gap the newest value comes, and of changes within the gap the
+/// last one only.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch<'a> {
     bucket: &'a str,
     key: &'a str,
-    sid: midge_protocol::client::Sid,
+    sid: Sid,
+    deliver: &'a str,
     timeout_ms: u32,
-    is_stale: bool,
+    is_due: bool,
     asked: Option<Token>,
     revision: u64,
 }
 
 impl<'a> Watch<'a> {
-    /// Watches `key` in `bucket`; `sid` is the subscription to `$KV.<bucket>.<key>`.
-    pub const fn new(
-        bucket: &'a str,
-        key: &'a str,
-        sid: midge_protocol::client::Sid,
-        timeout_ms: u32,
-    ) -> Self {
-        Self { bucket, key, sid, timeout_ms, is_stale: true, asked: None, revision: 0 }
+    /// Watches `key` in `bucket`. The values come as messages on `deliver`, a subject of this device's own, to which
+    /// `sid` is the subscription; the consumer is asked for again each `timeout_ms` without an answer.
+    pub const fn new(bucket: &'a str, key: &'a str, sid: Sid, deliver: &'a str, timeout_ms: u32) -> Self {
+        Self { bucket, key, sid, deliver, timeout_ms, is_due: true, asked: None, revision: 0 }
     }
 
-    /// Asks for the value if that is due; call it before each `next`.
+    /// Asks for the consumer if that is due; call it before each `next`.
     pub fn poll<const S: usize, const R: usize>(
         &mut self,
         client: &mut Client<'_, S, R>,
         now: Instant,
     ) -> Result<(), Error> {
-        if self.is_stale && self.asked.is_none() && client.is_ready() {
-            self.asked = Some(client.kv_get(self.bucket, self.key, now.after_ms(self.timeout_ms))?);
-            self.is_stale = false;
+        if !self.is_due || !client.is_ready() {
+            return Ok(());
         }
+        let (bucket, mut subject, mut payload) = (name(self.bucket)?, [0; SUBJECT_MAX], [0; 2 * SUBJECT_MAX]);
+        let plain = |text: &str| text.bytes().all(|byte| byte > b' ' && !matches!(byte, b'"' | b'\\'));
+        if !plain(bucket) || !plain(self.key) || !plain(self.deliver) {
+            return Err(Error::Subject(SubjectError::Whitespace));
+        }
+        let subject = concat(&mut subject, &["$JS.API.CONSUMER.CREATE.KV_", bucket])?;
+        let mut out = Slice::new(&mut payload);
+        for part in [
+            "{\"stream_name\":\"KV_",
+            bucket,
+            "\",\"config\":{\"deliver_policy\":\"last_per_subject\",\"ack_policy\":\"none\",\"mem_storage\":true,\
+             \"deliver_subject\":\"",
+            self.deliver,
+            "\",\"filter_subject\":\"$KV.",
+            bucket,
+            ".",
+            self.key,
+            "\"}}",
+        ] {
+            out.put(part.as_bytes());
+        }
+        let payload = out.written().ok_or(Error::ControlLine)?;
+        self.asked = Some(client.request(&Publish::new(subject, payload), now.after_ms(self.timeout_ms))?);
+        self.is_due = false;
         Ok(())
     }
 
-    /// Looks at an event. `Some`: the value, if it is newer than the last one.
+    /// Looks at an event. `Some`: a value that is newer than the last one, or why there will be none on this
+    /// connection.
     pub fn handle<'m>(&mut self, event: &Event<'m>) -> Option<Result<Entry<'m>, Failure>> {
         match event {
-            Event::Connected => self.is_stale = true,
-            Event::Message { sid, .. } if *sid == self.sid => self.is_stale = true,
-            Event::Oversized(message) if message.sid == self.sid => self.is_stale = true,
-            Event::Answer { token, message } if self.asked == Some(*token) => {
-                self.asked = None;
-                match kv_entry(message) {
-                    Ok(Some(entry)) if entry.revision > self.revision => {
-                        self.revision = entry.revision;
-                        return Some(Ok(entry));
-                    }
-                    Ok(_) => {}
-                    Err(failure) => return Some(Err(failure)),
+            Event::Connected => (self.is_due, self.asked) = (true, None),
+            Event::Message { sid, message } if *sid == self.sid => {
+                let revision = message.reply.and_then(stream_sequence)?;
+                if revision > self.revision {
+                    self.revision = revision;
+                    return Some(Ok(entry(message, revision)));
                 }
             }
+            Event::Answer { token, message } if self.asked == Some(*token) => {
+                self.asked = None;
+                return created(message.payload).err().map(Err);
+            }
             Event::Expired { token } if self.asked == Some(*token) => {
-                (self.asked, self.is_stale) = (None, true)
+                (self.is_due, self.asked) = (true, None)
             }
             Event::NoResponders { token } if self.asked == Some(*token) => {
                 self.asked = None;
@@ -379,6 +398,38 @@ impl<'a> Watch<'a> {
         }
         None
     }
+}
+
+/// Reads an answer of the API that has nothing more to tell than whether it was a yes.
+fn created(payload: &[u8]) -> Result<(), Failure> {
+    let mut failure = None;
+    let read = json::object(payload, |key, value| {
+        if let (Some("error"), Value::Nested(error)) = (key.as_plain(), value) {
+            failure = Some(api_failure(error));
+        }
+        Ok(())
+    });
+    match (read, failure) {
+        (Ok(()), None) => Ok(()),
+        (_, Some(failure)) => Err(failure),
+        (Err(_), None) => Err(Failure::Malformed),
+    }
+}
+
+/// A message's number in its stream, from the subject that it is acknowledged on: `$JS.ACK.`, and with version 2 a
+/// domain and an account, then stream, consumer, deliveries, and the number.
+pub fn stream_sequence(reply: &[u8]) -> Option<u64> {
+    let count = tokens(reply).count();
+    let mut tokens = tokens(reply);
+    if tokens.next() != Some(b"$JS") || tokens.next() != Some(b"ACK") || count < 9 {
+        return None;
+    }
+    number(tokens.nth(if count > 9 { 5 } else { 3 })?)
+}
+
+fn entry<'m>(message: &Message<'m>, revision: u64) -> Entry<'m> {
+    let deleted = message.field("KV-Operation").is_some() || message.field("Nats-Marker-Reason").is_some();
+    Entry { revision, value: (!deleted).then_some(message.payload) }
 }
 
 /// The longest subject that is put together here.
@@ -432,6 +483,20 @@ mod tests {
             (r#"{"seq":-5}"#, Err(Failure::Malformed)),
         ] {
             assert_eq!(pub_ack(payload.as_bytes()), expected, "{payload}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_messages() {
+        for (reply, sequence) in [
+            ("$JS.ACK.S.c.1.42.7.1700000000000000000.0", Some(42)),
+            ("$JS.ACK.d.hash.S.c.1.43.7.1700000000000000000.0.random", Some(43)),
+            ("$JS.ACK.d.hash.S.c.1.44.7.1700000000000000000.0", Some(44)),
+            ("$JS.ACK.S.c.1.x.7.0.0", None),
+            ("$JS.ACK.S.c.1.42", None),
+            ("_INBOX.S.c.1.42.7.1.0.0.0", None),
+        ] {
+            assert_eq!(stream_sequence(reply.as_bytes()), sequence, "{reply}");
         }
     }
 

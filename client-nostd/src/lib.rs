@@ -14,6 +14,8 @@ mod error;
 pub mod jetstream;
 #[cfg(feature = "nkey")]
 pub mod nkey;
+#[cfg(feature = "std")]
+pub mod tcp;
 
 pub use backoff::{Backoff, Servers};
 pub use client::Client;

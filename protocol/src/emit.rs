@@ -205,7 +205,7 @@ impl Digits {
     }
 
     fn of_u32(mut value: u32) -> Self {
-        let (mut text, mut start) = ([b'0'; 20], 20u8);
+        let (mut text, mut start) = ([0; 20], 20u8);
         for place in text.iter_mut().rev() {
             // The remainder is one digit, so it fits.
             *place = b'0'.wrapping_add((value % 10) as u8);
@@ -219,7 +219,7 @@ impl Digits {
     }
 
     fn of_u64(mut value: u64) -> Self {
-        let (mut text, mut start) = ([b'0'; 20], 20u8);
+        let (mut text, mut start) = ([0; 20], 20u8);
         for place in text.iter_mut().rev() {
             *place = b'0'.wrapping_add((value % 10) as u8);
             start = start.wrapping_sub(1);

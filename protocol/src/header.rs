@@ -178,7 +178,15 @@ impl<'a> Block<'a> {
 
     /// Bytes that [`Block::put`] writes.
     pub fn size(&self) -> usize {
-        crate::emit::size_of(|out| self.put(out))
+        let begin = VERSION.len().saturating_add(CRLF.len()).saturating_add(CRLF.len());
+        let status = self.status.map_or(0, |status| match status.description.len() {
+            0 => 4,
+            description => description.saturating_add(5),
+        });
+        self.fields.iter().fold(begin.saturating_add(status), |size, field| {
+            // A colon, a space, CR LF.
+            size.saturating_add(field.name.len()).saturating_add(field.value.len()).saturating_add(4)
+        })
     }
 
     /// Writes the block, with its empty line.

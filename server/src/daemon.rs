@@ -11,6 +11,7 @@ use midge_setup::{NATS_VERSION, VERSION};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::accounts::{self, Registrar};
 use crate::clock::{Clock, entropy};
 use crate::elsewhere::Outside;
 use crate::exit::Exit;
@@ -173,9 +174,17 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let budget = Budget::find(options.limits.memory_budget);
     log.info(budget.explain(settings.max_pending));
     settings.memory_budget = budget.bytes;
+    let store = match accounts::open(&options, &mut settings, clock, &log) {
+        Ok(store) => store,
+        Err(error) => {
+            log.fatal(error);
+            return Exit::Config;
+        }
+    };
     let mut broker = Broker::new(settings, u64::from_le_bytes(entropy()));
     broker.begin(clock.now());
-    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), Outside));
+    let outside = Outside { clock, store };
+    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), outside));
     let ports = bound.ports();
     let ready_line = bound.ready_line();
     let monitor_port = bound.monitor.as_ref().map(|(_, listen)| (listen.port, bound.monitor_secure));
@@ -205,6 +214,9 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     });
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     tokio::spawn(Desk::new(Arc::clone(&hub), Arc::clone(&about), orders).run());
+    if let Some(registrar) = Registrar::open(&hub) {
+        tokio::spawn(registrar.run());
+    }
     let streams = match Parts::start(&hub, &about) {
         Ok(streams) => streams,
         Err(error) => {
@@ -615,6 +627,10 @@ impl Daemon {
         self.about.replace(info, new, self.hub.clock.now().wall);
         if files_moved && let Err(error) = self.write_files() {
             self.log.error(error);
+        }
+        let options = self.about.options();
+        if let Some(store) = &self.hub.outside.store {
+            accounts::preload(&options, store, self.hub.clock, &self.log);
         }
         self.hub.turn(|broker, now| broker.reconfigure(settings, now));
         if let Some(pinned) = pinned.filter(|pinned| found.pins && !pinned.is_empty()) {

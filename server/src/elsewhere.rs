@@ -1,15 +1,23 @@
-//! What the broker asks of the world: local times.
+//! What the broker asks of the world: local times, and accounts that it doesn't know.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use midge_broker::{Elsewhere, Zones};
 
+use crate::accounts::Store;
+use crate::clock::Clock;
+
 /// The machine's files.
-#[derive(Debug, Default)]
-pub(crate) struct Outside;
+#[derive(Clone, Debug)]
+pub(crate) struct Outside {
+    pub(crate) clock: Clock,
+    /// Where accounts are kept, if that is a directory.
+    pub(crate) store: Option<Arc<Store>>,
+}
 
 impl Zones for Outside {
     fn until(&self, zone: &str, now: Duration, second: u32, tomorrow: bool) -> Option<i64> {
@@ -24,8 +32,9 @@ impl Zones for Outside {
 }
 
 impl Elsewhere for Outside {
-    fn account(&self, _key: &str) -> Option<String> {
-        None
+    fn account(&self, key: &str) -> Option<String> {
+        // A directory that can't be read is as good as an empty one; whoever looks into it for others says so.
+        self.store.as_ref()?.load(key, UNIX_EPOCH + self.clock.now().wall).ok().flatten()
     }
 }
 
@@ -37,8 +46,9 @@ mod tests {
     fn days_begin_where_the_zone_is() {
         // Noon of the first of January 2026 in London.
         let now = Duration::from_secs(1_767_268_800);
+        let outside = Outside { clock: Clock::start(), store: None };
         let hours = |zone: &str, hour: u32, tomorrow| {
-            Outside.until(zone, now, hour * 3600, tomorrow).map(|nanos| nanos / 3_600_000_000_000)
+            outside.until(zone, now, hour * 3600, tomorrow).map(|nanos| nanos / 3_600_000_000_000)
         };
         assert_eq!(hours("UTC", 13, false), Some(1));
         assert_eq!(hours("UTC", 11, true), Some(23));

@@ -20,19 +20,19 @@ pub(crate) struct Hub {
     pub(crate) memory: Memory,
     /// What questions are answered with.
     pub(crate) outside: Arc<Outside>,
-    /// Parts of the daemon have mail.
-    pub(crate) mail: Notify,
+    /// Rung when a mailbox has mail; a broker has no more of them than these.
+    bells: [Notify; 32],
     /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
     armed: AtomicU64,
     rearm: Notify,
     /// Who is to be told that a mailbox has mail.
-    bell: OnceLock<Bell>,
+    sleeper: OnceLock<Sleeper>,
     /// Held by each connection's task, so that the end can wait for them.
     lives: Arc<Semaphore>,
 }
 
 /// A thread that empties a mailbox, and sleeps while there is nothing in it.
-pub(crate) struct Bell {
+pub(crate) struct Sleeper {
     pub(crate) mailbox: MailboxId,
     pub(crate) thread: std::thread::Thread,
 }
@@ -48,12 +48,17 @@ impl Hub {
             log,
             memory: Memory::default(),
             outside: Arc::new(outside),
-            mail: Notify::new(),
+            bells: Default::default(),
             armed: u64::MAX.into(),
             rearm: Notify::new(),
-            bell: OnceLock::new(),
+            sleeper: OnceLock::new(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
         }
+    }
+
+    /// Rung when this mailbox has mail.
+    pub(crate) fn bell(&self, mailbox: MailboxId) -> Option<&Notify> {
+        self.bells.get(mailbox.index())
     }
 
     /// Whom to wake when a mailbox has mail. Only the first counts.
@@ -61,8 +66,8 @@ impl Hub {
         not(feature = "jetstream"),
         expect(dead_code, reason = "streams alone have a thread of their own")
     )]
-    pub(crate) fn set_bell(&self, bell: Bell) {
-        let _ = self.bell.set(bell);
+    pub(crate) fn set_sleeper(&self, sleeper: Sleeper) {
+        let _ = self.sleeper.set(sleeper);
     }
 
     /// To be held by a connection's task to its end.
@@ -93,9 +98,9 @@ impl Hub {
         let rings = broker.take_rings();
         drop(broker);
         for mailbox in rings {
-            match self.bell.get() {
-                Some(bell) if bell.mailbox == mailbox => bell.thread.unpark(),
-                _ => self.mail.notify_one(),
+            match self.sleeper.get() {
+                Some(sleeper) if sleeper.mailbox == mailbox => sleeper.thread.unpark(),
+                _ => self.bell(mailbox).into_iter().for_each(Notify::notify_one),
             }
         }
         for notice in notices {

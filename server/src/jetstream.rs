@@ -25,7 +25,7 @@ use midge_stream::log::{FileShelf, Keeper, LogError};
 use midge_stream::{Engine, Input, Message, Output, Receipt, Settings, Tag};
 
 use crate::clock::entropy;
-use crate::hub::{Bell, Hub};
+use crate::hub::{Hub, Sleeper};
 use crate::net::Handle;
 
 /// Bytes of messages that wait for the engine at most. Above that, publishers are told that nobody responds.
@@ -110,7 +110,7 @@ impl Streams {
             std::thread::Builder::new().name("streams".to_owned()).spawn(move || clerk.run(&stop))
         };
         let thread = thread.map_err(|error| format!("the storage thread can't be started: {error}"))?;
-        hub.set_bell(Bell { mailbox, thread: thread.thread().clone() });
+        hub.set_sleeper(Sleeper { mailbox, thread: thread.thread().clone() });
         thread.thread().unpark();
         Ok(Self { thread, stop })
     }

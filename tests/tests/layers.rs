@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "midge-broker",
             "midge-config",
             "midge-heap",
+            "midge-jwt",
             "midge-protocol",
             "midge-router",
             "midge-setup",

@@ -79,20 +79,18 @@ impl<'b> Words<'b> {
     fn head(&mut self, with_header: bool) -> Option<Head<'b>> {
         let subject = self.next()?;
         // A sid is any word of ours, and ours are numbers.
-        let sid = number(self.next()?, 10)?;
-        let (mut reply, mut size, mut header_size) = (None, self.next()?, &b"0"[..]);
-        if with_header {
-            (header_size, size) = (size, self.next()?);
-        }
-        if let Some(last) = self.next() {
-            // There was one word before what we thought came first.
-            if with_header {
-                (reply, header_size, size) = (Some(header_size), size, last);
-            } else {
-                (reply, size) = (Some(size), last);
-            }
-        }
-        let (header_size, size) = (number(header_size, MAX_SIZE_DIGITS)?, number(size, MAX_SIZE_DIGITS)?);
+        let sid = number(self.next()?)?;
+        // Up to three words, of which the last is a size, the one before it too if there are headers.
+        let (first, second, third) = (self.next()?, self.next(), self.next());
+        let (reply, header_size, size) = match (with_header, second, third) {
+            (false, None, _) => (None, None, first),
+            (false, Some(size), None) => (Some(first), None, size),
+            (true, Some(size), None) => (None, Some(first), size),
+            (true, Some(header_size), Some(size)) => (Some(first), Some(header_size), size),
+            _ => return None,
+        };
+        let header_size = if let Some(header_size) = header_size { number(header_size)? } else { 0 };
+        let size = number(size)?;
         (header_size <= size).then_some(Head { sid, subject, reply, header_size, size })
     }
 
@@ -105,7 +103,7 @@ impl<'b> Words<'b> {
         let mut len = 0usize;
         for byte in self.rest {
             // Most bytes are no control characters, and are looked at once.
-            if *byte <= b' ' && ends_word(*byte) {
+            if *byte <= b' ' && (*byte == b' ' || *byte == b'\n' || *byte == b'\t') {
                 break;
             }
             len = len.wrapping_add(1);
@@ -119,25 +117,19 @@ impl<'b> Words<'b> {
     }
 }
 
-#[cold]
+/// Decimal digits, so few that they fit.
 #[inline(never)]
-fn ends_word(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n')
-}
-
-/// Decimal digits, so many at most.
-#[inline(never)]
-fn number(text: &[u8], digits_max: usize) -> Option<u32> {
-    if text.is_empty() || text.len() > digits_max {
+fn number(text: &[u8]) -> Option<u32> {
+    if text.is_empty() || text.len() > MAX_SIZE_DIGITS {
         return None;
     }
     let mut number = 0u32;
     for byte in text {
-        let digit = byte.wrapping_sub(b'0');
+        let digit = u32::from(byte.wrapping_sub(b'0'));
         if digit > 9 {
             return None;
         }
-        number = number.checked_mul(10)?.checked_add(u32::from(digit))?;
+        number = number.wrapping_mul(10).wrapping_add(digit);
     }
     Some(number)
 }

@@ -26,23 +26,23 @@ impl Inbox {
 
     /// What to subscribe to: `_INBOX.<id>.*`.
     pub fn answers(&self) -> Answers {
-        let mut filter = [b'*'; INBOX_LEN + 1];
-        filter.iter_mut().zip(self.prefix()).for_each(|(place, byte)| *place = byte);
+        let filter = core::array::from_fn(|at| if at < INBOX_LEN { self.byte(at) } else { b'*' });
         Answers { filter }
     }
 
     /// The subject of the answer to request `token`.
     pub fn reply(&self, token: Token) -> Reply {
-        let mut subject = [0; INBOX_LEN + TOKEN_LEN];
-        let token = (0..TOKEN_LEN as u32).map(|at| letter((token.0 >> (at.wrapping_mul(5) & 31)) as u8));
-        subject.iter_mut().zip(self.prefix().chain(token)).for_each(|(place, byte)| *place = byte);
+        let subject = core::array::from_fn(|at| match at.checked_sub(INBOX_LEN) {
+            None => self.byte(at),
+            Some(at) => letter((token.0 >> (at.wrapping_mul(5) & 31)) as u8),
+        });
         Reply { subject }
     }
 
     /// The request that an answer on `subject` is for; `None` if it is none of this inbox.
     pub fn token(&self, subject: &[u8]) -> Option<Token> {
         let (prefix, text) = subject.split_at_checked(INBOX_LEN)?;
-        if text.len() != TOKEN_LEN || !self.prefix().eq(prefix.iter().copied()) {
+        if text.len() != TOKEN_LEN || prefix.iter().enumerate().any(|(at, byte)| *byte != self.byte(at)) {
             return None;
         }
         let token = text.iter().rev().try_fold(0u32, |token, byte| {
@@ -53,15 +53,19 @@ impl Inbox {
         Some(Token(token))
     }
 
-    /// `_INBOX.<id>.`
-    fn prefix(&self) -> impl Iterator<Item = u8> {
-        let id = (0..ID_LEN).map(|at| {
-            let bit = at.wrapping_mul(5);
-            let byte = |at: usize| u16::from(self.random.get(at).copied().unwrap_or(0));
-            let two = byte(bit >> 3) | byte((bit >> 3).wrapping_add(1)) << 8;
-            letter((two >> (bit & 7)) as u8)
-        });
-        PREFIX.iter().copied().chain(id).chain([b'.'])
+    /// A byte of `_INBOX.<id>.`
+    fn byte(&self, at: usize) -> u8 {
+        if let Some(byte) = PREFIX.get(at) {
+            return *byte;
+        }
+        let at = at.wrapping_sub(PREFIX.len());
+        if at >= ID_LEN {
+            return b'.';
+        }
+        let bit = at.wrapping_mul(5);
+        let byte = |at: usize| u16::from(self.random.get(at).copied().unwrap_or(0));
+        let two = byte(bit >> 3) | byte((bit >> 3).wrapping_add(1)) << 8;
+        letter((two >> (bit & 7)) as u8)
     }
 }
 

@@ -67,7 +67,8 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         }
         let place = self.entries.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
         self.is_due = true;
-        self.last_sid = self.last_sid.checked_add(1).unwrap_or(1);
+        // Nine digits: more are no sid of ours, see `line`.
+        self.last_sid = if self.last_sid < 999_999_999 { self.last_sid.wrapping_add(1) } else { 1 };
         let sid = Sid(self.last_sid);
         *place = Some(Entry { sid, subject, queue, max: 0, delivered: 0, due: SUB });
         Ok(sid)
@@ -126,6 +127,11 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
             entry.delivered = 0;
             entry.due = SUB;
         }
+    }
+
+    /// True if [`Subs::poll_transmit`] has something to write.
+    pub fn is_due(&self) -> bool {
+        self.is_due
     }
 
     /// Writes what is due; stops when something doesn't fit, and goes on from there when called again.

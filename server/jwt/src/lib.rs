@@ -36,7 +36,7 @@ pub use crossing::{Export, Import, Kind as Crossing, Revocations, ServiceLatency
 pub use hours::{Hours, TimeRange, Utc, Zones};
 pub use network::Network;
 pub use nkey::{KeyPair, Kind, PublicKey, signature};
-pub use operator::Operator;
+pub use operator::{Deletion, Operator};
 pub use permissions::{Permission, Permissions, ResponsePermission};
 pub use template::{Unfit, fill};
 pub use token::{Body, Claims, Refused, TOKEN_BYTES_MAX, Token, sign, undecorated};

@@ -37,6 +37,19 @@ impl Body for Operator {
     const ISSUERS: &'static [Kind] = &[Kind::Operator];
 }
 
+/// An operator's order to delete accounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Deletion {
+    /// Their keys.
+    pub accounts: Vec<String>,
+}
+
+impl Body for Deletion {
+    const KIND: &'static str = "";
+    const ISSUERS: &'static [Kind] = &[Kind::Operator];
+}
+
 impl Token<Operator> {
     /// The keys that may sign accounts.
     pub fn account_signers(&self) -> impl Iterator<Item = &str> {

@@ -80,7 +80,7 @@ pub(crate) fn is_zero(number: &i64) -> bool {
 
 /// What a kind of token says besides.
 pub trait Body: DeserializeOwned + Serialize {
-    /// The word that stands for it in tokens.
+    /// The word that stands for it in tokens; empty: tokens don't say.
     const KIND: &'static str;
     /// Who may issue it.
     const ISSUERS: &'static [Kind];
@@ -167,7 +167,13 @@ impl<B: Body> Token<B> {
         let mut value: Value = serde_json::from_slice(&bytes(payload)?).map_err(wrong)?;
         drop_nulls(&mut value);
         let claims = Claims::deserialize(&value).map_err(wrong)?;
-        let (version, mut body) = take_body::<B>(value)?;
+        let (version, mut body) = match B::KIND {
+            "" => {
+                let body = value.get_mut("nats").map(Value::take);
+                (if algorithm == ALGORITHM { VERSION } else { 1 }, body.unwrap_or_default())
+            }
+            _ => take_body::<B>(value)?,
+        };
         let signed_bytes = if version <= 1 { payload.len() } else { header_and_payload(text) };
         let signed = if version <= 1 { payload } else { text.get(..signed_bytes).unwrap_or_default() };
         let issuer = PublicKey::parse(&claims.iss).map_err(|_| Refused::Signature)?;
@@ -196,7 +202,9 @@ impl<B: Body> Token<B> {
         let mut value = serde_json::to_value(claims).unwrap_or_default();
         let mut body = serde_json::to_value(&self.body).unwrap_or_default();
         if let Some(body) = body.as_object_mut() {
-            body.insert("type".into(), B::KIND.into());
+            if !B::KIND.is_empty() {
+                body.insert("type".into(), B::KIND.into());
+            }
             body.insert("version".into(), VERSION.into());
         }
         if let Some(value) = value.as_object_mut() {

@@ -10,4 +10,4 @@ mod trust;
 
 pub use info::{NATS_VERSION, VERSION, connect_urls, server_info, tls_offer};
 pub use settings::{problems, settings};
-pub use trust::{preloaded, warnings};
+pub use trust::{preloaded, system_account, warnings};

@@ -34,9 +34,6 @@ pub(crate) fn trust(options: &Options) -> Result<Option<Trust>, Vec<Problem>> {
             trust.strict.extend(operator.body.signing_keys.iter().cloned());
         }
     }
-    if trust.resolves {
-        problems.push("a directory of accounts is not served by this version of midge".into());
-    }
     let system = system_account(options);
     problems.extend(system_problem(options, &operators));
     if !configured.resolver_pinned_accounts.is_empty() {
@@ -95,7 +92,7 @@ pub fn warnings(options: &Options, now: i64) -> Vec<String> {
 }
 
 /// The server's own account, if the configuration or the only operator names one.
-pub(crate) fn system_account(options: &Options) -> Option<String> {
+pub fn system_account(options: &Options) -> Option<String> {
     let named = options.system_account.clone();
     let by_operator = || match &operators(options).ok()?[..] {
         [only] => Some(only.body.system_account.clone()).filter(|name| !name.is_empty()),

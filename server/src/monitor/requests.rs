@@ -71,9 +71,10 @@ impl Desk {
 
     /// Answers until the task is aborted.
     pub(crate) async fn run(self) {
+        let Some(bell) = self.hub.bell(MailboxId::SYSTEM) else { return };
         self.hub.turn(|broker, _| broker.serve_requests());
         loop {
-            self.hub.mail.notified().await;
+            bell.notified().await;
             let letters = self.hub.look(|broker, _| broker.take_letters(MailboxId::SYSTEM));
             for letter in letters {
                 self.attend(&letter).await;

@@ -1,10 +1,8 @@
 //! Clients of other people with credentials files and seeds that are made here: each is let in, or kept out, by midge as
 //! by nats-server.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
@@ -12,10 +10,12 @@ use midge_jwt::{
     Account, Claims, Grant, KeyPair, Kind, Limits, Operator, Permission, Permissions, Scope, Template, Token,
     User,
 };
-use midge_tests::daemon::{Daemon, PATIENCE, Program};
+use midge_tests::daemon::{Daemon, PATIENCE};
 use midge_tests::process::Process;
 use tempfile::TempDir;
 use tokio::time::timeout;
+
+use crate::{creds, key, now, programs};
 
 /// A way of coming in, `creds=PATH` or `nkey=PATH`, and whether it leads in.
 type Way = (&'static str, String, bool);
@@ -25,28 +25,6 @@ struct House {
     config: String,
     ways: Vec<Way>,
     _files: TempDir,
-}
-
-fn key(kind: Kind, seed: u8) -> KeyPair {
-    KeyPair::new(kind, &[seed; 32])
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
-    i64::try_from(since.as_secs()).expect("a time before the end")
-}
-
-/// A credentials file, as the tools of nats-server write it.
-fn creds(token: &str, user: &KeyPair) -> String {
-    let seed = user.seed();
-    format!(
-        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
-         ************************* IMPORTANT *************************\n\
-         NKEY Seed printed below can be used to sign and prove identity.\n\
-         NKEYs are sensitive and should be treated as secrets.\n\n\
-         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n\n\
-         *************************************************************\n"
-    )
 }
 
 /// Who comes with the token of a user whom an account vouches for.
@@ -157,15 +135,7 @@ fn with_keys() -> House {
 /// Lets a client try each way on both servers. It says `in` or `out` of each.
 fn hold_to(meet: impl Fn(&str, &[Way]) -> (Vec<String>, String)) {
     for house in [with_tokens(), with_keys()] {
-        for (server, program) in [("ours", Program::ours()), ("reference", Program::reference())] {
-            let program = match program {
-                Ok(program) => program,
-                Err(why) if server == "reference" => {
-                    let _ = writeln!(std::io::stderr(), "reference SKIPPED, {why}");
-                    continue;
-                }
-                Err(why) => panic!("{why}"),
-            };
+        for (server, program) in programs() {
             let daemon =
                 Daemon::start(program, Some(&house.config), &[]).unwrap_or_else(|why| panic!("{why}"));
             let (met, said) = meet(&format!("nats://{}", daemon.address()), &house.ways);
