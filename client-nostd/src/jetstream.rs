@@ -314,8 +314,7 @@ impl<const SUBS: usize, const REQUESTS: usize> Client<'_, SUBS, REQUESTS> {
 /// Follows one key, as for the shadow of a device: the value once connected, then each change.
 ///
 /// On each connection it makes a consumer that lives as long as the subscription does, and that begins with the last
-/// value; what was seen before is passed over. So after a gap the newest value comes, and of changes within the gap the
-/// last one only.
+/// value; what was seen before is passed over. So after a gap the newest value comes, but not each one before it.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch<'a> {
     bucket: &'a str,
@@ -366,6 +365,10 @@ impl<'a> Watch<'a> {
             out.put(part.as_bytes());
         }
         let payload = out.written().ok_or(Error::ControlLine)?;
+        // What an earlier connection asked for.
+        if let Some(token) = self.asked.take() {
+            client.cancel(token);
+        }
         self.asked = Some(client.request(&Publish::new(subject, payload), now.after_ms(self.timeout_ms))?);
         self.is_due = false;
         Ok(())
@@ -375,7 +378,7 @@ impl<'a> Watch<'a> {
     /// connection.
     pub fn handle<'m>(&mut self, event: &Event<'m>) -> Option<Result<Entry<'m>, Failure>> {
         match event {
-            Event::Connected => (self.is_due, self.asked) = (true, None),
+            Event::Connected => self.is_due = true,
             Event::Message { sid, message } if *sid == self.sid => {
                 let revision = message.reply.and_then(stream_sequence)?;
                 if revision > self.revision {

@@ -14,6 +14,7 @@ mod error;
 pub mod jetstream;
 #[cfg(feature = "nkey")]
 pub mod nkey;
+pub mod outbox;
 #[cfg(feature = "std")]
 pub mod tcp;
 

@@ -10,6 +10,7 @@ use midge_client::blocking::Connection;
 use midge_client::header::{Block, Field};
 use midge_client::jetstream::{self, ACK, Delivery, Entry, Expect, Failure, PubAck, PullEnd, Watch};
 use midge_client::nkey::UserKey;
+use midge_client::outbox::{Confirm, Outbox, Progress, Ram};
 use midge_client::tcp::{Clock, Tcp};
 use midge_client::{
     Backoff, Client, Config, Error, Event, Login, Lost, Message, Publish, Remedy, ServerError, Servers,
@@ -617,8 +618,96 @@ fn streams() {
     }
     watch.poll(connection.client(), clock.now()).expect("there is room");
     until(&mut connection, clock, |event| {
+        // The last connection's consumer may be there still, and tell of both.
         let Some(entry) = watch.handle(event) else { return false };
-        assert_eq!(entry, Ok(Entry { revision: 5, value: Some(b"newest") }));
-        true
+        let entry = entry.expect("there is a bucket");
+        let missed = Entry { revision: 4, value: Some(b"missed") };
+        assert!(entry == missed || entry == Entry { revision: 5, value: Some(b"newest") }, "{entry:?}");
+        entry != missed
     });
+}
+
+/// Readings wait while the server is away, and arrive in their order: into a stream each once, elsewhere at least once.
+#[test]
+fn an_outbox_outlives_servers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = format!("jetstream {{ store_dir: {:?} }}", directory.path().join("js"));
+    for (program, confirm) in [
+        (Program::reference(), Confirm::Stream("dev7")),
+        (Program::reference(), Confirm::Server),
+        (Program::ours(), Confirm::Server),
+    ] {
+        let is_stream = confirm != Confirm::Server;
+        let program = program.expect("run tests/setup, and build midged");
+        let mut daemon = Daemon::start(program, is_stream.then_some(&*config), &[]).expect("it starts");
+        let (mut device, mut ring) = (Device::new(1024), [0; 256]);
+        let clock = device.clock;
+        let mut client = device.client::<1, 2>();
+        client.subscribe("readings.>", None).expect("a filter");
+        let mut outbox = Outbox::new(Ram::new(&mut ring, 1), confirm, 5_000);
+        let subject = Subject::new(b"readings.temp").expect("a subject");
+        let (mut pushed, mut arrived, mut received, mut restarts, mut is_made) =
+            (0u8, 0, Vec::new(), 0, !is_stream);
+        let end = StdInstant::now() + 3 * PATIENCE;
+        'connections: while arrived < 30 {
+            assert!(StdInstant::now() < end, "{arrived} of {pushed}");
+            let Ok(transport) = Tcp::connect(daemon.address(), Duration::from_millis(20)) else { continue };
+            let login = Login::ANONYMOUS;
+            let mut connection = Connection::new(&mut client, transport, &login, clock.now());
+            while arrived < 30 {
+                while pushed < 30 && outbox.push(subject, &[pushed]).is_ok() {
+                    pushed += 1;
+                }
+                if connection.client().is_ready() && !is_made {
+                    let request = br#"{"name":"READINGS","subjects":["readings.>"]}"#;
+                    let create = Subject::new(b"$JS.API.STREAM.CREATE.READINGS").expect("a subject");
+                    let token =
+                        connection.request(&Publish::new(create, request), clock.now().after_ms(5_000));
+                    let token = token.expect("sent");
+                    until(
+                        &mut connection,
+                        clock,
+                        |event| matches!(event, Event::Answer { token: t, .. } if *t == token),
+                    );
+                    is_made = true;
+                }
+                if is_made {
+                    outbox.poll(connection.client(), &mut [0; 64], clock.now()).expect("there is room");
+                }
+                let progress = match connection.next(clock.now()) {
+                    Ok(Some(event)) => {
+                        if let Event::Message { message, .. } = event {
+                            received.push(message.payload[0]);
+                        }
+                        Progress::from(&event)
+                    }
+                    Ok(None) => continue,
+                    Err(_) => continue 'connections,
+                };
+                if let Some(result) = outbox.handle(connection.client(), &progress) {
+                    result.expect("nothing refuses it");
+                    arrived += 1;
+                    if arrived % 10 == 5 {
+                        restarts += 1;
+                        daemon.restart().expect("it starts again");
+                    }
+                }
+            }
+            if is_stream {
+                let info = Subject::new(b"$JS.API.STREAM.INFO.READINGS").expect("a subject");
+                let token =
+                    connection.request(&Publish::new(info, b""), clock.now().after_ms(5_000)).expect("sent");
+                until(&mut connection, clock, |event| {
+                    let Event::Answer { token: answered, message } = event else { return false };
+                    let info = text(message.payload);
+                    assert!(*answered != token || info.contains("\"messages\":30,"), "{info}");
+                    *answered == token
+                });
+            }
+        }
+        assert_eq!((pushed, restarts), (30, 3));
+        received.dedup();
+        // A message on its way to us can be lost with its server, but none comes late.
+        assert!(received.is_sorted() && received.len() > 20, "{received:?}");
+    }
 }
