@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
+use midge_tests::peer::Peer;
 use midge_tests::shape::{members, order};
 use serde_json::Value;
 
@@ -163,7 +164,7 @@ fn every_member_of_the_reference_is_there_in_its_place() {
         assert!(missing.is_empty(), "{path} lacks {missing:?}");
         let extra: Vec<_> = ours.difference(&theirs).collect();
         assert!(
-            extra.iter().all(|member| OURS.contains(&member.as_str())),
+            extra.iter().all(|member| OURS.contains(&member.as_str()) || member.starts_with(".refusals")),
             "{path} has in addition {extra:?}"
         );
     }
@@ -299,6 +300,40 @@ fn the_server_counts() {
         assert_eq!(pages, ["/connz", "/subsz", "/varz"], "{}", scene.name);
         assert_eq!(varz["http_req_stats"]["/varz"], 1);
     }
+}
+
+#[test]
+fn refusals_are_counted() {
+    let ours = Program::ours().unwrap_or_else(|why| panic!("{why}"));
+    let config = "max_subscriptions: 1, max_sub_tokens: 3, max_control_line: 512, max_payload: 100, max_connections: 3
+        authorization { users: [{user: u, password: p, permissions: {publish: a, subscribe: [a, b, 'c.>']}}] }";
+    let scene = Scene::start(&ours, config);
+    let talk = |text: &str| {
+        let mut peer = Peer::connect(scene.daemon.address()).expect("a connection");
+        peer.send(text);
+        peer.send("PING\r\n");
+        while peer.line().is_ok_and(|line| line.is_some_and(|line| line != "PONG")) {}
+        peer
+    };
+    let connect = "CONNECT {\"verbose\":false,\"user\":\"u\",\"pass\":\"p\"}\r\n";
+    talk("CONNECT {\"user\":\"u\",\"pass\":\"q\"}\r\n");
+    talk(&format!("{connect}SUB {} 1\r\n", "x".repeat(600)));
+    talk(&format!("{connect}PUB a 101\r\n"));
+    let _in = [
+        talk(&format!(
+            "{connect}SUB a 1\r\nSUB b 2\r\nSUB b 3\r\nSUB c.d.e.f 4\r\nSUB d 5\r\nPUB d 0\r\n\r\n"
+        )),
+        talk(connect),
+        talk(connect),
+    ];
+    talk(connect);
+    assert_eq!(
+        scene.json("/varz")["refusals"],
+        serde_json::json!({
+            "connections": 1, "handshakes": 0, "credentials": 1, "subscriptions": 2, "tokens": 1, "control_lines": 1,
+            "payloads": 1, "permissions": 2,
+        })
+    );
 }
 
 #[test]

@@ -36,6 +36,28 @@ pub struct Now {
     pub wall: Duration,
 }
 
+/// What was refused because it was over a ceiling or not allowed, in times; for want of memory, see
+/// [`Broker::memory_refusals`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Connections over `max_connections`, the server's or an account's.
+    pub connections: u64,
+    /// Connections that didn't agree on keys.
+    pub handshakes: u64,
+    /// Connections with wrong credentials, or without any for too long.
+    pub credentials: u64,
+    /// Subscriptions over `max_subscriptions`.
+    pub subscriptions: u64,
+    /// Subscriptions with more tokens than `max_sub_tokens`.
+    pub tokens: u64,
+    /// Control lines over `max_control_line`.
+    pub control_lines: u64,
+    /// Messages over `max_payload`.
+    pub payloads: u64,
+    /// Publications and subscriptions that are not permitted.
+    pub permissions: u64,
+}
+
 /// Figures of the whole daemon.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
@@ -53,6 +75,8 @@ pub struct Stats {
     pub answers_dropped: u64,
     /// Times that a user was held to its rate.
     pub pauses: u64,
+    /// What was refused.
+    pub refusals: Refusals,
 }
 
 /// The shared core. `P` is the driver's handle on a connection.
@@ -309,7 +333,15 @@ impl<P: Port> Broker<P> {
         // One that is on its way out takes nobody's place.
         self.open -= 1;
         self.accounts[conn.account.index()].connections -= 1;
+        let refusals = &mut self.stats.refusals;
         match reason {
+            CloseReason::MaxConnections | CloseReason::MaxAccountConnections => refusals.connections += 1,
+            CloseReason::TlsHandshake => refusals.handshakes += 1,
+            CloseReason::AuthenticationFailure | CloseReason::AuthenticationTimeout => {
+                refusals.credentials += 1
+            }
+            CloseReason::MaxControlLine => refusals.control_lines += 1,
+            CloseReason::MaxPayload => refusals.payloads += 1,
             CloseReason::StaleConnection => self.stats.stale_connections += 1,
             CloseReason::SlowConsumerPending | CloseReason::SlowConsumerDeadline => {
                 self.stats.slow_consumers += 1;

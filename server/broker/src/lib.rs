@@ -54,7 +54,7 @@ pub use auth::{
     AccountClaims, Answer, CertificateNames, Certificates, Directory, DistinguishedName, Elsewhere, Identity,
     Permit, Proof, Question, Responses, Rules, Secret, Trust, User, Warrant,
 };
-pub use broker::{Broker, Now, Stall, Stats};
+pub use broker::{Broker, Now, Refusals, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};
 pub use conn::{Conn, ConnId, Counters, Peer, Port};
 pub use identity::ServerKeys;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_broker::{Broker, Now, ServerInfo, Stats};
+use midge_broker::{Broker, Now, Refusals, ServerInfo, Stats};
 use midge_config::{Options, SYSTEM_ACCOUNT};
 use serde::Serialize;
 
@@ -87,6 +87,8 @@ pub(super) struct Varz {
     memory_refusals: u64,
     /// Times that a user was held to its rate.
     rate_pauses: u64,
+    /// Times that something was refused because it was over a ceiling or not allowed.
+    refusals: Refused,
     subscriptions: usize,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Time,
@@ -103,6 +105,36 @@ pub(super) struct Varz {
     slow_consumer_stats: ByKind,
     stale_connection_stats: ByKind,
     disk_io_wait_stats: DiskWaits,
+}
+
+/// [`Refusals`], as /varz has them.
+#[derive(Serialize)]
+struct Refused {
+    connections: u64,
+    handshakes: u64,
+    credentials: u64,
+    subscriptions: u64,
+    tokens: u64,
+    control_lines: u64,
+    payloads: u64,
+    permissions: u64,
+}
+
+impl Refused {
+    fn new(refusals: Refusals) -> Self {
+        let Refusals { connections, handshakes, credentials, subscriptions, .. } = refusals;
+        let Refusals { tokens, control_lines, payloads, permissions, .. } = refusals;
+        Self {
+            connections,
+            handshakes,
+            credentials,
+            subscriptions,
+            tokens,
+            control_lines,
+            payloads,
+            permissions,
+        }
+    }
 }
 
 /// A part that isn't there; nats-server shows those as empty objects too.
@@ -232,6 +264,7 @@ impl Varz {
             memory_budget,
             memory_refusals,
             rate_pauses: stats.pauses,
+            refusals: Refused::new(stats.refusals),
             subscriptions,
             http_req_stats: about.requests.counts(),
             config_load_time: Time(about.loaded()),

@@ -56,6 +56,7 @@ impl Session {
         }
         let full = |conn: &Conn<P>| conn.max_subs > 0 && conn.subscriptions() >= conn.max_subs;
         if broker.conn(self.id).is_some_and(full) {
+            broker.stats.refusals.subscriptions += 1;
             broker.note(self.id, Level::Error, error::MAX_SUBSCRIPTIONS);
             return broker.stage_err(self.id, error::MAX_SUBSCRIPTIONS);
         }
@@ -110,6 +111,11 @@ impl Session {
     }
 
     fn violation<P: Port>(&self, broker: &mut Broker<P>, violation: Violation<'_>) {
+        let refusals = &mut broker.stats.refusals;
+        match violation {
+            Violation::TooManyTokens(_) => refusals.tokens += 1,
+            _ => refusals.permissions += 1,
+        }
         broker.note(self.id, Level::Error, violation);
         broker.stage_err(self.id, violation);
     }
