@@ -9,7 +9,7 @@ use midge_protocol::client::{
 use midge_protocol::subject::Subject;
 use midge_protocol::time::Instant;
 
-/// The long-lived state of a client: buffers, subscriptions, requests. [`Client::connect`] lends it to a connection;
+/// The long-lived state of a client: buffers, subscriptions, requests. A [`Connection`](crate::Connection) lends it a transport;
 /// when that is dropped, the next one goes on with it.
 ///
 /// `SUBS` is how many subscriptions there can be, `REQUESTS` how many requests can wait for an answer at once. A

@@ -1,4 +1,163 @@
-//! A NATS client for microcontrollers: no heap, no unsafe, no panic.
+//! A NATS client for microcontrollers and everything larger: no heap, no unsafe code, no panic, over any byte stream of
+//! [`embedded_io`] or [`embedded_io_async`]. It talks to midged, to nats-server, and to whatever speaks their protocol.
+//!
+//! # Five minutes
+//!
+//! A [`Client`] is what lives on: two buffers of yours, subscriptions, requests. A [`Connection`] lends it a transport
+//! for as long as that works. Between them there is one loop, and one call in it, [`Connection::next`], that sends what is
+//! due, reads once and says what happened.
+//!
+//! ```
+//! use embedded_io_async::{Read, Write};
+//! use midge_client::{Client, Config, Connection, Error, Event, Instant, Login, Subject, subject};
+//!
+//! const TEMPERATURE: Subject = subject!("plant.attic.temp");
+//!
+//! async fn run<T: Read + Write>(transport: T, now: impl Fn() -> Instant) -> Result<(), Error<T::Error>> {
+//!     let (mut receive, mut transmit) = ([0; 256], [0; 256]);
+//!     // Sixteen bytes that no other device has: random ones, or the chip's serial number.
+//!     let mut client = Client::<2>::new(Config::new(0), &mut receive, &mut transmit, [7; 16]);
+//!     let heater = client.subscribe("plant.attic.heater", None)?;
+//!
+//!     let login = Login::user("attic", "secret");
+//!     let mut connection = Connection::new(&mut client, transport, &login, now());
+//!     loop {
+//!         match connection.next(now()).await? {
+//!             Some(Event::Connected) => connection.publish(TEMPERATURE, b"21.5").await?,
+//!             Some(Event::Message { sid, message }) if sid == heater => {
+//!                 let is_on = message.payload == b"on";
+//!                 // Whoever asked gets an answer; nobody did if there is no reply subject.
+//!                 if message.reply.is_some() {
+//!                     connection.respond(if is_on { b"warming" } else { b"cooling" }).await?;
+//!                 }
+//!             }
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! [`blocking::Connection`] has the same methods without `async`. For programs that poll, as over smoltcp, the
+//! [`Client`] is a machine without I/O that can be driven by hand: [`Client::space`] and [`Client::handle_received`] take
+//! what arrives, [`Client::next`] says what it means, [`Client::poll_transmit`] and [`Client::handle_sent`] give what is
+//! to be sent.
+//!
+//! # Time
+//!
+//! The client has no clock: each call is told what time it is. [`Connection::deadline`] is when it wants to be called even
+//! if nothing arrives: to answer for a request that waited too long, to ask a silent server for a sign of life, to give
+//! it up. With embassy:
+//!
+//! ```text
+//! let deadline = connection.deadline().map_or(embassy_time::Instant::MAX, |at| embassy_time::Instant::from_micros(at.as_micros()));
+//! match select(connection.next(now()), Timer::at(deadline)).await {
+//!     Either::First(event) => ...,
+//!     Either::Second(()) => {}            // the loop calls `next` again, which looks at the time
+//! }
+//! ```
+//!
+//! A blocking transport needs a time-out instead: a read that fails with `TimedOut` has lost nothing, `next` gives `None`.
+//!
+//! # Dropping futures
+//!
+//! Every future may be dropped at any await, as `select` does. A verb queues its frame whole or not at all, before it
+//! waits; what is queued leaves with the next call of any method; what has arrived stays in the buffer. A dropped
+//! `publish` was either not taken at all or will be sent. That holds as far as the transport's own futures lose nothing
+//! when they are dropped, as those of embassy-net's and tokio's sockets do; those of embedded-tls don't promise it.
+//!
+//! # Buffers
+//!
+//! *Receive*: the longest message that is to come in one piece takes
+//! `4 + subject + 1 + sid + 1 + (reply + 1) + digits + 2 + header + payload + 2` bytes; with 64 there is room for a subject
+//! of 20 and 24 bytes of payload. What is longer isn't lost, and never taken for protocol: [`Event::Oversized`] tells its
+//! subject and size, and [`Event::Piece`]s hand it over, to be kept elsewhere or passed over. The server's INFO may be of
+//! any length: it is read as it passes.
+//!
+//! *Transmit*: the longest frame that is sent. A message takes
+//! `4 + subject + 1 + (reply + 1) + digits + 2 + header + payload + 2`, a subscription `4 + filter + 1 + (queue + 1) + sid + 2`,
+//! CONNECT 136 and, for each credential, 10 to 16 and its length. A frame leaves in one write.
+//!
+//! # What it takes
+//!
+//! Measured on a Cortex-M3, opt-level `s`, LTO, by `tests/device/check` at each change, which fails if one grows. Flash is
+//! what firmware with the client has over the same firmware without.
+//!
+//! | what | flash | state | stack |
+//! |---|---|---|---|
+//! | blocking: password, publish, subscribe, receive, keepalive | 7.2 kB | 216 B | 0.7 kB |
+//! | the same, asynchronous, futures in the stack | 8.1 kB | 216 B | 0.9 kB |
+//! | asynchronous with headers, queue groups, requests and answers | 11.8 kB | 280 B | 1.0 kB |
+//! | blocking with all of that and an nkey | 21.8 kB | | 9.2 kB while it signs |
+//!
+//! Each further subscription takes 32 bytes of state, each request that can wait 16. A published message of 16 bytes takes
+//! 581 instructions and one write, a received one 894 and one read; asynchronous 616 and 944.
+//!
+//! Features: `nkey` (logins with keys), `flash` (an outbox over embedded-storage), `postcard` (typed payloads), `defmt`
+//! (its `Format` for all types), `std` (TCP and a clock of the standard library). All else is always there, and the
+//! linker drops what isn't called.
+//!
+//! # When something is wrong
+//!
+//! [`Error::remedy`] says what helps: connect again, other credentials, the same call later, or another call. A
+//! complaint of the server that doesn't end the connection is an [`Event::Error`]. Reconnecting is a loop around the first
+//! one: [`Backoff`] says how long to wait, [`Servers`] where to go, and the client asks for its subscriptions again.
+//!
+//! ```
+//! use embedded_io::{Read, Write};
+//! use midge_client::blocking::Connection;
+//! use midge_client::{Backoff, Client, Error, Event, Instant, Login, Remedy, Servers};
+//!
+//! fn run<T: Read + Write>(
+//!     client: &mut Client<'_, 4>,
+//!     servers: &mut Servers<3>,
+//!     dial: impl Fn(&str) -> Option<T>,
+//!     sleep_ms: impl Fn(u32),
+//!     now: impl Fn() -> Instant,
+//! ) -> Error<T::Error> {
+//!     let login = Login::token("secret");
+//!     let mut backoff = Backoff::new(500, 60_000, 4711);
+//!     loop {
+//!         if let Some(transport) = servers.current().and_then(&dial) {
+//!             let mut connection = Connection::new(client, transport, &login, now());
+//!             let error = loop {
+//!                 match connection.next(now()) {
+//!                     Ok(Some(Event::Greeting { json } | Event::Info { json })) => servers.learn(json),
+//!                     Ok(Some(Event::Connected)) => backoff.reset(),
+//!                     Ok(_) => {}
+//!                     Err(error) => break error,
+//!                 }
+//!             };
+//!             if error.remedy() == Remedy::Credentials {
+//!                 return error;
+//!             }
+//!         }
+//!         servers.advance();
+//!         sleep_ms(backoff.next_ms());
+//!     }
+//! }
+//! ```
+//!
+//! # Recipes
+//!
+//! - **A request**: [`Connection::request`] gives a token; [`Event::Answer`], [`Event::NoResponders`] or, at its deadline,
+//!   [`Event::Expired`] has the same one. The client's second number is how many can wait at once.
+//! - **Readings that must arrive**: [`outbox`] keeps them while the link is down, in RAM or in flash, and drains them in
+//!   order; into a stream each is stored once, for its `Nats-Msg-Id` stays the same.
+//! - **One message into a stream**: [`jetstream::Delivery`].
+//! - **Commands, one by one**: [`Client::pull`] asks a consumer, [`Event::Pulled`] is the command, `respond` with
+//!   [`jetstream::ACK`] is the receipt.
+//! - **The device's shadow**: [`jetstream::Watch`] follows a key, [`Client::kv_put`] writes one.
+//! - **TLS**: hand in a transport that does it, as embedded-tls. Where the server speaks first, as nats-server does unless
+//!   told otherwise: [`Connection::greet`], wait for [`Event::Greeting`], [`Connection::into_transport`], shake hands,
+//!   [`Connection::resume`], [`Connection::login`]. See `examples/tls.rs`.
+//! - **An nkey**: as with TLS, but that the login shows what `nkey::UserKey::sign` made of [`Client::server`].
+//! - **Many readings in one write**: queue them with [`Client::publish`] by [`Connection::client`]; the next call sends all.
+//!
+//! # What it doesn't do
+//!
+//! JWTs need no support beyond [`Login::jwt`]. No object store, no ordered consumers, no push consumers beyond those of
+//! [`jetstream::Watch`]. A slow program delays its own PONG: call `next` more often than the server's ping interval, two
+//! minutes by default.
 #![no_std]
 #![cfg_attr(
     test,
@@ -28,6 +187,7 @@ pub use midge_protocol::client::{
 };
 pub use midge_protocol::error::Rule;
 pub use midge_protocol::header;
+// The module, and the macro of the same name.
 pub use midge_protocol::subject;
 pub use midge_protocol::subject::Subject;
 pub use midge_protocol::time::Instant;
