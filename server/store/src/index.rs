@@ -10,6 +10,8 @@ use crate::chunk::{Entry, put, take};
 /// Bytes before the items.
 pub(crate) const HEAD: usize = 16;
 const MAGIC: u32 = u32::from_le_bytes(*b"mIdx");
+/// The subject of an entry that is dead.
+pub(crate) const DEAD: u32 = 0;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Item<'a> {
@@ -19,7 +21,7 @@ pub(crate) enum Item<'a> {
         /// Of each a u16 with its length and its text.
         #[serde(borrow)]
         subjects: &'a [u8],
-        /// As in `chunk.rs`, with subjects by their position here.
+        /// As in `chunk.rs`, with subjects by their position here, from 1 on; 0 for one that is dead.
         entries: &'a [u8],
     },
     /// What was removed by ops in this segment and lies in some segment: pairs of varints, the distance to the end of the
@@ -38,24 +40,27 @@ impl Writer {
         Self { bytes: vec![0; HEAD] }
     }
 
-    /// `text` gives the subject of an id.
+    /// Entries, and whether each is dead; `text` gives the subject of an id.
     pub(crate) fn messages<'t>(
         &mut self,
         stream: u32,
-        entries: impl Iterator<Item = Entry>,
+        entries: impl Iterator<Item = (Entry, bool)>,
         text: impl Fn(u32) -> &'t [u8],
     ) {
         let (mut subjects, mut packed) = (Vec::new(), Vec::new());
         let mut locals = hashbrown::HashMap::new();
         let mut before: Option<Entry> = None;
-        for entry in entries {
-            let next = locals.len() as u32;
-            let local = *locals.entry(entry.subject).or_insert_with(|| {
-                let text = text(entry.subject);
-                subjects.extend_from_slice(&(text.len() as u16).to_le_bytes());
-                subjects.extend_from_slice(text);
-                next
-            });
+        for (entry, dead) in entries {
+            let next = locals.len() as u32 + 1;
+            let local = match dead {
+                true => DEAD,
+                false => *locals.entry(entry.subject).or_insert_with(|| {
+                    let text = text(entry.subject);
+                    subjects.extend_from_slice(&(text.len() as u16).to_le_bytes());
+                    subjects.extend_from_slice(text);
+                    next
+                }),
+            };
             let (seq, place) = before.map_or((0, 0), |before| (before.seq, before.place));
             put(&mut packed, entry.seq.wrapping_sub(seq) << 1 | u64::from(entry.expires != 0));
             put(&mut packed, u64::from(entry.place.wrapping_sub(place)));

@@ -27,6 +27,7 @@
 
 mod checksum;
 mod chunk;
+mod clean;
 pub mod disk;
 mod error;
 mod frame;
@@ -36,6 +37,7 @@ mod maintain;
 mod op;
 mod record;
 mod recover;
+mod scrub;
 mod segment;
 mod select;
 mod store;

@@ -28,6 +28,8 @@ pub struct Maintained {
 
 /// What is synced at once while a file is filled: a disk that is busy for longer would make commits wait.
 const FILL_BYTES: u64 = 256 << 10;
+/// What is scrubbed at once.
+const SCRUB_BYTES: u64 = 256 << 10;
 /// How often a full or failed disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -39,6 +41,7 @@ impl<D: Disk> Store<D> {
     /// Failures show in [`health`](Self::health).
     pub fn maintain(&mut self, now: Duration, budget: u64) -> Maintained {
         let before = self.usage.written_bytes;
+        let (mut read, mut busy) = (0, false);
         match self.health {
             Health::ReadOnly => {
                 if !self.options.read_only && now >= self.retry_at {
@@ -48,27 +51,36 @@ impl<D: Disk> Store<D> {
             }
             Health::Full => {
                 self.retire();
+                if self.available() <= RESERVE && now >= self.retry_at {
+                    self.retry_at = now + RETRY;
+                    // The reserve may have been used, too: all of it is made now, not a slot each time. If there is no
+                    // room, cleaning is what is left.
+                    while self.available() <= RESERVE && self.allocate().is_ok() {}
+                }
                 if self.available() > RESERVE {
                     self.health = Health::Good;
-                } else if now >= self.retry_at {
-                    self.retry_at = now + RETRY;
-                    // The reserve may have been used, too: all of it is made now, not a slot each time.
-                    while self.available() <= RESERVE && self.allocate().is_ok() {}
-                    if self.available() > RESERVE {
-                        self.health = Health::Good;
-                    }
+                } else {
+                    busy = self.clean(budget);
                 }
             }
             Health::Good => {
                 self.retire();
                 self.get_ready(budget);
+                if self.usage.written_bytes == before {
+                    busy = self.clean(budget);
+                }
+                if self.usage.written_bytes == before {
+                    read = self.scrub(now, budget.min(SCRUB_BYTES));
+                }
             }
         }
-        let bytes = self.usage.written_bytes - before;
+        let bytes = self.usage.written_bytes - before + read;
         let next = match self.health {
-            Health::ReadOnly | Health::Full if !self.options.read_only => Some(self.retry_at),
-            Health::Good if self.filling.is_some() => Some(now),
-            _ => None,
+            _ if self.options.read_only => None,
+            Health::ReadOnly => Some(self.retry_at),
+            _ if busy || self.filling.is_some() => Some(now),
+            Health::Full => Some(self.retry_at),
+            Health::Good => (self.options.scrub_bytes_per_second > 0).then_some(self.scrub.due),
         };
         Maintained { bytes, next }
     }
@@ -87,7 +99,7 @@ impl<D: Disk> Store<D> {
         {
             self.start_filling(slot);
         }
-        if self.filling.is_none() && self.available() <= RESERVE {
+        if self.filling.is_none() && self.available() <= RESERVE + usize::from(self.cleaning.is_some()) {
             // Whether there is room will matter when a message comes that needs it.
             let _ = self.start_new_slot();
         }
@@ -102,6 +114,7 @@ impl<D: Disk> Store<D> {
             .segments
             .iter()
             .filter(|(number, segment)| **number != self.active.number && segment.live_bytes == 0)
+            .filter(|(number, _)| !self.is_victim(**number))
             .map(|(number, _)| *number)
             .collect();
         for number in dead {

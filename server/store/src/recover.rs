@@ -97,6 +97,8 @@ impl<D: Disk> Store<D> {
             damages: Vec::new(),
             usage: Usage::default(),
             filling: None,
+            cleaning: None,
+            scrub: crate::scrub::Scrub::default(),
             to_fill: Vec::new(),
             retry_at: std::time::Duration::ZERO,
         };
@@ -230,6 +232,7 @@ impl<D: Disk> Store<D> {
                 index_bytes: 0,
                 live_bytes: 0,
                 erase: false,
+                unreadable: false,
             };
             self.segments.insert(header.segment, segment);
         }
@@ -767,6 +770,7 @@ impl<D: Disk> Store<D> {
             index_bytes: if indexed { sealed.index_bytes } else { 0 },
             live_bytes: 0,
             erase: false,
+            unreadable: false,
         };
         self.segments.insert(sealed.number, segment);
         Ok(())
@@ -788,10 +792,14 @@ impl<D: Disk> Store<D> {
                     let Some(subjects) = index::subjects(subjects) else { continue };
                     let mut chunk = Chunk::new(number);
                     for entry in index::entries(entries) {
-                        let Some(subject) = subjects.get(entry.subject as usize) else { break };
                         if entry.seq < stream.first_seq {
                             continue;
                         }
+                        if entry.subject == index::DEAD {
+                            chunk.push(entry, true);
+                            continue;
+                        }
+                        let Some(subject) = subjects.get(entry.subject as usize - 1) else { break };
                         let (id, _) = stream.subjects.add(subject, entry.seq);
                         stream.messages += 1;
                         stream.bytes += u64::from(entry.size);

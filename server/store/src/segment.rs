@@ -34,6 +34,8 @@ pub(crate) struct Segment<F> {
     pub(crate) live_bytes: u64,
     /// Something in it was erased: it is to be rewritten, and its slot to be filled with zeros.
     pub(crate) erase: bool,
+    /// Reading failed: it isn't cleaned until the next opening.
+    pub(crate) unreadable: bool,
 }
 
 impl<F> Segment<F> {
@@ -49,6 +51,11 @@ impl<F> Segment<F> {
             index_bytes: self.index_bytes,
             first_frame: self.header.first_frame,
         }
+    }
+
+    /// Bytes that frames could take.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.offset(self.header.pages.saturating_sub(crate::header::PAGES))
     }
 
     pub(crate) fn offset(&self, page: u32) -> u64 {

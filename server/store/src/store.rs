@@ -32,6 +32,11 @@ pub struct Options {
     pub frame_bytes_max: u32,
     /// What all segment files may take; 0, the default: as much as there is.
     pub store_bytes_max: u64,
+    /// Segments that may be mostly dead, beyond as much as is alive, before cleaning starts. Default 4.
+    pub slack_segments: u32,
+    /// How fast [`maintain`](Store::maintain) reads all sealed segments again, looking for rot; a pass a day. 0: not at all.
+    /// Default 1 MiB a second.
+    pub scrub_bytes_per_second: u32,
     /// Where salts come from: 64 bits that nobody can guess.
     pub seed: u64,
     /// Nothing is written, not even what opening would mend.
@@ -45,6 +50,8 @@ impl Default for Options {
             page_bytes: 4_096,
             frame_bytes_max: 2 << 20,
             store_bytes_max: 0,
+            slack_segments: 4,
+            scrub_bytes_per_second: 1 << 20,
             seed: 0,
             read_only: false,
         }
@@ -145,6 +152,10 @@ pub struct Usage {
     pub syncs: u64,
     /// Bytes given to the disk.
     pub written_bytes: u64,
+    /// Of those, what cleaning moved.
+    pub moved_bytes: u64,
+    /// Segments that became free again.
+    pub recycled: u64,
 }
 
 /// Streams in one log on one disk. See the crate's head.
@@ -176,6 +187,8 @@ pub struct Store<D: Disk> {
     pub(crate) damages: Vec<Damage>,
     pub(crate) usage: Usage,
     pub(crate) filling: Option<crate::maintain::Filling<D::File>>,
+    pub(crate) scrub: crate::scrub::Scrub,
+    pub(crate) cleaning: Option<crate::clean::Cleaning<D::File>>,
     pub(crate) to_fill: Vec<Slot<D::File>>,
     pub(crate) retry_at: std::time::Duration,
 }
@@ -891,6 +904,7 @@ impl<D: Disk> Store<D> {
     /// Nothing on the disk needs this segment any more.
     fn free_segment(&mut self, number: u64) {
         let Some(segment) = self.leaving.remove(&number) else { return };
+        self.usage.recycled += 1;
         if segment.header.pages != self.pages() || segment.header.page_bytes != self.options.page_bytes {
             // Of another size than this opening uses.
             drop(segment.file);
@@ -1080,6 +1094,7 @@ impl<D: Disk> Store<D> {
             index_bytes: 0,
             live_bytes: 0,
             erase: false,
+            unreadable: false,
         };
         self.segments.insert(header.segment, segment);
         self.next_frame += 1;
@@ -1094,8 +1109,9 @@ impl<D: Disk> Store<D> {
         let mut writer = index::Writer::new();
         for (id, stream) in &self.streams {
             for chunk in stream.chunks.iter().filter(|chunk| chunk.segment == number) {
-                let live = chunk.live_from(0).map(|(_, entry)| entry);
-                writer.messages(*id, live, |id| stream.subjects.text(id));
+                let lying = chunk.all().filter(|(_, entry)| entry.seq >= stream.first_seq);
+                let lying = lying.map(|(ordinal, entry)| (entry, chunk.is_dead(ordinal)));
+                writer.messages(*id, lying, |id| stream.subjects.text(id));
             }
         }
         for (id, ranges) in &self.active.removed {
@@ -1216,6 +1232,7 @@ impl<D: Disk> Store<D> {
             + usize::from(self.held.is_some())
             + usize::from(self.filling.is_some())
             + self.to_fill.len()
+            + usize::from(self.cleaning.is_some())
     }
 
     /// Slots that could become segments now.

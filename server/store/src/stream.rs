@@ -204,20 +204,22 @@ impl Stream {
         }
         // A cold segment was read without its index: its runs lie between those of others.
         let chunks = std::mem::take(&mut self.chunks);
-        let mut all: Vec<(Entry, u64)> = Vec::new();
+        let mut all: Vec<(Entry, u64, bool)> = Vec::new();
         for chunk in &chunks {
-            all.extend(chunk.all().map(|(_, entry)| (entry, chunk.segment)));
+            all.extend(chunk.all().map(|(ordinal, entry)| (entry, chunk.segment, chunk.is_dead(ordinal))));
         }
-        all.sort_by_key(|(entry, segment)| (entry.seq, *segment));
+        all.sort_by_key(|(entry, segment, dead)| (entry.seq, *dead, *segment));
         let mut before = None;
-        for (entry, segment) in all {
+        for (entry, segment, dead) in all {
             if before == Some(entry.seq) {
                 // Nothing that we write has a message twice.
-                self.count_out(&entry);
+                if !dead {
+                    self.count_out(&entry);
+                }
                 continue;
             }
             before = Some(entry.seq);
-            self.chunk_for(segment).push(entry, false);
+            self.chunk_for(segment).push(entry, dead);
         }
     }
 

@@ -43,21 +43,28 @@ proptest! {
 
 #[test]
 fn long_runs_roll_retire_and_recycle_segments() {
+    let mut all_moved = 0;
     for seed in 0..20 {
         let mut random = common::Random(seed);
         let ops: Vec<Op> = (0..3_000).map(|_| common::random_op(&mut random)).collect();
-        run_sparse(&ops, seed);
+        let (moved, recycled) = run_sparse(&ops, seed);
+        assert!(recycled > 10, "seed {seed}: {recycled} segments recycled, {moved} bytes moved");
+        all_moved += moved;
     }
+    assert!(all_moved > 20_000, "{all_moved} bytes moved");
 }
 
-/// As [`run`], comparing now and then.
-fn run_sparse(ops: &[Op], seed: u64) {
+/// As [`run`], comparing now and then. Returns bytes that cleaning moved, and segments recycled.
+fn run_sparse(ops: &[Op], seed: u64) -> (u64, u64) {
+    let (mut moved, mut recycled) = (0, 0);
     let (mut store, _) = Store::open(SimDisk::new(seed), small(seed)).unwrap();
     let mut model = Model::default();
     for (at, op) in ops.iter().enumerate() {
         match op {
             Op::Reopen | Op::Kill => {
                 store.commit().unwrap();
+                moved += store.usage().moved_bytes;
+                recycled += store.usage().recycled;
                 let (again, report) = Store::open(store.into_disk(), small(seed)).unwrap();
                 assert!(report.cut.is_none() && report.damages.is_empty(), "seed {seed} at {at}: {report:?}");
                 store = again;
@@ -70,4 +77,5 @@ fn run_sparse(ops: &[Op], seed: u64) {
         }
     }
     model.check(&mut store);
+    (moved + store.usage().moved_bytes, recycled + store.usage().recycled)
 }

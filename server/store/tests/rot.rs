@@ -14,6 +14,8 @@ const OPTIONS: Options = Options {
     page_bytes: 512,
     frame_bytes_max: 1 << 10,
     store_bytes_max: 0,
+    slack_segments: 1,
+    scrub_bytes_per_second: 0,
     seed: 1,
     read_only: false,
 };

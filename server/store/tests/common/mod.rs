@@ -10,7 +10,14 @@ use proptest::prelude::*;
 
 /// Sizes so small that a few dozen messages fill a segment.
 pub fn small(seed: u64) -> Options {
-    Options { segment_bytes: 16 << 10, page_bytes: 512, frame_bytes_max: 2 << 10, seed, ..Options::default() }
+    Options {
+        segment_bytes: 16 << 10,
+        page_bytes: 512,
+        frame_bytes_max: 2 << 10,
+        slack_segments: 0,
+        seed,
+        ..Options::default()
+    }
 }
 
 /// SplitMix64.
