@@ -4,6 +4,8 @@
 //! cargo run -p midge-client --features std --example asynchronous 127.0.0.1:4222
 //! ```
 
+#![allow(clippy::expect_used, reason = "a program on a desk may end")]
+
 use embedded_io_adapters::tokio_1::FromTokio;
 use midge_client::tcp::Clock;
 use midge_client::{Client, Config, Connection, Error, Event, Login, Subject, subject};

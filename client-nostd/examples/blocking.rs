@@ -6,6 +6,8 @@
 //! midge request plant.attic.heater on
 //! ```
 
+#![allow(clippy::expect_used, reason = "a program on a desk may end")]
+
 use midge_client::blocking::Connection;
 use midge_client::tcp::{Clock, Tcp};
 use midge_client::{Backoff, Client, Config, Error, Event, Instant, Login, Subject, subject};

@@ -1,7 +1,7 @@
 //! The NATS text protocol: bytes to values and back. No heap, no I/O, no clock, no panic.
 //!
 //! Read a peer's bytes with [`parse`], which gives the [`op`]s; write your own with [`emit`]. The JSON that INFO and
-//! CONNECT carry is in [`info`] and [`connect`]; what a subject is, in [`subject`]; what a header block is, in
+//! CONNECT carry is in [`info`] and [`connect`]; what a subject is, in [`mod@subject`]; what a header block is, in
 //! [`header`]. [`error`] names what a peer can do wrong and has the text that a server answers.
 //!
 //! The server, the client for microcontrollers, the tests and the load generator share this crate, so there is one

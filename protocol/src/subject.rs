@@ -49,7 +49,7 @@ impl core::error::Error for SubjectError {}
 pub struct Subject<'a>(&'a [u8]);
 
 impl<'a> Subject<'a> {
-    /// Checks `bytes`: non-empty tokens, no white space, no wildcard token. One look at each byte; see [`subject!`](crate::subject!)
+    /// Checks `bytes`: non-empty tokens, no white space, no wildcard token. One look at each byte; see [`subject!`](macro@crate::subject)
     /// for subjects that are known when the program is compiled.
     pub const fn new(bytes: &'a [u8]) -> Result<Self, SubjectError> {
         match check(bytes) {
@@ -194,7 +194,7 @@ impl<'a> TryFrom<&'a str> for Subject<'a> {
     }
 }
 
-/// A [`Subject`](crate::subject::Subject) that is checked when the program is compiled:
+/// A [`Subject`] that is checked when the program is compiled:
 ///
 /// ```
 /// let subject = midge_protocol::subject!("plant.attic.temp");

@@ -31,13 +31,15 @@ fn see(wire: &[u8], size: usize, piece: usize, polls: Option<usize>) -> (Vec<Str
     let mut server = Server { says: wire, piece, heard: Vec::new(), is_waiting: false };
     let (login, mut seen, mut calls) = (Login::user("u", "\"\\\n"), Vec::new(), 0);
     let ask = Publish::new(subject!("ask"), b"");
-    let reply = |event: &Event<'_>| matches!(event, Event::Message { message, .. } if message.reply.is_some());
+    let reply =
+        |event: &Event<'_>| matches!(event, Event::Message { message, .. } if message.reply.is_some());
     if let Some(polls) = polls {
         let mut connection = Connection::new(&mut client, &mut server, &login, now);
         loop {
             calls += 1;
             assert!(calls < 20_000, "it doesn't end");
-            let dropped = poll_times(connection.next(now), polls).map(|result| keep(result, &reply, &mut seen));
+            let dropped =
+                poll_times(connection.next(now), polls).map(|result| keep(result, &reply, &mut seen));
             let answer = match dropped {
                 Some(outcome) => outcome,
                 None => keep(block_on(connection.next(now)), &reply, &mut seen),
@@ -98,7 +100,9 @@ fn keep(
 /// What was sent is operations and nothing else.
 fn readable(mut sent: &[u8]) {
     while !sent.is_empty() {
-        let Step::Op(_, used) = client_op(sent, &Limits::default()) else { panic!("{:?}", String::from_utf8_lossy(sent)) };
+        let Step::Op(_, used) = client_op(sent, &Limits::default()) else {
+            panic!("{:?}", String::from_utf8_lossy(sent))
+        };
         sent = &sent[used..];
     }
 }
