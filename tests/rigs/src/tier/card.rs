@@ -19,13 +19,14 @@ pub fn run(subject: &Subject, deeds: usize, pace: Pace, seed: u64) -> io::Result
     let blank = Disk::new(SIZE, Duration::ZERO);
     Mounted::fresh(&files, &blank, Kind::Ext4)?.unmount()?;
     let mut found = Found::default();
-    for of in [Of::Write, Of::Flush] {
-        for lasting in [false, true] {
+    for (of, lasting) in [(Of::Write, false), (Of::Write, true), (Of::Flush, false), (Of::Flush, true)] {
+        // A store may write much when it is made, so what comes then is counted apart.
+        for from in [From::Making, From::Serving] {
             let mut index = 1;
             loop {
                 let disk = Disk::with(blank.contents(), SIZE, Duration::ZERO);
                 let fault = Fault { of, after: index - 1, lasting };
-                if !one(&files, &disk, subject, fault, deeds, seed, &mut found)? {
+                if !one(&files, &disk, subject, from, fault, deeds, seed, &mut found)? {
                     break;
                 }
                 index = pace.after(index);
@@ -35,11 +36,22 @@ pub fn run(subject: &Subject, deeds: usize, pace: Pace, seed: u64) -> io::Result
     Ok(found)
 }
 
+/// Where requests are counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// The start of a new store.
+    Making,
+    /// When it is ready.
+    Serving,
+}
+
 /// One run. False if there was no such request.
+#[expect(clippy::too_many_arguments, reason = "the parts of one run, called in one place")]
 fn one(
     files: &Files,
     disk: &std::sync::Arc<Disk>,
     subject: &Subject,
+    from: From,
     fault: Fault,
     deeds: usize,
     seed: u64,
@@ -49,10 +61,15 @@ fn one(
     let mut history = History::new(seed);
     let clock = || 0;
     let mut tally = crate::workload::Tally::default();
-    disk.set_fault(Some(fault));
+    if from == From::Making {
+        disk.set_fault(Some(fault));
+    }
     if let Ok(mut instance) =
         subject.start_within(&Start::on(&mounted.path().join("store")), Duration::from_secs(5))
     {
+        if from == From::Serving {
+            disk.set_fault(Some(fault));
+        }
         let mut driver = Driver::new(&mut *instance.port, &mut history, &clock, 4);
         driver.silence = SILENCE;
         Workload::create(&mut driver)
@@ -72,7 +89,7 @@ fn one(
     let acked = history.acked_count();
     let checked = check(subject, &Start::on(&mounted.path().join("store")), &mut history);
     mounted.unmount()?;
-    found.add(&format!("{fault:?}"), &tally, acked, &checked.verdict);
+    found.add(&format!("{from:?}: {fault:?}"), &tally, acked, &checked.verdict);
     Ok(true)
 }
 
