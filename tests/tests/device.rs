@@ -438,37 +438,45 @@ fn nkeys() {
     assert!(UserKey::from_seed(&text(&flipped)).is_err(), "the checksum is looked at");
 
     let config = format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public());
-    let program = Program::reference().expect("run tests/setup");
-    let daemon = Daemon::start(program, Some(&config), &[]).expect("it starts");
-    for own in [true, false] {
-        let mut device = Device::new(256);
-        let clock = device.clock;
-        let mut client = device.client::<1, 0>();
-        let mut connection = Connection::greet(&mut client, tcp(&daemon), clock.now());
-        until(&mut connection, clock, |event| matches!(event, Event::Greeting { .. }));
-        let other =
-            UserKey::from_seed(&nkeys::KeyPair::new_user().seed().expect("a seed")).expect("a user's seed");
-        let key = if own { &key } else { &other };
-        let signature = key.sign(connection.client().server()).expect("it sent a nonce");
-        connection.login(&key.login(&signature), clock.now()).expect("sent");
-        let ended = loop {
-            match connection.next(clock.now()) {
-                Ok(Some(Event::Connected)) => break None,
-                Ok(_) => {}
-                Err(error) => break Some(error.remedy()),
-            }
-        };
-        assert_eq!(ended, (!own).then_some(Remedy::Credentials));
-    }
+    on_both(&config, |daemon| {
+        for own in [true, false] {
+            let mut device = Device::new(256);
+            let clock = device.clock;
+            let mut client = device.client::<1, 0>();
+            let mut connection = Connection::greet(&mut client, tcp(daemon), clock.now());
+            until(&mut connection, clock, |event| matches!(event, Event::Greeting { .. }));
+            let other = UserKey::from_seed(&nkeys::KeyPair::new_user().seed().expect("a seed"))
+                .expect("a user's seed");
+            let key = if own { &key } else { &other };
+            let signature = key.sign(connection.client().server()).expect("it sent a nonce");
+            connection.login(&key.login(&signature), clock.now()).expect("sent");
+            let ended = loop {
+                match connection.next(clock.now()) {
+                    Ok(Some(Event::Connected)) => break None,
+                    Ok(_) => {}
+                    Err(error) => break Some(error.remedy()),
+                }
+            };
+            assert_eq!(ended, (!own).then_some(Remedy::Credentials));
+        }
+    });
 }
 
-/// A device and its streams, on nats-server.
 #[test]
-fn streams() {
+fn streams_of_nats_server() {
+    streams(Program::reference().expect("run tests/setup"));
+}
+
+#[test]
+fn streams_of_midged() {
+    streams(Program::ours().expect("build midged"));
+}
+
+/// A device and its streams.
+fn streams(program: Program) {
     let directory = tempfile::tempdir().expect("a directory");
     let store = directory.path().join("js");
     let config = format!("jetstream {{ store_dir: {:?} }}", PathBuf::from(&store));
-    let program = Program::reference().expect("run tests/setup");
     let daemon = Daemon::start(program, Some(&config), &[]).expect("it starts");
     let mut device = Device::new(2048);
     let clock = device.clock;
@@ -635,6 +643,7 @@ fn an_outbox_outlives_servers() {
     for (program, confirm) in [
         (Program::reference(), Confirm::Stream("dev7")),
         (Program::reference(), Confirm::Server),
+        (Program::ours(), Confirm::Stream("dev7")),
         (Program::ours(), Confirm::Server),
     ] {
         let is_stream = confirm != Confirm::Server;
