@@ -216,6 +216,7 @@ impl<P: Port> Broker<P> {
             async_info: false,
             greeted: false,
             connected: false,
+            unasked: false,
             max_payload: self.settings.max_payload,
             max_subs: self.settings.max_subscriptions,
             permit: None,

@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use crate::account::import::Ties;
 use crate::account::target::Target;
 use crate::account::{Account, AccountId, AccountTies, GLOBAL_ACCOUNT};
+use crate::auth::Entered;
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::Port;
@@ -27,7 +28,9 @@ impl<P: Port> Broker<P> {
                 self.recheck_warrant(id, &warrant, old, now);
                 continue;
             }
-            match self.settings.directory.readmit(&old.directory, &conn.user) {
+            let certificate = conn.tls.as_ref().and_then(|facts| facts.names.as_ref());
+            let entered = Entered { user: &conn.user, unasked: conn.unasked, certificate };
+            match self.settings.directory.readmit(&old.directory, &entered) {
                 Some(identity) if identity.account == *account => {
                     self.assign(id, &identity);
                     self.recheck_subscriptions(id, now);

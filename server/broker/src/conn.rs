@@ -115,6 +115,8 @@ pub struct Conn<P> {
     /// The first PING was answered, so that INFO may come now.
     pub(crate) greeted: bool,
     pub(crate) connected: bool,
+    /// It came in without saying who it is.
+    pub(crate) unasked: bool,
 
     /// Bytes of one message at most.
     pub(crate) max_payload: u32,

@@ -5,7 +5,7 @@ use midge_tests::target::World as _;
 
 use crate::both;
 use crate::peer::{Peer, config, greeting, socket};
-use crate::pki::Pki;
+use crate::pki::{Names, Pki};
 
 fn reload(daemon: &mut Daemon, text: &str) -> String {
     let seen = daemon.stderr().count();
@@ -104,5 +104,54 @@ fn who_is_not_pinned_any_more_must_go() {
             .stderr()
             .find(0, PATIENCE, |line| line.contains("closed: TLS Handshake Failure"))
             .expect("a line");
+    });
+}
+
+/// A certificate with two names: which of them is a user decides who its owner is, and whether they may stay.
+#[test]
+fn users_by_certificate_are_judged_by_their_certificates() {
+    let pki = Pki::new();
+    let pair = pki.client_of(
+        "two-names",
+        &Names { email: &["ann@attic.lan"], subject: &[&[("CN", "sensor-7")]], ..Names::default() },
+    );
+    both("", |_, name| {
+        let keys = format!("{}, {}", pki.server("server").keys(), pki.ca_key());
+        let text = |map: &str, users: &[(&str, &str)]| {
+            let users: Vec<_> = users
+                .iter()
+                .map(|(user, subject)| {
+                    format!("{{ user: '{user}', permissions: {{ publish: '{subject}' }} }}")
+                })
+                .collect();
+            format!("tls {{ {keys}, {map} }}\nauthorization {{ users: [ {} ] }}", users.join(", "))
+        };
+        let map = "verify_and_map: true";
+        let program = crate::programs().into_iter().find(|program| program.name() == name).expect("this one");
+        let start = text(map, &[("CN=sensor-7", "seven"), ("other", "o")]);
+        let mut daemon = Daemon::start(program, Some(&start), &[]).expect("a server");
+        let mut peer = Peer::upgrade(daemon.address(), &config(&pki, Some(&pair))).expect("a handshake");
+        peer.connect("").expect("let in");
+        let mut may = |subject: &str| {
+            peer.send(&format!("PUB {subject} 0\r\n\r\nPING\r\n")).expect("a write");
+            let answer =
+                peer.line().expect("a line").unwrap_or_else(|| panic!("{name}: the end, at {subject}"));
+            if answer != "PONG" {
+                assert!(answer.contains("Permissions Violation"), "{name}: {answer}");
+                assert_eq!(peer.line().expect("a line").as_deref(), Some("PONG"), "{name}");
+            }
+            answer == "PONG"
+        };
+        assert!(may("seven") && !may("ann"), "{name}");
+        // A name that comes first in the certificate is a user now.
+        reload(
+            &mut daemon,
+            &text(map, &[("CN=sensor-7", "seven"), ("ann@attic.lan", "ann"), ("other", "o")]),
+        );
+        assert!(may("ann") && !may("seven"), "{name}");
+        // Who it was is gone, though another of its names is still a user: it may come again as that.
+        reload(&mut daemon, &text(map, &[("CN=sensor-7", "eight"), ("other", "o")]));
+        let told = peer.line().expect("a line");
+        assert!(told.is_none_or(|told| told == "-ERR 'Authorization Violation'"), "{name}");
     });
 }

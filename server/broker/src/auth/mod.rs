@@ -72,7 +72,22 @@ pub(crate) struct Credentials {
     pub(crate) jwt: String,
 }
 
+/// How somebody came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entered<'a> {
+    /// As whom.
+    pub(crate) user: &'a str,
+    /// Without saying who.
+    pub(crate) unasked: bool,
+    pub(crate) certificate: Option<&'a CertificateNames>,
+}
+
 impl Credentials {
+    /// True if nothing was said.
+    pub(crate) fn is_empty(&self) -> bool {
+        [&self.user, &self.pass, &self.token, &self.nkey, &self.jwt].iter().all(|given| given.is_empty())
+    }
+
     /// Who they say that they are; never a secret.
     pub(crate) fn name(&self) -> &str {
         match (&*self.nkey, &*self.user, &*self.token) {
@@ -280,12 +295,24 @@ impl Directory {
         matches!(user.proof, Proof::Secret(_)).then(|| user.identity(name))
     }
 
-    /// Who somebody is now that came in as `user` under `old`; `None` if they wouldn't come in the same way.
-    pub(crate) fn readmit(&self, old: &Self, user: &str) -> Option<Identity> {
+    /// Who somebody is now that came in under `old`; `None` if they wouldn't come in the same way.
+    pub(crate) fn readmit(&self, old: &Self, entered: &Entered<'_>) -> Option<Identity> {
+        let Entered { user, unasked, certificate } = *entered;
+        if self.certificates.is_some() || old.certificates.is_some() {
+            let by_key = old.users.get(user).is_some_and(|user| matches!(user.proof, Proof::Key(_)));
+            if !by_key {
+                // Not only the name may be another's now: another name in the certificate may come first.
+                old.certificates.as_ref().filter(|_| self.users.contains_key(user))?;
+                let (name, found, secret) = self.named(self.certificates.as_ref()?, certificate?)?;
+                let proven = old.users.get(user).is_some_and(|user| user.proof == found.proof);
+                return (proven || *secret == Secret::new("")).then(|| found.identity(name));
+            }
+        }
         match (self.users.get_key_value(user), old.users.get(user)) {
             (Some((name, new)), Some(old)) => {
                 let same = new.proof == old.proof && new.account == old.account && new.standard;
-                same.then(|| new.identity(name))
+                let asked = !unasked || self.no_auth_user.as_ref() == Some(name);
+                (same && asked).then(|| new.identity(name))
             }
             (None, None) if !self.is_required() => Some(self.anybody("")),
             (None, None) if self.token.is_some() && self.token == old.token => Some(self.anybody(user)),

@@ -113,7 +113,10 @@ impl Session {
             self.note_certificate(broker, &credentials, matches!(verdict, Verdict::Granted(_)));
         }
         match verdict {
-            Verdict::Granted(identity) if !wish.refused => self.enter(broker, &identity, wish, now),
+            Verdict::Granted(identity) if !wish.refused => {
+                broker.conn_mut(self.id)?.unasked = credentials.is_empty();
+                self.enter(broker, &identity, wish, now);
+            }
             Verdict::Denied(cause) => {
                 if !cause.is_empty() {
                     broker.debug(self.id, cause);
@@ -184,6 +187,7 @@ impl Session {
             Some(identity) => {
                 broker.connected(self.id, now);
                 self.phase = Phase::Ready;
+                broker.conn_mut(self.id).into_iter().for_each(|conn| conn.unasked = true);
                 broker.admit(self.id, &identity, now)
             }
             None => {
