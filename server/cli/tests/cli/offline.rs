@@ -48,9 +48,9 @@ fn every_error_of_a_configuration_is_told_with_its_place_and_no_secret() {
 /// The daemon would not start: whoever checks before a restart has to know.
 #[test]
 fn a_configuration_that_midge_will_not_run_with_is_an_error() {
-    let file = TempFile::new("midge.conf", "operator: /etc/nats/operator.jwt\n");
+    let file = TempFile::new("midge.conf", "proxy_protocol: true\n");
     let said = Midge::new(&["check-config", "-c", file.path()]).run().failed(78);
-    assert!(said.contains(":1:1: error: midge does not have operator"), "{said}");
+    assert!(said.contains(":1:1: error: midge does not have proxy_protocol"), "{said}");
     Midge::new(&["check-config", "-c", "/nonexistent/midge.conf"]).run().failed(78);
 }
 
