@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::accounts::{self, Registrar};
+use crate::callout::Courier;
 use crate::clock::{Clock, entropy};
 use crate::elsewhere::Outside;
 use crate::exit::Exit;
@@ -214,6 +215,10 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     });
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     tokio::spawn(Desk::new(Arc::clone(&hub), Arc::clone(&about), orders).run());
+    tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move { Courier::run(&hub).await }
+    });
     if let Some(registrar) = Registrar::open(&hub) {
         tokio::spawn(registrar.run());
     }

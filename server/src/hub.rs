@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use midge_broker::{Broker, MailboxId, Now, Stall};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::callout::{Courier, MAIL_BYTES_MAX};
 use crate::clock::Clock;
 use crate::elsewhere::Outside;
 use crate::log::Log;
@@ -20,6 +21,8 @@ pub(crate) struct Hub {
     pub(crate) memory: Memory,
     /// What questions are answered with.
     pub(crate) outside: Arc<Outside>,
+    /// Who carries questions to services.
+    pub(crate) courier: Courier,
     /// Rung when a mailbox has mail; a broker has no more of them than these.
     bells: [Notify; 32],
     /// The moment that the timer task sleeps until, in µs; `u64::MAX`: for ever.
@@ -41,8 +44,10 @@ pub(crate) struct Sleeper {
 const LIVES: u32 = 1 << 24;
 
 impl Hub {
-    pub(crate) fn new(broker: Broker<Handle>, clock: Clock, log: Arc<Log>, outside: Outside) -> Self {
+    pub(crate) fn new(mut broker: Broker<Handle>, clock: Clock, log: Arc<Log>, outside: Outside) -> Self {
+        let courier = Courier::new(broker.open_mailbox(MAIL_BYTES_MAX));
         Self {
+            courier,
             broker: Mutex::new(broker),
             clock,
             log,

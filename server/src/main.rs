@@ -3,6 +3,7 @@
 //! Arguments become options ([`midge_config`]), options become a running [`daemon`], its end becomes an exit code.
 
 mod accounts;
+mod callout;
 mod clock;
 mod daemon;
 mod elsewhere;

@@ -28,6 +28,9 @@ impl<P: Port> Broker<P> {
                 self.recheck_warrant(id, &warrant, old, now);
                 continue;
             }
+            if conn.warrant.is_some() && self.is_still_vouched(&old, account) {
+                continue;
+            }
             let certificate = conn.tls.as_ref().and_then(|facts| facts.names.as_ref());
             let entered = Entered { user: &conn.user, unasked: conn.unasked, certificate };
             match self.settings.directory.readmit(&old.directory, &entered) {
@@ -52,6 +55,12 @@ impl<P: Port> Broker<P> {
         {
             self.broadcast_info();
         }
+    }
+
+    /// Whether those in `account` may stay whom a service let in, under other settings.
+    fn is_still_vouched(&self, old: &Settings, account: &SmolStr) -> bool {
+        let (new, old) = (&self.settings.directory, &old.directory);
+        new.callout.is_some() && new.callout == old.callout && new.accounts.contains(account)
     }
 
     /// To be called before anything else by whoever has accounts whose time may be over: a broker begins in 1970.

@@ -27,6 +27,16 @@ impl ServerKeys {
         self.server.public().to_string()
     }
 
+    /// The key behind the id.
+    pub(crate) fn server(&self) -> &KeyPair {
+        &self.server
+    }
+
+    /// A secret for another purpose.
+    pub(crate) fn derived(&self, what: &[u8]) -> [u8; 32] {
+        derive(&self.nonces, what)
+    }
+
     /// What connection `cid` must sign, 15 characters. Made from the number, so that nobody has to remember it; as
     /// long as numbers are not used twice, neither are nonces.
     pub(crate) fn nonce(&self, cid: u64) -> String {

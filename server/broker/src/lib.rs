@@ -51,8 +51,9 @@ pub use account::import::{
 };
 pub use account::{Account, AccountId, GLOBAL_ACCOUNT, Imported, OpenRequest, SYSTEM_ACCOUNT};
 pub use auth::{
-    AccountClaims, Answer, CertificateNames, Certificates, Directory, DistinguishedName, Elsewhere, Identity,
-    Permit, Proof, Question, Responses, Rules, Secret, Trust, User, Warrant,
+    AccountClaims, Answer, CALLOUT_SUBJECT, Callout, CalloutRule, CertificateNames, Certificates, Consulted,
+    Directory, DistinguishedName, Elsewhere, Identity, Permit, Proof, Question, Responses, Rules, Secret,
+    Trust, User, Warrant,
 };
 pub use broker::{Broker, Now, Refusals, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};

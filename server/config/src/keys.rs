@@ -228,7 +228,7 @@ static AUTHORIZATION: &[Key] = &[
     key("timeout", Seconds(true), Served),
     key("users", Blocks(USER), Served),
     key("default_permissions default_permission permissions", Block(PERMISSIONS), Served),
-    key("auth_callout auth_hook", Block(AUTH_CALLOUT), Refused),
+    key("auth_callout auth_hook", Block(AUTH_CALLOUT), Served),
     key("proxy_required", Bool, Refused),
 ];
 

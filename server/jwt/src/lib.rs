@@ -5,6 +5,8 @@
 //!   account    ceilings, exports, imports, keys     activation  leave to import something
 //!   token      what they have in common: text, claims, signature
 //!   template   permissions made for each user       hours, network   when and from where
+//!   authorization   what a service is asked about a user, and what it says
+//!   sealed          messages that only one other can read
 //! ```
 //!
 //! Pure: bytes in, values out, no I/O and no clock. What costs more than a look at some bytes says so: a signature
@@ -17,12 +19,14 @@
 
 mod account;
 mod activation;
+mod authorization;
 mod crossing;
 mod hours;
 mod network;
 pub mod nkey;
 mod operator;
 mod permissions;
+mod sealed;
 mod template;
 mod token;
 mod user;
@@ -32,12 +36,16 @@ pub use account::{
     WeightedMapping, ceiling,
 };
 pub use activation::Activation;
+pub use authorization::{
+    AuthorizationRequest, AuthorizationResponse, ClientInformation, ClientTls, ConnectOptions, ServerId,
+};
 pub use crossing::{Export, Import, Kind as Crossing, Revocations, ServiceLatency, is_revoked};
 pub use hours::{Hours, TimeRange, Utc, Zones};
 pub use network::Network;
 pub use nkey::{KeyPair, Kind, PublicKey, signature};
 pub use operator::{Deletion, Operator};
 pub use permissions::{Permission, Permissions, ResponsePermission};
+pub use sealed::CurveKey;
 pub use template::{Unfit, fill};
 pub use token::{Body, Claims, Refused, TOKEN_BYTES_MAX, Token, sign, undecorated};
 pub use user::{Grant, NO_LIMIT, Networks, User};

@@ -59,6 +59,11 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
+    /// A key of this kind.
+    pub(crate) fn new(kind: Kind, bytes: [u8; 32]) -> Self {
+        Self { kind, bytes }
+    }
+
     /// Reads the text of a public key, of any kind.
     pub fn parse(text: &str) -> Result<Self, NotAKey> {
         let raw: [u8; 33] = unsum(text).ok_or(NotAKey)?;

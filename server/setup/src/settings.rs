@@ -5,8 +5,8 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use midge_broker::{
-    AccountLimits, AccountSettings, Certificates, Destination, Directory, Mapping, Permit, Proof, Rate,
-    Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
+    AccountLimits, AccountSettings, CalloutRule, Certificates, Destination, Directory, Mapping, Permit,
+    Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
@@ -64,7 +64,12 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
     }
     let limits = &options.limits;
     Ok(Settings {
-        directory: Directory { trust, ..directory(options, &info.id) },
+        directory: Directory {
+            trust,
+            callout: callout(options),
+            accounts: accounts.iter().map(|account| account.name.clone()).collect(),
+            ..directory(options, &info.id)
+        },
         info,
         accounts,
         system_account: system.map(SmolStr::from),
@@ -150,7 +155,22 @@ fn directory(options: &Options, id: &str) -> Directory {
         no_auth_user,
         default_account: GLOBAL_ACCOUNT.into(),
         trust: None,
+        callout: None,
+        accounts: Default::default(),
     }
+}
+
+/// The service that is asked about users.
+fn callout(options: &Options) -> Option<CalloutRule> {
+    let configured = options.authorization.auth_callout.as_ref()?;
+    Some(CalloutRule {
+        issuer: configured.issuer.clone(),
+        account: configured.account.as_str().into(),
+        auth_users: configured.auth_users.iter().map(SmolStr::from).collect(),
+        // The configuration's reader has checked that it is a key.
+        xkey: configured.xkey.as_deref().and_then(|xkey| PublicKey::parse(xkey).ok()),
+        accounts: configured.allowed_accounts.iter().map(SmolStr::from).collect(),
+    })
 }
 
 /// True if there is no account but the server's own, which somebody was let into: that shuts nobody else out.

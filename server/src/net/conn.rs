@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::tls;
 use super::wire::{Accepted, Handle, Reader};
+use crate::callout::Courier;
 use crate::hub::Hub;
 use crate::workers::Seat;
 
@@ -328,13 +329,19 @@ impl Task {
     async fn find_out(&mut self, question: Question) {
         let mut next = Some(question);
         while let Some(question) = next {
-            let outside = Arc::clone(&self.hub.outside);
-            let work = tokio::task::spawn_blocking(move || {
-                let answer = question.answer(&*outside);
-                (question, answer)
-            });
-            // Fails only if the runtime is going, and the connection with it.
-            let Ok((question, answer)) = work.await else { return };
+            let (question, answer) = match question {
+                Question::Callout(callout) => Courier::ask(&self.hub, callout).await,
+                question => {
+                    let outside = Arc::clone(&self.hub.outside);
+                    let work = tokio::task::spawn_blocking(move || {
+                        let answer = question.answer(&*outside);
+                        (question, answer)
+                    });
+                    // Fails only if the runtime is going, and the connection with it.
+                    let Ok(answered) = work.await else { return };
+                    answered
+                }
+            };
             let session = &mut self.session;
             (next, _) = self.hub.turn(|broker, now| session.answered(broker, question, answer, now));
         }

@@ -1,5 +1,6 @@
 //! Who may come in by keys and tokens: clients of other people, accounts in a directory, services that are asked.
 
+mod callout;
 mod clients;
 mod resolver;
 

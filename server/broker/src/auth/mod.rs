@@ -4,6 +4,7 @@
 //! what is known about the attempt. What takes a while to find out, hashes and signatures, is a [`Question`] that the
 //! driver answers elsewhere; then the check is made anew.
 
+mod callout;
 mod certificate;
 mod patterns;
 mod permit;
@@ -11,13 +12,15 @@ mod question;
 mod secret;
 mod trust;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use midge_jwt::PublicKey;
 use smol_str::SmolStr;
 
+pub(crate) use callout::Consultation;
+pub use callout::{CALLOUT_SUBJECT, Callout, CalloutRule, Consulted};
 pub use certificate::{CertificateNames, Certificates, DistinguishedName};
 pub(crate) use permit::Held;
 pub use permit::{Permit, Responses, Rules};
@@ -200,6 +203,8 @@ pub(crate) enum Verdict {
     Denied(&'static str),
     /// Not known before this is answered.
     Ask(Question),
+    /// A service is to be asked.
+    Consult(Box<Consultation>),
 }
 
 /// All who may come in.
@@ -220,12 +225,20 @@ pub struct Directory {
     pub default_account: SmolStr,
     /// Users are those whom operators' accounts vouch for, and nobody else.
     pub trust: Option<Trust>,
+    /// A service has the last word on users.
+    pub callout: Option<CalloutRule>,
+    /// The accounts that it may place users in.
+    pub accounts: HashSet<SmolStr>,
 }
 
 impl Directory {
     /// True if credentials are configured at all.
     pub fn is_required(&self) -> bool {
-        self.closed || self.token.is_some() || self.trust.is_some() || !self.users.is_empty()
+        self.closed
+            || self.token.is_some()
+            || self.trust.is_some()
+            || self.callout.is_some()
+            || !self.users.is_empty()
     }
 
     /// True if somebody here proves who they are by a signature, so that INFO needs a nonce.
@@ -290,7 +303,7 @@ impl Directory {
         if !self.is_required() {
             return Some(self.anybody(""));
         }
-        let name = self.no_auth_user.as_ref().filter(|_| self.trust.is_none())?;
+        let name = self.no_auth_user.as_ref().filter(|_| self.trust.is_none() && self.callout.is_none())?;
         let user = self.users.get(name).filter(|user| user.standard)?;
         matches!(user.proof, Proof::Secret(_)).then(|| user.identity(name))
     }
@@ -358,7 +371,7 @@ mod tests {
         loop {
             match directory.check(&attempt(credentials, &known)) {
                 Verdict::Granted(identity) => return Some(identity),
-                Verdict::Denied(_) => return None,
+                Verdict::Denied(_) | Verdict::Consult(_) => return None,
                 Verdict::Ask(question) => {
                     let answer = question.answer(&midge_jwt::Utc);
                     known.push((question, answer));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use midge_jwt::{Hours, PublicKey, Token, User, Zones};
 use smol_str::SmolStr;
 
-use super::AccountClaims;
+use super::{AccountClaims, Callout, Consulted};
 
 /// Something that takes a while to find out: [`Question::answer`] does, wherever that holds up nobody else.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum Question {
         /// Since the Unix epoch.
         now: Duration,
     },
+    /// What a service says of a client. Others answer it, see [`Callout`].
+    Callout(Box<Callout>),
 }
 
 /// What came of a [`Question`].
@@ -61,6 +63,8 @@ pub enum Answer {
     Accounts(Vec<Arc<AccountClaims>>),
     /// To [`Question::Hours`]: how long; `None`: not now.
     Open(Option<Duration>),
+    /// To [`Question::Callout`]: what the service said, or why that was nothing.
+    Consulted(Result<Box<Consulted>, String>),
 }
 
 /// What lies outside of the broker and the processor: time zones, and wherever accounts are kept.
@@ -80,7 +84,7 @@ impl Elsewhere for midge_jwt::Utc {
 const ACCOUNTS_MAX: usize = 256;
 
 impl Question {
-    /// Finds out.
+    /// Finds out. What takes a service is left unanswered.
     pub fn answer(&self, elsewhere: &dyn Elsewhere) -> Answer {
         let yes = match self {
             // A hash that can't be read matches nothing.
@@ -89,6 +93,10 @@ impl Question {
             Self::Token { text } => return Answer::Token(Token::decode(text).ok().map(Arc::new)),
             Self::Account { key } => return Answer::Accounts(find_accounts(key, elsewhere)),
             Self::Hours { hours, now } => return Answer::Open(hours.open(*now, elsewhere)),
+            Self::Callout(callout) => {
+                let why = format!("nobody carries questions to account {}", callout.account);
+                return Answer::Consulted(Err(why));
+            }
         };
         if yes { Answer::Yes } else { Answer::No }
     }
@@ -122,6 +130,7 @@ impl fmt::Debug for Question {
             Self::Token { .. } => f.write_str("Token"),
             Self::Account { key } => write!(f, "Account({key})"),
             Self::Hours { hours, .. } => write!(f, "Hours({hours:?})"),
+            Self::Callout(callout) => callout.fmt(f),
         }
     }
 }

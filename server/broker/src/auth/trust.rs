@@ -95,6 +95,26 @@ pub struct Warrant {
     pub payload: Option<u32>,
 }
 
+impl Warrant {
+    /// Of a user by their own token.
+    pub(super) fn new(user: &Token<User>, left: Option<Duration>) -> Self {
+        let Token { claims, body } = user;
+        Self {
+            user: claims.sub.as_str().into(),
+            name: claims.name.as_str().into(),
+            tags: body.tags.iter().map(SmolStr::from).collect(),
+            issuer: claims.iss.as_str().into(),
+            by_signing_key: !body.issuer_account.is_empty(),
+            issued: claims.iat,
+            bearer: body.grant.bearer_token,
+            by_default: false,
+            left,
+            subscriptions: midge_jwt::ceiling(body.grant.subs),
+            payload: midge_jwt::ceiling(body.grant.payload),
+        }
+    }
+}
+
 impl Trust {
     /// Whether the account is one to trust; else why not. Its times are another matter.
     pub fn vouches(&self, account: &AccountClaims) -> Result<(), String> {
@@ -218,21 +238,9 @@ impl Attempt<'_> {
 
 /// Who the user is, in `account`.
 pub(super) fn identity(user: &Token<User>, account: &AccountClaims, left: Option<Duration>) -> Identity {
-    let Token { claims, body } = user;
+    let body = &user.body;
     let own = permit(&body.grant.permissions);
-    let warrant = Warrant {
-        user: claims.sub.as_str().into(),
-        name: claims.name.as_str().into(),
-        tags: body.tags.iter().map(SmolStr::from).collect(),
-        issuer: claims.iss.as_str().into(),
-        by_signing_key: !body.issuer_account.is_empty(),
-        issued: claims.iat,
-        bearer: body.grant.bearer_token,
-        by_default: own.is_none(),
-        left,
-        subscriptions: midge_jwt::ceiling(body.grant.subs),
-        payload: midge_jwt::ceiling(body.grant.payload),
-    };
+    let warrant = Warrant { by_default: own.is_none(), ..Warrant::new(user, left) };
     Identity {
         user: warrant.user.clone(),
         account: account.key().into(),

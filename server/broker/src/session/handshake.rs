@@ -1,15 +1,16 @@
 //! CONNECT, and what happens to those who don't send it.
 
+use midge_jwt::{AuthorizationRequest, ClientInformation, ClientTls, ConnectOptions, ServerId};
 use midge_protocol::connect::Connect;
 use midge_protocol::error;
 use midge_protocol::json::Text;
 use smol_str::SmolStr;
 
 use super::{Phase, Session};
-use crate::auth::{Answer, Attempt, Credentials, Identity, Known, Question, Verdict};
+use crate::auth::{Answer, Attempt, Callout, Consultation, Credentials, Identity, Known, Question, Verdict};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
-use crate::conn::Port;
+use crate::conn::{Conn, Port};
 use crate::notice::Level;
 
 impl Session {
@@ -82,6 +83,10 @@ impl Session {
                 broker.learn(accounts, now);
                 Answer::Yes
             }
+            Answer::Consulted(Err(why)) => {
+                broker.note(self.id, Level::Warn, &why);
+                Answer::Consulted(Err(why))
+            }
             answer => answer,
         };
         waiting.known.push((question, answer));
@@ -101,7 +106,14 @@ impl Session {
             now: now.wall,
             known: &waiting.known,
         };
-        let verdict = settings.directory.check(&attempt);
+        let verdict = match settings.directory.judge(&attempt) {
+            Verdict::Consult(whom) => {
+                let callout = conn.map(|conn| callout(broker, conn, *whom, &waiting, now));
+                callout
+                    .map_or(Verdict::Denied(""), |callout| Verdict::Ask(Question::Callout(Box::new(callout))))
+            }
+            verdict => verdict,
+        };
         if let Verdict::Ask(question) = verdict {
             self.waiting = Some(Box::new(waiting));
             return Some(question);
@@ -196,6 +208,59 @@ impl Session {
             }
         }
     }
+}
+
+/// What a service is asked.
+fn callout<P: Port>(
+    broker: &Broker<P>,
+    conn: &Conn<P>,
+    whom: Consultation,
+    waiting: &Waiting,
+    now: Now,
+) -> Callout {
+    let settings = broker.settings();
+    let (info, given) = (&settings.info, &waiting.credentials);
+    let nonce = if given.sig.is_empty() { String::new() } else { info.keys.nonce(conn.cid) };
+    let user = if given.name().is_empty() { whom.name.as_str() } else { given.name() };
+    let request = AuthorizationRequest {
+        server_id: ServerId {
+            name: info.name.clone(),
+            host: info.host.clone(),
+            id: info.id.clone(),
+            version: info.version.clone(),
+            tags: info.tags.clone(),
+            xkey: String::new(),
+        },
+        client_info: ClientInformation {
+            host: conn.peer.host.to_string(),
+            id: i64::try_from(conn.cid).unwrap_or(i64::MAX),
+            user: user.to_owned(),
+            name: conn.name.to_string(),
+            tags: whom.tags.iter().map(SmolStr::to_string).collect(),
+            name_tag: whom.name.to_string(),
+            kind: "Client".into(),
+            client_type: "nats".into(),
+            nonce,
+        },
+        connect_opts: ConnectOptions {
+            jwt: given.jwt.clone(),
+            nkey: given.nkey.clone(),
+            sig: given.sig.clone(),
+            auth_token: given.token.clone(),
+            user: given.user.clone(),
+            pass: given.pass.clone(),
+            name: conn.name.to_string(),
+            lang: conn.lang.to_string(),
+            version: conn.version.to_string(),
+            protocol: waiting.wish.protocol,
+        },
+        client_tls: conn
+            .tls
+            .as_ref()
+            .map(|tls| ClientTls { version: tls.version.to_owned(), cipher: tls.cipher_suite.to_owned() }),
+        ..AuthorizationRequest::default()
+    };
+    Callout::new(whom, request, &info.keys, (conn.cid, now.wall, settings.auth_timeout))
 }
 
 /// A CONNECT that is not decided.
