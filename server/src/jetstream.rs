@@ -22,7 +22,7 @@ use midge_config::{Options, SYSTEM_ACCOUNT};
 use midge_store::disk::OsDisk;
 use midge_store::{Health, Store};
 use midge_stream::log::{FileShelf, Keeper, LogError};
-use midge_stream::{Engine, Input, Message, Output, Receipt, Settings, Tag};
+use midge_stream::{AccountLimits, Engine, Input, Message, Output, Receipt, Settings, Tag};
 
 use crate::clock::entropy;
 use crate::hub::{Hub, Sleeper};
@@ -143,29 +143,41 @@ struct Clerk {
 }
 
 /// The accounts that have streams: those that say so, or, if there are none but the server's own, everybody's.
-fn accounts(options: &Options) -> Vec<&str> {
+fn accounts(options: &Options) -> Vec<(&str, AccountLimits)> {
     let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
     let others = options.accounts.iter().filter(|account| account.name != system);
-    let mut names: Vec<&str> = others
-        .clone()
-        .filter(|account| account.jetstream.is_some())
-        .map(|account| account.name.as_str())
+    let with =
+        others.clone().filter_map(|account| Some((account.name.as_str(), account.jetstream.as_ref()?)));
+    let mut list: Vec<_> = with
+        .map(|(name, share)| {
+            let limits = AccountLimits {
+                memory_bytes_max: share.memory_bytes_max,
+                file_bytes_max: share.file_bytes_max,
+                streams_max: share.streams_max,
+                consumers_max: share.consumers_max,
+                ack_pending_max: share.ack_pending_max,
+                memory_stream_bytes_max: share.memory_stream_bytes_max,
+                file_stream_bytes_max: share.file_stream_bytes_max,
+                max_bytes_required: share.max_bytes_required,
+            };
+            (name, limits)
+        })
         .collect();
     if others.count() == 0 {
-        names.push(GLOBAL_ACCOUNT);
+        list.push((GLOBAL_ACCOUNT, AccountLimits::default()));
     }
-    names
+    list
 }
 
 impl Clerk {
     fn open_accounts(&mut self, options: &Options) -> Result<(), String> {
         let now = self.now();
-        for name in accounts(options) {
+        for (name, limits) in accounts(options) {
             let id = self.hub.look(|broker, _| broker.account_named(name));
             let id = id.ok_or_else(|| format!("there is no account {name} for streams"))?;
             let number = u32::try_from(self.accounts.len()).map_err(|_| "too many accounts".to_owned())?;
             self.accounts.push(id);
-            self.engine.open_account(number, name, now);
+            self.engine.open_account(number, name, limits, now);
         }
         self.engine.load(now).map_err(|error| format!("streams can't be read: {error}"))
     }

@@ -313,14 +313,14 @@ static IMPORT: &[Key] = &[
 static IMPORT_SOURCE: &[Key] = &[key("account", Text, Served), key("subject", Text, Served)];
 
 static ACCOUNT_JETSTREAM: &[Key] = &[
-    key("max_memory max_mem mem memory", ANY_INT, Ignored),
-    key("max_file max_store max_disk store disk", ANY_INT, Ignored),
-    key("max_streams streams", ANY_INT, Ignored),
-    key("max_consumers consumers", ANY_INT, Ignored),
-    key("max_bytes_required max_stream_bytes max_bytes", Bool, Ignored),
-    key("memory_max_stream_bytes mem_max_stream_bytes", ANY_INT, Ignored),
-    key("store_max_stream_bytes disk_max_stream_bytes", ANY_INT, Ignored),
-    key("max_ack_pending", ANY_INT, Ignored),
+    key("max_memory max_mem mem memory", ANY_INT, Served),
+    key("max_file max_store max_disk store disk", ANY_INT, Served),
+    key("max_streams streams", ANY_INT, Served),
+    key("max_consumers consumers", ANY_INT, Served),
+    key("max_bytes_required max_stream_bytes max_bytes", Bool, Served),
+    key("memory_max_stream_bytes mem_max_stream_bytes", ANY_INT, Served),
+    key("store_max_stream_bytes disk_max_stream_bytes", ANY_INT, Served),
+    key("max_ack_pending", ANY_INT, Served),
     key("cluster_traffic", Word(&["system", "owner", ""]), Ignored),
 ];
 

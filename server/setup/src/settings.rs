@@ -30,13 +30,13 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
     };
     let mut accounts = vec![AccountSettings {
         name: GLOBAL_ACCOUNT.into(),
-        mappings: mappings(&options.mappings),
+        mappings: [domain_mappings(options), mappings(&options.mappings)].concat(),
         ..AccountSettings::default()
     }];
     for configured in &options.accounts {
         accounts.push(AccountSettings {
             name: configured.name.as_str().into(),
-            mappings: mappings(&configured.mappings),
+            mappings: [domain_mappings(options), mappings(&configured.mappings)].concat(),
             limits: AccountLimits {
                 connections: configured.limits.connections_max,
                 subscriptions: configured.limits.subscriptions_max,
@@ -92,6 +92,27 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
         trace: options.log.trace,
         max_traced: options.log.max_traced_msg_len.map_or(0, |len| len as usize),
     })
+}
+
+/// The API under the name of the domain. Source: nats-server's `generateJSMappingTable`.
+fn domain_mappings(options: &Options) -> Vec<Mapping> {
+    let Some(domain) = options.jetstream.domain.as_ref().filter(|_| options.jetstream.enabled) else {
+        return Vec::new();
+    };
+    let to = |what: &str, subject: &str| {
+        let subject = subject.to_owned();
+        Mapping::new(
+            &format!("$JS.{domain}.API.{what}"),
+            &[Destination { subject, weight: 100, cluster: None }],
+        )
+        .ok()
+    };
+    ["$KV.>", "$OBJ.>"]
+        .map(|what| to(what, what))
+        .into_iter()
+        .chain([to(">", "$JS.API.>")])
+        .flatten()
+        .collect()
 }
 
 /// What keeps a server from running with these options, although each of them is good.

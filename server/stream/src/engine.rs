@@ -49,10 +49,32 @@ impl Default for Settings {
     }
 }
 
+/// An account's share; `None`: no ceiling of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccountLimits {
+    /// Bytes of all its streams in memory.
+    pub memory_bytes_max: Option<u64>,
+    /// Bytes of all its streams on disk.
+    pub file_bytes_max: Option<u64>,
+    /// Streams.
+    pub streams_max: Option<u32>,
+    /// Consumers of one stream.
+    pub consumers_max: Option<u32>,
+    /// Messages that a consumer may leave without an ack.
+    pub ack_pending_max: Option<u32>,
+    /// Bytes of one stream in memory.
+    pub memory_stream_bytes_max: Option<u64>,
+    /// Bytes of one stream on disk.
+    pub file_stream_bytes_max: Option<u64>,
+    /// A stream must come with a ceiling of bytes.
+    pub max_bytes_required: bool,
+}
+
 /// An account that has streams.
 #[derive(Debug)]
 pub(crate) struct Space {
     pub(crate) name: Box<str>,
+    pub(crate) limits: AccountLimits,
     pub(crate) streams: BTreeMap<Box<str>, u32>,
     pub(crate) requests: u64,
     pub(crate) errors: u64,
@@ -114,9 +136,15 @@ impl Engine {
     }
 
     /// Lets an account have streams.
-    pub fn open_account(&mut self, account: Account, name: &str, now: Now) {
-        let space =
-            Space { name: name.into(), streams: BTreeMap::new(), requests: 0, errors: 0, events: false };
+    pub fn open_account(&mut self, account: Account, name: &str, limits: AccountLimits, now: Now) {
+        let space = Space {
+            name: name.into(),
+            limits,
+            streams: BTreeMap::new(),
+            requests: 0,
+            errors: 0,
+            events: false,
+        };
         self.spaces.insert(account, space);
         let mut cx = cx!(self, account, now);
         for filter in crate::api::SUBJECTS {
@@ -190,8 +218,11 @@ impl Engine {
     }
 
     fn on_publish(&mut self, id: u32, message: &Message<'_>, now: Now) -> Result<(), LogError> {
-        let Some(storage) = self.streams.get(&id).map(|stream| stream.config.storage) else { return Ok(()) };
-        let room = self.check_room(storage);
+        let Some((storage, account)) = self.streams.get(&id).map(|it| (it.config.storage, it.account)) else {
+            return Ok(());
+        };
+        let bytes = message.subject.len() + message.header.len() + message.payload.len();
+        let room = self.check_room(storage, account, bytes as u64);
         let Some((stream, mut cx)) = self.stream_cx(id, now) else { return Ok(()) };
         stream.ingest(message, room, &mut cx)?;
         self.dirty.insert(id);
@@ -199,7 +230,15 @@ impl Engine {
     }
 
     /// Whether the server has room for one more message.
-    fn check_room(&self, storage: Storage) -> Result<(), ApiError> {
+    fn check_room(&self, storage: Storage, account: Account, bytes: u64) -> Result<(), ApiError> {
+        let limits = self.spaces.get(&account).map(|space| space.limits).unwrap_or_default();
+        let mine = match storage {
+            Storage::Memory => limits.memory_bytes_max,
+            Storage::File => limits.file_bytes_max,
+        };
+        if mine.is_some_and(|max| self.account_bytes(account, storage) + bytes > max) {
+            return Err(error::ACCOUNT_RESOURCES_EXCEEDED.error());
+        }
         let max = match storage {
             Storage::Memory => self.settings.memory_bytes_max,
             Storage::File => self.settings.file_bytes_max,

@@ -27,5 +27,5 @@ mod seam;
 mod stream;
 pub mod time;
 
-pub use engine::{Engine, Settings};
+pub use engine::{AccountLimits, Engine, Settings};
 pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};

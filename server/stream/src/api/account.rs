@@ -33,16 +33,22 @@ struct AccountLimits {
     max_bytes_required: bool,
 }
 
-const NO_LIMITS: AccountLimits = AccountLimits {
-    max_memory: -1,
-    max_storage: -1,
-    max_streams: -1,
-    max_consumers: -1,
-    max_ack_pending: -1,
-    memory_max_stream_bytes: -1,
-    storage_max_stream_bytes: -1,
-    max_bytes_required: false,
-};
+impl From<crate::engine::AccountLimits> for AccountLimits {
+    fn from(limits: crate::engine::AccountLimits) -> Self {
+        let bytes = |max: Option<u64>| max.map_or(-1, |max| i64::try_from(max).unwrap_or(i64::MAX));
+        let count = |max: Option<u32>| max.map_or(-1, i64::from);
+        Self {
+            max_memory: bytes(limits.memory_bytes_max),
+            max_storage: bytes(limits.file_bytes_max),
+            max_streams: count(limits.streams_max),
+            max_consumers: count(limits.consumers_max),
+            max_ack_pending: count(limits.ack_pending_max),
+            memory_max_stream_bytes: bytes(limits.memory_stream_bytes_max),
+            storage_max_stream_bytes: bytes(limits.file_stream_bytes_max),
+            max_bytes_required: limits.max_bytes_required,
+        }
+    }
+}
 
 #[derive(Serialize)]
 struct ApiStats {
@@ -68,7 +74,7 @@ impl Engine {
                 reserved_storage: reserved(Storage::File),
                 streams: space.map_or(0, |space| space.streams.len()),
                 consumers,
-                limits: NO_LIMITS,
+                limits: space.map(|space| space.limits).unwrap_or_default().into(),
                 domain: self.settings.domain.as_deref(),
                 api: ApiStats {
                     level: API_LEVEL,
@@ -79,7 +85,7 @@ impl Engine {
         )
     }
 
-    fn account_bytes(&self, account: Account, storage: Storage) -> u64 {
+    pub(crate) fn account_bytes(&self, account: Account, storage: Storage) -> u64 {
         let streams = self.streams.values();
         let mine = streams.filter(|stream| stream.account == account && stream.config.storage == storage);
         mine.map(|stream| stream.log.state().bytes).sum()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
+use super::{Answer, Failure, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
 use crate::config::{CreateConsumer, stamp_consumer, time_text};
 use crate::consumer::Info;
 use crate::engine::{Engine, cx};
@@ -65,7 +65,11 @@ impl Engine {
         stamp_consumer(&mut ask.config);
         let number = self.next_consumer;
         self.next_consumer = self.next_consumer.checked_add(1).ok_or(error::MAXIMUM_CONSUMERS_LIMIT)?;
-        let limits = self.settings.limits;
+        let mut limits = self.settings.limits;
+        let share = self.spaces.get(&request.account).map(|space| space.limits).unwrap_or_default();
+        if let Some(max) = share.consumers_max {
+            limits.default_max_consumers = max.into();
+        }
         let (stream, mut cx) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
         let new = NewConsumer {
             config: ask.config,
@@ -73,11 +77,19 @@ impl Engine {
             pedantic: ask.pedantic,
             limits: &limits,
             consumers_max: limits.default_max_consumers,
+            ack_pending_max: share.ack_pending_max.map_or(-1, i64::from),
             id: number,
         };
         let number = stream.add_consumer(new, &mut cx)?;
-        let info = stream.consumers.get(&number).map(|consumer| consumer.info(request.now.wall));
+        let consumer = stream.consumers.get_mut(&number);
+        let later =
+            consumer.zip(request.message.reply).is_some_and(|(consumer, reply)| consumer.answer_later(reply));
+        let consumer = stream.consumers.get(&number);
+        let info = consumer.filter(|_| !later).map(|consumer| consumer.info(request.now.wall));
         self.touch(id);
+        if later {
+            return Err(Failure::Later);
+        }
         answer("consumer_create", info)
     }
 

@@ -85,6 +85,8 @@ pub(crate) enum Failure {
     Api(ApiError),
     /// The disk failed.
     Log(LogError),
+    /// It follows, once more is known.
+    Later,
 }
 
 impl From<ApiError> for Failure {
@@ -152,7 +154,7 @@ impl PageRequest {
     }
 }
 
-fn write<T: Serialize>(kind: &str, error: Option<&ApiError>, body: T) -> Vec<u8> {
+pub(crate) fn write<T: Serialize>(kind: &str, error: Option<&ApiError>, body: T) -> Vec<u8> {
     json::write(&Response { kind: format!("io.nats.jetstream.api.v1.{kind}_response"), error, body })
 }
 
@@ -216,6 +218,10 @@ impl Engine {
             // nats-server counts a message that could not be deleted as done.
             Err(Failure::Api(error)) => (write_failure(kind, &error), !is_of_message(&error)),
             Err(Failure::Log(error)) => return Err(error),
+            Err(Failure::Later) => {
+                self.spaces.get_mut(&account).into_iter().for_each(|space| space.requests += 1);
+                return Ok(());
+            }
         };
         if let Some(space) = self.spaces.get_mut(&account) {
             // Messages that were found are not counted, nor audited below.

@@ -89,6 +89,7 @@ impl Engine {
         if config.mirror_direct && config.mirror.is_none() {
             return Err(invalid("stream has no mirror but does have mirror direct"));
         }
+        self.check_share(request.account, &config)?;
         self.check_reservation(&config, None)?;
         let config = check_stream(&config, &self.settings.limits, pedantic)?;
         if config.num_replicas > 1 {
@@ -147,6 +148,37 @@ impl Engine {
         let mine: Vec<_> = config.subjects.iter().filter_map(|it| Filter::new(it.as_bytes()).ok()).collect();
         if subjects.any(|other| mine.iter().any(|mine| mine.overlaps(other))) {
             return Err(error::STREAM_SUBJECT_OVERLAP.error());
+        }
+        Ok(())
+    }
+
+    /// A new stream must fit into its account's share. Source: nats-server's `jsNonClusteredStreamLimitsCheck`,
+    /// `maxBytesLimits`.
+    fn check_share(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+        let Some(space) = self.spaces.get(&account) else { return Ok(()) };
+        let limits = space.limits;
+        let is_new = !space.streams.contains_key(config.name.as_str());
+        if is_new && limits.streams_max.is_some_and(|max| space.streams.len() as u64 >= u64::from(max)) {
+            return Err(error::MAXIMUM_STREAMS_LIMIT.error());
+        }
+        let (all, one, row) = match config.storage {
+            Storage::Memory => {
+                (limits.memory_bytes_max, limits.memory_stream_bytes_max, error::MEMORY_RESOURCES_EXCEEDED)
+            }
+            Storage::File => {
+                (limits.file_bytes_max, limits.file_stream_bytes_max, error::STORAGE_RESOURCES_EXCEEDED)
+            }
+        };
+        let bytes = u64::try_from(config.max_bytes).unwrap_or(0);
+        let reserved = self.reserved(Some(account), config.storage);
+        if is_new && all.is_some_and(|max| reserved.saturating_add(bytes) > max) {
+            return Err(row.error());
+        }
+        if limits.max_bytes_required && bytes == 0 {
+            return Err(error::STREAM_MAX_BYTES_REQUIRED.error());
+        }
+        if one.is_some_and(|max| max > 0 && bytes > max) {
+            return Err(error::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
         }
         Ok(())
     }

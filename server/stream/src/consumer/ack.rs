@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::Step;
 use super::{Consumer, Place};
 use crate::config::AckPolicy;
 use crate::cx::Cx;
@@ -93,6 +94,7 @@ impl Consumer {
                     self.settled.push(stream);
                 }
                 self.again.remove(&stream);
+                self.journal.step(Step::Done { seq: stream });
             }
             AckPolicy::All | AckPolicy::FlowControl => {
                 if consumer <= self.floor.consumer || stream <= self.floor.stream {
@@ -103,16 +105,16 @@ impl Consumer {
                 self.again = self.again.split_off(&(stream + 1));
                 self.settled.extend(acked.into_keys());
                 self.floor = Place { consumer, stream };
+                self.journal.step(Step::DoneUpTo { consumer, stream });
             }
         }
         self.acked_at = cx.now.wall;
-        (self.touched, self.unsaved) = (true, true);
+        self.touched = true;
         true
     }
 
     /// A message is not pending any more: the floor may rise.
     pub(super) fn move_floor(&mut self, delivery: u64, stream: u64) {
-        self.unsaved = true;
         if self.pending.is_empty() {
             self.floor = self.delivered;
         } else if delivery == self.floor.consumer + 1 {
@@ -147,7 +149,8 @@ impl Consumer {
             }
             None => {}
         }
-        (self.touched, self.unsaved) = (true, true);
+        // A restart forgets the delay: the message goes again after the usual time.
+        self.touched = true;
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED.{}.{}", self.stream_name, self.name);
         let body = MessageEvent {
             stream: &self.stream_name,
@@ -180,6 +183,7 @@ impl Consumer {
         let Some(pending) = self.pending.remove(&stream) else { return };
         // Remembered, so that interest streams keep it.
         self.again.entry(stream).or_insert(1);
+        self.journal.step(Step::Exhausted { seq: stream });
         self.move_floor(pending.delivery, stream);
         self.touched = true;
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.{}", self.stream_name, self.name);

@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 
-use super::{Consumer, Pending, Place};
+use super::Consumer;
+use super::kept::Step;
 use crate::config::{AckPolicy, PriorityPolicy};
 use crate::cx::Cx;
 use crate::headers;
@@ -33,6 +34,7 @@ impl Consumer {
     /// Sends what can be sent. False if more can, once outputs have been taken.
     pub(crate) fn pump(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> bool {
         self.touched = false;
+        self.take_back();
         loop {
             if cx.out.is_full() {
                 self.touched = true;
@@ -49,6 +51,23 @@ impl Consumer {
         }
         self.watch_requests(cx);
         true
+    }
+
+    /// The last messages that went and that nobody took have never gone.
+    fn take_back(&mut self) {
+        while let Some((seq, last)) = self.pending.last_key_value().map(|(seq, last)| (*seq, *last)) {
+            let newest = last.delivery + 1 == self.next_delivery && seq + 1 == self.cursor;
+            if !last.lost || !newest || self.again.contains_key(&seq) {
+                return;
+            }
+            self.pending.remove(&seq);
+            self.next_delivery = last.delivery;
+            self.cursor = seq;
+            self.unseen += 1;
+            let before = self.pending.last_key_value().map_or(self.floor.stream, |(seq, _)| *seq);
+            self.delivered = super::Place { consumer: last.delivery - 1, stream: before };
+            self.changed();
+        }
     }
 
     fn may_send(&self, cx: &Cx<'_>) -> Result<(), Blocked> {
@@ -140,6 +159,7 @@ impl Consumer {
                     self.pending.remove(&seq);
                     self.again.remove(&seq);
                     self.move_floor(delivery, seq);
+                    self.journal.step(Step::Done { seq });
                 }
             }
         }
@@ -177,40 +197,24 @@ impl Consumer {
     }
 
     /// The first of the messages to begin with is done.
-    fn skip_done(&mut self) {
+    pub(super) fn skip_done(&mut self) {
         let seq = self.skip.pop_front().unwrap_or(0);
         self.cursor = if self.skip.is_empty() { self.resume.max(seq) + 1 } else { seq + 1 };
     }
 
     /// A message goes out now.
     fn note_sent(&mut self, seq: u64, count: u64, fresh: bool, cx: &Cx<'_>) {
-        let now = cx.now;
-        let delivery = self.next_delivery;
-        self.next_delivery += 1;
-        self.unsaved = true;
-        self.idle_since = now.mono;
+        self.journal.step(Step::Sent { seq, count, at: cx.now.wall });
+        self.idle_since = cx.now.mono;
         if fresh {
             self.unseen = self.unseen.saturating_sub(1);
-            if self.skip.front() == Some(&seq) { self.skip_done() } else { self.cursor = seq + 1 }
         } else {
             self.queue.pop_front();
-            self.again.insert(seq, count - 1);
         }
-        self.delivered = Place { consumer: delivery, stream: self.delivered.stream.max(seq) };
-        self.delivered_at = now.wall;
+        self.advance(seq, count, cx.now.wall, cx.now.mono);
         if self.config.ack_policy == AckPolicy::None {
-            self.floor = Place { consumer: delivery, stream: seq };
             self.settled.push(seq);
-            return;
         }
-        let wait = self.ack_wait(count - 1);
-        let again_at = match wait {
-            0 => crate::time::Instant::from_micros(u64::MAX),
-            wait => now.after(wait),
-        };
-        // Counted from the first time that it went.
-        let delivery = self.pending.get(&seq).map_or(delivery, |pending| pending.delivery);
-        self.pending.insert(seq, Pending { delivery, again_at, sent: now.wall, queued: false });
     }
 
     /// How a message is acknowledged.
@@ -237,10 +241,11 @@ impl Consumer {
         if let Some(pending) = self.pending.get_mut(&seq)
             && !pending.queued
         {
-            pending.queued = true;
+            (pending.queued, pending.lost) = (true, true);
             self.queue.push_back(seq);
         }
-        (self.touched, self.unsaved) = (true, true);
+        self.touched = true;
+        self.changed();
     }
 
     /// With "original" replay: holds the next message until its time. False if there is nothing to hold.

@@ -1,47 +1,131 @@
-//! What is kept of a consumer on disk.
+//! What is kept of a consumer on disk: a note, and what was added to it.
 //!
-//! A note per consumer: its configuration, and its place. Times within it are on the calendar; they become moments of the
-//! clock that never goes back when it is read.
+//! ```text
+//!   note    all of it, in postcard: configuration, place, what is pending
+//!   added   steps since then: sent 17, acknowledged 15, …
+//! ```
+//!
+//! A message that is sent or acknowledged costs a few bytes. Once the steps are more than the note, it is written anew.
+//! Times within are lengths from when it was written; a restart begins them again.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Consumer, Pending, Place};
-use crate::config::ConsumerConfig;
+use crate::config::AckPolicy;
 use crate::cx::Cx;
 use crate::json;
-use crate::log::Log;
-use crate::time::{Nanos, duration};
+use crate::log::{Log, LogError};
+use crate::time::{Instant, MILLISECOND, Nanos, duration};
 
-/// A consumer as it is written.
+/// Steps weigh less than this, or than the note, before it is written anew.
+const STEPS_BYTES_MIN: usize = 4096;
+
+/// A consumer as it is written. The order of members is the format.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Kept {
+struct Kept {
     name: Box<str>,
     created: Nanos,
-    config: ConsumerConfig,
+    /// In JSON, so that members may come.
+    config: Vec<u8>,
     cursor: u64,
     next_delivery: u64,
     delivered: (u64, u64),
     delivered_at: Nanos,
     floor: (u64, u64),
     acked_at: Nanos,
-    /// Number, delivery, ns until it goes again.
-    pending: Vec<(u64, u64, Nanos)>,
+    /// Number, delivery, ms until it goes again.
+    pending: Vec<(u64, u64, u32)>,
     again: Vec<(u64, u64)>,
     skip: Vec<u64>,
     resume: u64,
 }
 
+/// What happened since. The order of variants is the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Step {
+    /// A message went for the `count`th time.
+    Sent { seq: u64, count: u64, at: Nanos },
+    /// One was dealt with.
+    Done { seq: u64 },
+    /// All up to this one were.
+    DoneUpTo { consumer: u64, stream: u64 },
+    /// One went as often as it may.
+    Exhausted { seq: u64 },
+}
+
+/// What differs from what is on disk.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// Too much to tell step by step.
+    whole: bool,
+    steps: Vec<u8>,
+    /// Bytes of the note.
+    note: usize,
+    /// Bytes that were added to it.
+    added: usize,
+}
+
+impl Journal {
+    pub(super) fn new() -> Self {
+        Self { whole: true, ..Self::default() }
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        if self.whole {
+            return;
+        }
+        match postcard::to_extend(&step, std::mem::take(&mut self.steps)) {
+            Ok(steps) => self.steps = steps,
+            Err(_) => self.change(),
+        }
+    }
+
+    /// Something else happened.
+    pub(super) fn change(&mut self) {
+        self.whole = true;
+        self.steps = Vec::new();
+    }
+}
+
 impl Consumer {
-    /// What is to be written.
-    pub(crate) fn keep(&self, cx: &Cx<'_>) -> Vec<u8> {
+    /// Something happened that is to be kept, and is no [`Step`].
+    pub(super) fn changed(&mut self) {
+        self.journal.change();
+    }
+
+    /// What is on disk is not what it is.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        !self.config.mem_storage && (self.journal.whole || !self.journal.steps.is_empty())
+    }
+
+    /// Writes what has changed.
+    pub(crate) fn save(&mut self, key: &str, log: &mut dyn Log, cx: &Cx<'_>) -> Result<(), LogError> {
+        let steps = self.journal.steps.len();
+        if !self.journal.whole && steps == 0 {
+            return Ok(());
+        }
+        let room = self.journal.note.max(STEPS_BYTES_MIN);
+        if !self.journal.whole && self.journal.added + steps <= room {
+            self.journal.added = log.add_to_note(key, &self.journal.steps)?;
+            self.journal.steps.clear();
+            return Ok(());
+        }
+        let note = self.keep(cx);
+        log.put_note(key, &note)?;
+        self.journal = Journal { note: note.len(), ..Journal::default() };
+        Ok(())
+    }
+
+    fn keep(&self, cx: &Cx<'_>) -> Vec<u8> {
         let place = |place: Place| (place.consumer, place.stream);
-        let wait = |pending: &Pending| {
-            if pending.queued { 0 } else { nanos(pending.again_at.since(cx.now.mono)) }
+        let wait = |pending: &Pending| match pending.queued {
+            true => 0,
+            false => u32::try_from(pending.again_at.since(cx.now.mono).as_millis()).unwrap_or(u32::MAX),
         };
-        json::write(&Kept {
+        let kept = Kept {
             name: self.name.clone(),
             created: self.created,
-            config: (*self.config).clone(),
+            config: json::write(&*self.config),
             cursor: self.cursor,
             next_delivery: self.next_delivery,
             delivered: place(self.delivered),
@@ -52,40 +136,94 @@ impl Consumer {
             again: self.again.iter().map(|(seq, count)| (*seq, *count)).collect(),
             skip: self.skip.iter().copied().collect(),
             resume: self.resume,
-        })
+        };
+        // Writing to memory doesn't fail.
+        postcard::to_allocvec(&kept).unwrap_or_default()
     }
 
-    /// A consumer that was kept. `None` if the text is none.
+    /// A consumer that was kept: its note, and what was added. `None` if the note is none.
     pub(crate) fn revive(
-        text: &[u8],
+        parts: &[Vec<u8>],
         id: u32,
         stream_id: u32,
         stream_name: &str,
         log: &dyn Log,
         cx: &Cx<'_>,
     ) -> Option<Self> {
-        let kept: Kept = serde_json::from_slice(text).ok()?;
+        let (note, added) = parts.split_first()?;
+        let kept: Kept = postcard::from_bytes(note).ok()?;
+        let config = serde_json::from_slice(&kept.config).ok()?;
         let place = |(consumer, stream)| Place { consumer, stream };
-        let mut consumer = Self::new(id, stream_id, stream_name, &kept.name, kept.config, cx);
+        let mut consumer = Self::new(id, stream_id, stream_name, &kept.name, config, cx);
         consumer.created = kept.created;
         consumer.cursor = kept.cursor.max(1);
         consumer.next_delivery = kept.next_delivery.max(1);
         (consumer.delivered, consumer.delivered_at) = (place(kept.delivered), kept.delivered_at);
         (consumer.floor, consumer.acked_at) = (place(kept.floor), kept.acked_at);
         for (seq, delivery, wait) in kept.pending {
-            let again_at = cx.now.mono + duration(wait);
-            let pending = Pending { delivery, again_at, sent: kept.delivered_at, queued: false };
+            let again_at = cx.now.mono + duration(Nanos::from(wait) * MILLISECOND);
+            let pending = Pending { delivery, again_at, sent: kept.delivered_at, queued: false, lost: false };
             consumer.pending.insert(seq, pending);
         }
         consumer.again = kept.again.into_iter().collect();
         consumer.skip = kept.skip.into();
         consumer.resume = kept.resume;
-        consumer.unsaved = false;
+        for mut steps in added.iter().map(Vec::as_slice) {
+            while let Ok((step, rest)) = postcard::take_from_bytes(steps) {
+                consumer.repeat(step, cx.now.mono);
+                steps = rest;
+            }
+        }
         consumer.on_purged(log);
+        consumer.journal =
+            Journal { note: note.len(), added: added.iter().map(Vec::len).sum(), ..Journal::default() };
         Some(consumer)
     }
-}
 
-fn nanos(wait: std::time::Duration) -> Nanos {
-    Nanos::try_from(wait.as_nanos()).unwrap_or(Nanos::MAX)
+    fn repeat(&mut self, step: Step, now: Instant) {
+        match step {
+            Step::Sent { seq, count, at } => self.advance(seq, count, at, now),
+            Step::Done { seq } => {
+                if let Some(pending) = self.pending.remove(&seq) {
+                    self.move_floor(pending.delivery, seq);
+                }
+                self.again.remove(&seq);
+            }
+            Step::DoneUpTo { consumer, stream } => {
+                self.pending = self.pending.split_off(&(stream + 1));
+                self.again = self.again.split_off(&(stream + 1));
+                self.floor = Place { consumer, stream };
+            }
+            Step::Exhausted { seq } => {
+                if let Some(pending) = self.pending.remove(&seq) {
+                    self.move_floor(pending.delivery, seq);
+                }
+                self.again.entry(seq).or_insert(1);
+            }
+        }
+    }
+
+    /// A message goes out: the place moves on.
+    pub(super) fn advance(&mut self, seq: u64, count: u64, at: Nanos, now: Instant) {
+        let delivery = self.next_delivery;
+        self.next_delivery += 1;
+        if count == 1 {
+            if self.skip.front() == Some(&seq) { self.skip_done() } else { self.cursor = seq + 1 }
+        } else {
+            self.again.insert(seq, count - 1);
+        }
+        self.delivered = Place { consumer: delivery, stream: self.delivered.stream.max(seq) };
+        self.delivered_at = at;
+        if self.config.ack_policy == AckPolicy::None {
+            self.floor = Place { consumer: delivery, stream: seq };
+            return;
+        }
+        let again_at = match self.ack_wait(count - 1) {
+            0 => Instant::from_micros(u64::MAX),
+            wait => now + duration(wait),
+        };
+        // Counted from the first time that it went.
+        let delivery = self.pending.get(&seq).map_or(delivery, |pending| pending.delivery);
+        self.pending.insert(seq, Pending { delivery, again_at, sent: at, queued: false, lost: false });
+    }
 }

@@ -25,6 +25,7 @@ mod update;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use info::Info;
+use kept::{Journal, Step};
 use pull::Pull;
 use push::Push;
 pub(crate) use tick::Alive;
@@ -49,6 +50,8 @@ pub(crate) struct Pending {
     sent: Nanos,
     /// It waits in the queue to be sent again.
     queued: bool,
+    /// Nobody took it.
+    lost: bool,
 }
 
 /// A delivery and a message.
@@ -103,8 +106,8 @@ pub(crate) struct Consumer {
     pub(crate) touched: bool,
     /// The timer that is set for it.
     pub(crate) armed: Option<Instant>,
-    /// What is on disk differs.
-    pub(crate) unsaved: bool,
+    /// How it differs from what is on disk.
+    journal: Journal,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +161,7 @@ impl Consumer {
             settled: Vec::new(),
             touched: true,
             armed: None,
-            unsaved: true,
+            journal: Journal::new(),
         }
     }
 
@@ -233,6 +236,7 @@ impl Consumer {
         if let Some(pending) = self.pending.remove(&seq) {
             let deliveries = self.again.remove(&seq).unwrap_or(0) + 1;
             self.move_floor(pending.delivery, seq);
+            self.journal.step(Step::Done { seq });
             self.event_terminated(
                 seq,
                 pending.delivery,
@@ -241,8 +245,8 @@ impl Consumer {
                 cx,
             );
             self.touched = true;
-        } else {
-            self.again.remove(&seq);
+        } else if self.again.remove(&seq).is_some() {
+            self.journal.step(Step::Done { seq });
         }
     }
 

@@ -23,6 +23,10 @@ const BURST: u64 = 1024 * 1024;
 pub(crate) struct Push {
     /// Somebody subscribes to where it delivers.
     pub(super) active: bool,
+    /// That is known.
+    pub(super) known: bool,
+    /// Who made it, and is told so once that is known.
+    pub(super) owed: Option<Box<[u8]>>,
     /// Bytes under way, and how many there may be; 0: any number.
     pub(super) under_way: usize,
     pub(super) window: usize,
@@ -38,6 +42,8 @@ impl Push {
     pub(super) fn new(config: &ConsumerConfig) -> Self {
         Self {
             active: false,
+            known: false,
+            owed: None,
             under_way: 0,
             window: if config.flow_control { WINDOW_MIN } else { 0 },
             question: None,
@@ -63,10 +69,17 @@ impl Consumer {
 
     /// Somebody subscribes to where it delivers, or nobody does any more.
     pub(crate) fn on_push_interest(&mut self, subject: &[u8], exists: bool, cx: &mut Cx<'_>) {
-        if subject != self.config.deliver_subject.as_bytes() || self.push.active == exists {
+        if subject != self.config.deliver_subject.as_bytes() {
             return;
         }
-        self.push.active = exists;
+        let changed = self.push.active != exists;
+        (self.push.active, self.push.known) = (exists, true);
+        if let Some(reply) = self.push.owed.take() {
+            cx.publish(&reply, "", crate::api::write("consumer_create", None, self.info(cx.now.wall)));
+        }
+        if !changed {
+            return;
+        }
         self.idle_since = cx.now.mono;
         self.touched = true;
         if exists {
@@ -75,6 +88,16 @@ impl Consumer {
             self.push.under_way = 0;
             self.push.question = None;
         }
+    }
+
+    /// Keeps the answer to whoever made it until it is known whether somebody listens, which the answer tells. False if
+    /// that is known, or doesn't matter.
+    pub(crate) fn answer_later(&mut self, reply: &[u8]) -> bool {
+        let later = self.config.is_push() && !self.push.known;
+        if later {
+            self.push.owed = Some(reply.into());
+        }
+        later
     }
 
     pub(crate) fn is_bound(&self) -> bool {

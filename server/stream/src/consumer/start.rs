@@ -76,7 +76,8 @@ impl Consumer {
         self.delivered = self.floor;
         (self.delivered_at, self.acked_at) = (0, 0);
         self.recount(log);
-        (self.touched, self.unsaved) = (true, true);
+        self.touched = true;
+        self.changed();
         Ok(seq)
     }
 
@@ -104,6 +105,7 @@ impl Consumer {
             self.delivered.stream = self.delivered.stream.max(first - 1);
         }
         self.recount(log);
-        (self.touched, self.unsaved) = (true, true);
+        self.touched = true;
+        self.changed();
     }
 }

@@ -97,12 +97,24 @@ impl Consumer {
 
     fn expire_requests(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
+        let is_due = |request: &super::pull::Request| {
+            let beat = request.heartbeat.map(|(_, next)| next);
+            request.expires.into_iter().chain(beat).any(|at| at <= now)
+        };
+        if !self.pull.waiting.iter().any(is_due) {
+            return;
+        }
         let mut at = 0;
         while let Some(request) = self.pull.waiting.get(at) {
             if request.expires.is_some_and(|expires| expires <= now) {
                 self.dismiss(at, "408 Request Timeout", true, cx);
                 // It was used until now.
                 self.idle_since = now;
+                continue;
+            }
+            // Those that don't wait have waited for acknowledgements until now, and wait no longer.
+            if request.no_wait && request.got > 0 {
+                self.dismiss(at, "404 No Messages", false, cx);
                 continue;
             }
             if let Some((every, next)) = request.heartbeat

@@ -45,7 +45,7 @@ impl Consumer {
         let paused = old.pause_until != new.pause_until;
         if moved {
             self.unwatch_push(cx);
-            self.push.active = false;
+            (self.push.active, self.push.known) = (false, false);
         }
         *self.config = config;
         if moved {
@@ -59,7 +59,8 @@ impl Consumer {
             self.arm_pause(cx);
             self.event_paused(cx);
         }
-        (self.touched, self.unsaved) = (true, true);
+        self.touched = true;
+        self.changed();
         Ok(())
     }
 
@@ -67,7 +68,8 @@ impl Consumer {
     pub(crate) fn pause(&mut self, until: Nanos, cx: &mut Cx<'_>) {
         self.config.pause_until = (until != 0).then_some(until);
         self.arm_pause(cx);
-        (self.touched, self.unsaved) = (true, true);
+        self.touched = true;
+        self.changed();
         self.event_paused(cx);
     }
 }

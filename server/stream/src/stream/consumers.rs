@@ -25,14 +25,16 @@ pub(crate) struct NewConsumer<'a> {
     pub(crate) limits: &'a Limits,
     /// Consumers that the account may have on one stream; not above 0: any number.
     pub(crate) consumers_max: i64,
+    /// Messages that a consumer of the account may leave without an ack; not above 0: any number.
+    pub(crate) ack_pending_max: i64,
     pub(crate) id: u32,
 }
 
 impl Stream {
     /// Creates or updates a consumer, and gives its number.
     pub(crate) fn add_consumer(&mut self, new: NewConsumer<'_>, cx: &mut Cx<'_>) -> Result<u32, ApiError> {
-        let NewConsumer { mut config, action, pedantic, limits, consumers_max, id } = new;
-        let context = ConsumerContext { stream: &self.config, limits, account_ack_pending: -1 };
+        let NewConsumer { mut config, action, pedantic, limits, consumers_max, ack_pending_max, id } = new;
+        let context = ConsumerContext { stream: &self.config, limits, account_ack_pending: ack_pending_max };
         consumer_defaults(&mut config, context, pedantic)?;
         check_consumer(&config, context)?;
         let mut name = if config.is_durable() { config.durable_name.clone() } else { config.name.clone() };
@@ -142,8 +144,7 @@ impl Stream {
     pub(crate) fn load_consumers(&mut self, mut next: u32, cx: &mut Cx<'_>) -> u32 {
         for (key, parts) in self.log.notes() {
             let Some(name) = key.strip_prefix(NOTE) else { continue };
-            let Some(value) = parts.first() else { continue };
-            let revived = Consumer::revive(value, next, self.id, &self.config.name, &*self.log, cx);
+            let revived = Consumer::revive(&parts, next, self.id, &self.config.name, &*self.log, cx);
             let Some(mut consumer) = revived.filter(|consumer| *consumer.name == *name) else { continue };
             consumer.begin(cx);
             consumer.subscribe(cx);
@@ -156,11 +157,8 @@ impl Stream {
 
     /// Notes on disk which consumers have changed.
     pub(crate) fn save_consumers(&mut self, cx: &Cx<'_>) -> Result<(), LogError> {
-        for consumer in self.consumers.values_mut().filter(|consumer| consumer.unsaved) {
-            consumer.unsaved = false;
-            if !consumer.config.mem_storage {
-                self.log.put_note(&format!("{NOTE}{}", consumer.name), &consumer.keep(cx))?;
-            }
+        for consumer in self.consumers.values_mut().filter(|consumer| consumer.is_unsaved()) {
+            consumer.save(&format!("{NOTE}{}", consumer.name), &mut *self.log, cx)?;
         }
         Ok(())
     }

@@ -243,20 +243,25 @@ impl Stream {
             if self.is_uninteresting(arriving.subject) { Ok(()) } else { Ok(self.check_room(&arriving)?) }
         });
         match passed {
-            Ok(()) => {
-                let seq = self.admit(&arriving, cx)?;
-                self.answer(reply, seq, false, cx);
-            }
-            Err(Refusal::Duplicate(seq)) => self.answer(reply, seq, true, cx),
-            Err(Refusal::Error(error)) => {
-                if let Some(reply) = reply {
-                    let refused = Refused { error: &error, stream: self.name(), seq: 0 };
-                    let text = json::write(&refused);
-                    cx.publish(reply, "", text);
+            Ok(()) => match self.admit(&arriving, cx) {
+                Ok(seq) => self.answer(reply, seq, false, cx),
+                Err(LogError::Full) => self.refuse(reply, &error::INSUFFICIENT_RESOURCES.error(), cx),
+                Err(why @ LogError::TooLarge) => {
+                    self.refuse(reply, &error::STREAM_STORE_FAILED.with(&[&why]), cx);
                 }
-            }
+                Err(error) => return Err(error),
+            },
+            Err(Refusal::Duplicate(seq)) => self.answer(reply, seq, true, cx),
+            Err(Refusal::Error(error)) => self.refuse(reply, &error, cx),
         }
         Ok(())
+    }
+
+    fn refuse(&self, reply: Option<&[u8]>, error: &ApiError, cx: &mut Cx<'_>) {
+        if let Some(reply) = reply {
+            let text = json::write(&Refused { error, stream: self.name(), seq: 0 });
+            cx.publish(reply, "", text);
+        }
     }
 
     fn answer(&self, reply: Option<&[u8]>, seq: u64, duplicate: bool, cx: &mut Cx<'_>) {

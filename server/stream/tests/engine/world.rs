@@ -9,7 +9,7 @@ use midge_store::disk::sim::SimDisk;
 use midge_store::{Options, Store};
 use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::time::{Instant, Now};
-use midge_stream::{Engine, Input, Message, Output, Publish, Settings, Tag};
+use midge_stream::{AccountLimits, Engine, Input, Message, Output, Publish, Settings, Tag};
 use serde_json::Value;
 
 /// The first of January 2026.
@@ -66,7 +66,7 @@ impl World {
     }
 
     fn open(&mut self) {
-        self.engine.open_account(ACCOUNT, "$G", self.now);
+        self.engine.open_account(ACCOUNT, "$G", AccountLimits::default(), self.now);
         self.engine.load(self.now).unwrap();
         self.run();
     }
