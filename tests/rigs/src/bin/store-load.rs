@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use midge_store::disk::{Disk, OsDisk};
-use midge_store::{Append, Erase, Error, Options, Select, Store, StreamId};
+use midge_store::{Append, Damage, Damaged, Erase, Error, Options, Select, Store, StreamId};
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -38,9 +38,9 @@ fn main() -> ExitCode {
     }
     let opened = OsDisk::open(Path::new(&dir)).map_err(Error::from);
     match opened.and_then(|disk| Store::open(Cheat { disk, broken, held: Vec::new() }, options)) {
-        Ok((store, _)) => {
+        Ok((store, report)) => {
             say(&mut io::stdout().lock(), "ready").ok();
-            Load::new(store).serve();
+            Load::new(store, &report.damages).serve();
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -57,6 +57,8 @@ struct Load {
     /// Answers to what is staged.
     waiting: Vec<(String, String)>,
     began: Instant,
+    /// What opening named as lost: stream, first and last sequence.
+    named: Vec<(StreamId, u64, u64)>,
     /// When an empty commit is due: behind it, the last one that was acknowledged is known to have been whole.
     seal: Option<Duration>,
 }
@@ -82,7 +84,7 @@ const BUDGET: u64 = 256 << 10;
 const STAGED_MAX: usize = 1 << 20;
 
 impl Load {
-    fn new(store: Store<Cheat>) -> Self {
+    fn new(store: Store<Cheat>, damages: &[Damage]) -> Self {
         let mut streams = BTreeMap::new();
         for id in store.streams().collect::<Vec<_>>() {
             let config = store.config(id).map(|config| String::from_utf8_lossy(config).into_owned());
@@ -105,7 +107,10 @@ impl Load {
             }
             streams.insert(name.to_owned(), known);
         }
-        Self { store, streams, waiting: Vec::new(), began: Instant::now(), seal: None }
+        let lost = damages.iter().filter(|damage| damage.what == Damaged::Messages && damage.first_seq > 0);
+        let named =
+            lost.filter_map(|damage| Some((damage.stream?, damage.first_seq, damage.last_seq))).collect();
+        Self { store, streams, waiting: Vec::new(), began: Instant::now(), named, seal: None }
     }
 
     fn serve(mut self) {
@@ -262,7 +267,8 @@ impl Load {
             }
             ["bounds", _] => {
                 let state = store.state(id)?;
-                let lost = store.lost(id).flat_map(|(first, last)| first..=last).take(10_000);
+                let named = self.named.iter().filter(|named| named.0 == id).map(|named| (named.1, named.2));
+                let lost = store.lost(id).chain(named).flat_map(|(first, last)| first..=last).take(10_000);
                 let lost: String = lost.map(|seq| format!(" {seq}")).collect();
                 Ok(Answer::Known(format!("bounds {} {}{lost}", state.first_seq, state.last_seq)))
             }
