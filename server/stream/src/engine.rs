@@ -100,6 +100,8 @@ pub struct Engine {
     pub(crate) next_consumer: u32,
     /// Outputs, or work, are left.
     hungry: bool,
+    /// Bytes in memory and on disk at the last commit, and what was published since.
+    used: [u64; 2],
 }
 
 /// A [`Cx`] of fields of the engine, so that others stay free.
@@ -132,6 +134,7 @@ impl Engine {
             next_stream: 1,
             next_consumer: 1,
             hungry: false,
+            used: [0; 2],
         }
     }
 
@@ -225,6 +228,7 @@ impl Engine {
         let room = self.check_room(storage, account, bytes as u64);
         let Some((stream, mut cx)) = self.stream_cx(id, now) else { return Ok(()) };
         stream.ingest(message, room, &mut cx)?;
+        self.used[storage as usize] += bytes as u64;
         self.dirty.insert(id);
         Ok(())
     }
@@ -244,7 +248,7 @@ impl Engine {
             Storage::File => self.settings.file_bytes_max,
         };
         match max {
-            Some(max) if self.bytes(storage) >= max => Err(error::INSUFFICIENT_RESOURCES.error()),
+            Some(max) if self.used[storage as usize] >= max => Err(error::INSUFFICIENT_RESOURCES.error()),
             _ => Ok(()),
         }
     }
@@ -397,6 +401,10 @@ impl Engine {
     /// Makes everything durable that was done. What follows from it may come out now.
     pub fn commit(&mut self, now: Now) -> Result<(), LogError> {
         self.settle(now)?;
+        // Only those that have a ceiling are worth counting.
+        if self.settings.memory_bytes_max.is_some() || self.settings.file_bytes_max.is_some() {
+            self.used = [Storage::File, Storage::Memory].map(|storage| self.bytes(storage));
+        }
         self.file.commit()?;
         self.out.commit();
         Ok(())
