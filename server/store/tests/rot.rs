@@ -137,3 +137,48 @@ fn every_page_may_be_zeroed_or_garbled() {
         }
     }
 }
+
+/// The test of these tests: if checksums weren't looked at, they would notice. A byte of a payload is changed, and the
+/// record's checksums are made to fit, by what FORMAT.md says of them.
+#[test]
+fn a_store_that_checked_nothing_would_be_noticed() {
+    let (disk, model) = sample(3, 170);
+    let files: Vec<(String, usize)> = disk.files().map(|(name, size)| (name.to_owned(), size)).collect();
+    let mut forged = 0;
+    for (name, _) in &files {
+        let bytes = disk.bytes(name).unwrap().to_vec();
+        if !bytes.starts_with(b"midgeseg") {
+            continue;
+        }
+        let seed = crc32c::crc32c(&[&bytes[16..24], &bytes[24..32], &bytes[32..40]].concat());
+        let sum = |at: usize, parts: &[&[u8]]| {
+            let start = crc32c::crc32c_append(seed, &(at as u64).to_le_bytes());
+            parts.iter().fold(start, |sum, part| crc32c::crc32c_append(sum, part))
+        };
+        for at in (0..bytes.len() - 48).step_by(8) {
+            let field = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            if bytes[at + 8] != 0xC7 || sum(at, &[&bytes[at + 4..at + 48]]) != field(at) {
+                continue;
+            }
+            let subject = usize::from(u16::from_le_bytes([bytes[at + 10], bytes[at + 11]]));
+            let end = at + 48 + subject + field(at + 32) as usize + field(at + 36) as usize;
+            if field(at + 36) == 0 {
+                continue;
+            }
+            let mut rotten = bytes.clone();
+            rotten[end - 1] ^= 1;
+            let body = sum(at, &[&rotten[at + 8..end]]);
+            rotten[at + 4..at + 8].copy_from_slice(&body.to_le_bytes());
+            let head = sum(at, &[&rotten[at + 4..at + 48]]);
+            rotten[at..at + 4].copy_from_slice(&head.to_le_bytes());
+            let mut disk = disk.clone();
+            for (at, byte) in rotten.iter().enumerate() {
+                disk.damage(name, at, |_| *byte);
+            }
+            let (mut store, _) = Store::open(disk, OPTIONS).unwrap();
+            forged += u64::from(model.difference(&mut store).is_some());
+        }
+    }
+    let messages: usize = model.streams.values().map(|stream| stream.messages.len()).sum();
+    assert!(forged > messages as u64 / 2, "{forged} of {messages} forgeries were noticed");
+}
