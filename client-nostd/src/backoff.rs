@@ -5,6 +5,7 @@ use midge_protocol::json;
 
 /// Waits that double, with jitter: after a gateway restarts, its devices don't come back all at once.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Backoff {
     min_ms: u32,
     max_ms: u32,

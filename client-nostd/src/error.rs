@@ -5,6 +5,7 @@ use midge_protocol::error::Rule;
 
 /// Why a verb failed. [`Error::remedy`] says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error<E> {
     /// The transport failed.
     Io(E),
@@ -16,6 +17,7 @@ pub enum Error<E> {
 
 /// Why a connection has ended. Drop it, and make a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Lost {
     /// The transport says that there is nothing more to read or write.
     Closed,
@@ -31,6 +33,7 @@ pub enum Lost {
 
 /// What helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Remedy {
     /// Connect again, after a while.
     Reconnect,

@@ -33,6 +33,7 @@ pub const TERM: &[u8] = b"+TERM";
 
 /// Where a stream keeps a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PubAck {
     /// Its number in the stream; the revision, if the stream is a key-value bucket.
     pub sequence: u64,
@@ -42,6 +43,7 @@ pub struct PubAck {
 
 /// Why something wasn't done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Failure {
     /// Nobody is there for it: no stream has the subject, or streams are off.
     NoStream,
@@ -110,6 +112,7 @@ fn api_failure(error: &[u8]) -> Failure {
 /// A message on its way into a stream: sent again until the stream says that it has it. With an id that is the same
 /// each time and no other message's, the stream keeps it once.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Delivery<'a> {
     subject: Subject<'a>,
     id: &'a str,
@@ -119,6 +122,7 @@ pub struct Delivery<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum Progress {
     /// To be sent at the next poll.
     Due,
@@ -171,6 +175,7 @@ impl<'a> Delivery<'a> {
 
 /// Why a pull ended without a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PullEnd {
     /// There is none, or none came in time: pull again.
     Empty,
@@ -189,6 +194,7 @@ pub fn pull_status(message: &Message<'_>) -> PullEnd {
 
 /// A value of a key-value bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Entry<'m> {
     /// Which change of the bucket wrote it.
     pub revision: u64,
@@ -211,6 +217,7 @@ pub fn kv_entry<'m>(message: &Message<'m>) -> Result<Option<Entry<'m>>, Failure>
 
 /// What a change to a key-value bucket depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Expect {
     /// Nothing.
     Anything,
@@ -316,6 +323,7 @@ impl<const SUBS: usize, const REQUESTS: usize> Client<'_, SUBS, REQUESTS> {
 /// On each connection it makes a consumer that lives as long as the subscription does, and that begins with the last
 /// value; what was seen before is passed over. So after a gap the newest value comes, but not each one before it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Watch<'a> {
     bucket: &'a str,
     key: &'a str,

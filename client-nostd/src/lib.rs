@@ -149,8 +149,9 @@
 //! - **The device's shadow**: [`jetstream::Watch`] follows a key, [`Client::kv_put`] writes one.
 //! - **TLS**: hand in a transport that does it, as embedded-tls. Where the server speaks first, as nats-server does unless
 //!   told otherwise: [`Connection::greet`], wait for [`Event::Greeting`], [`Connection::into_transport`], shake hands,
-//!   [`Connection::resume`], [`Connection::login`]. See `examples/tls.rs`.
+//!   [`Connection::resume`], [`Connection::login`].
 //! - **An nkey**: as with TLS, but that the login shows what `nkey::UserKey::sign` made of [`Client::server`].
+//! - **Values instead of bytes**: the module `typed`, with the feature `postcard`.
 //! - **Many readings in one write**: queue them with [`Client::publish`] by [`Connection::client`]; the next call sends all.
 //!
 //! # What it doesn't do
@@ -176,6 +177,8 @@ pub mod nkey;
 pub mod outbox;
 #[cfg(feature = "std")]
 pub mod tcp;
+#[cfg(feature = "postcard")]
+pub mod typed;
 
 pub use backoff::{Backoff, Servers};
 pub use client::Client;

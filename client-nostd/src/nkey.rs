@@ -11,6 +11,7 @@ pub struct UserKey {
 
 /// Why a text is no user's seed. Says nothing of the text: it is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SeedError;
 
 impl core::fmt::Display for SeedError {
@@ -79,6 +80,7 @@ impl core::fmt::Debug for UserKey {
 
 /// The signature of a nonce, as CONNECT carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Signature {
     text: [u8; SIGNATURE_LEN],
 }

@@ -43,6 +43,7 @@ pub trait Queue {
 
 /// A reading that waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Reading<'r> {
     /// No other reading of this queue has it, or had it.
     pub id: u64,
@@ -54,6 +55,7 @@ pub struct Reading<'r> {
 
 /// Why a queue did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum QueueError<E> {
     /// There is no room: pop first, or leave it.
     Full,
@@ -83,6 +85,7 @@ impl<E: core::fmt::Debug + core::fmt::Display> core::error::Error for QueueError
 
 /// Why [`Outbox::poll`] did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PollError<E> {
     /// The queue did not give the reading.
     Queue(QueueError<E>),
@@ -92,6 +95,7 @@ pub enum PollError<E> {
 
 /// When a reading has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Confirm<'a> {
     /// When the server has read it. If nobody is subscribed, it is lost.
     Server,
@@ -196,6 +200,7 @@ impl<'a, Q: Queue> Outbox<'a, Q> {
 
 /// What of an event matters to an outbox. It borrows nothing, so the client can be used beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Progress {
     /// A connection begins.
     Connected,
@@ -226,6 +231,7 @@ impl From<&Event<'_>> for Progress {
 
 /// Why a reading that was sent is still in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum OutboxError<E> {
     /// The stream's answer.
     Stream(Failure),

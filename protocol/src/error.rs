@@ -5,6 +5,7 @@ use core::fmt;
 /// A rule of the grammar, or a ceiling, that a peer broke. After any of these the connection can't go on: what
 /// follows on the wire has no known meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Rule {
     /// No verb begins like this, or a payload isn't followed by CR LF.
     UnknownOperation,

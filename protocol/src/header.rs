@@ -23,6 +23,7 @@ pub const NO_RESPONDERS: u16 = 503;
 
 /// Why some bytes are not a header block, or can't become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum HeaderError {
     /// The block doesn't begin with a line `NATS/1.0`.
     Version,
@@ -49,6 +50,7 @@ impl core::error::Error for HeaderError {}
 
 /// A header block that was received. Only its version line has been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Header<'a> {
     status: &'a [u8],
     fields: &'a [u8],
@@ -97,6 +99,7 @@ impl<'a> Header<'a> {
 
 /// What a server says instead of a payload: `503 No Responders`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Status<'a> {
     /// Three digits.
     pub code: u16,
@@ -106,6 +109,7 @@ pub struct Status<'a> {
 
 /// One line of a header block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Field<'a> {
     /// In its own case.
     pub name: &'a [u8],
@@ -146,6 +150,7 @@ impl<'a> Iterator for Fields<'a> {
 ///
 /// White space around a value is written, but no reader will see it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Block<'a> {
     status: Option<Status<'a>>,
     fields: &'a [Field<'a>],

@@ -17,6 +17,7 @@ pub const REST: &[u8] = b">";
 
 /// Why some bytes are not a subject or filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SubjectError {
     /// Nothing at all.
     Empty,
@@ -46,6 +47,7 @@ impl core::error::Error for SubjectError {}
 
 /// A literal subject: valid to publish on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Subject<'a>(&'a [u8]);
 
 impl<'a> Subject<'a> {
@@ -77,6 +79,7 @@ impl<'a> Subject<'a> {
 
 /// What a subscription asks for: a subject that may hold wildcards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Filter<'a>(&'a [u8]);
 
 impl<'a> Filter<'a> {

@@ -6,6 +6,7 @@ use core::time::Duration;
 /// Microseconds since some fixed moment that the driver chose; only differences mean something. Good for 580,000
 /// years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Instant(u64);
 
 impl Instant {

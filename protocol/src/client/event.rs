@@ -23,6 +23,7 @@ pub enum Step<'b> {
 
 /// As [`Step`], with the event elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Next {
     /// As [`Step::Need`].
     Need(usize),
@@ -34,6 +35,7 @@ pub enum Next {
 
 /// What happened. Borrows the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event<'b> {
     /// The first INFO: [`Session::server`](super::Session::server) is known, and
     /// [`Session::connect`](super::Session::connect) is to be called.
@@ -102,6 +104,7 @@ pub enum Event<'b> {
 
 /// A message that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Message<'b> {
     /// Where it was published to.
     pub subject: &'b [u8],
@@ -137,6 +140,7 @@ impl<'b> Message<'b> {
 
 /// The beginning of a message that is larger than the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Oversized<'b> {
     /// The subscription that it is for.
     pub sid: Sid,
@@ -150,6 +154,7 @@ pub struct Oversized<'b> {
 
 /// An -ERR. Which of them end the connection: reference 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ServerError<'b> {
     /// Credentials are missing, wrong or expired: connecting again with the same ones will not help. Fatal.
     Authorization(&'b [u8]),

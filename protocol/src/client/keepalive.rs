@@ -5,6 +5,7 @@ use crate::time::{Instant, Kept};
 
 /// The server was silent for too long: hang up, connect again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Silence {
     /// No INFO in time.
     Greeting,

@@ -4,7 +4,7 @@ use super::Server;
 use crate::emit::{CRLF, Sink};
 
 /// Who a client says it is. What is `None` is left out; a server takes its pick of the rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Login<'a> {
     /// The client's own name, for the server's monitoring.
     pub name: Option<&'a str>,
@@ -82,6 +82,20 @@ impl<'a> Login<'a> {
     }
 }
 
+/// Only the names: the rest is secret, or long.
+impl core::fmt::Debug for Login<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Login").field("name", &self.name).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Login<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Login {{ name: {}, user: {}, .. }}", self.name, self.user);
+    }
+}
+
 /// Without headers a server assumes none, and no wish to hear of requests that nobody takes.
 const BEGIN: &[u8] = concat!(
     "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"lang\":\"rust\",\"version\":\"",
@@ -120,6 +134,12 @@ mod tests {
         let written = out.written().unwrap();
         let json = written.strip_prefix(b"CONNECT ").unwrap().strip_suffix(b"\r\n").unwrap();
         test(Connect::parse(json).unwrap());
+    }
+
+    #[test]
+    fn secrets_stay_secret() {
+        let login = Login { name: Some("attic"), jwt: Some("x.y"), ..Login::user("u", "secret") };
+        assert_eq!(std::format!("{login:?}"), "Login { name: Some(\"attic\"), user: Some(\"u\"), .. }");
     }
 
     #[test]

@@ -57,6 +57,7 @@ use scan::Scan;
 
 /// What a caller settles before it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {
     /// Bytes that the caller's receive buffer holds; what is longer is handed out in pieces. At least 64.
     pub buffer_size: usize,
@@ -78,6 +79,7 @@ impl Config {
 
 /// Why a verb did nothing. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error {
     /// The session isn't in a phase for that: before CONNECT, or after the end.
     Phase,
@@ -128,6 +130,7 @@ impl From<SubjectError> for Error {
 
 /// A client's own name of a subscription on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Sid(pub u32);
 
 impl Sid {
@@ -157,6 +160,7 @@ impl<'a> Publish<'a> {
 
 /// A promise that [`Session::is_flushed`] answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Flush(u16);
 
 /// One connection to a server. See the [module](self).

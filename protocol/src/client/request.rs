@@ -84,6 +84,7 @@ impl Answers {
 
 /// One request among those of an [`Inbox`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Token(u32);
 
 /// A subject that an answer goes to.
@@ -101,6 +102,7 @@ impl Reply {
 
 /// What a message for [`Sid::INBOX`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Answer {
     /// The answer to this request, which ends.
     To(Token),

@@ -2,6 +2,7 @@
 
 /// What INFO said that a client acts on. A member that was absent is false, or no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Server {
     /// 0: no limit.
     max_payload: u32,
@@ -46,6 +47,7 @@ impl Server {
 
 /// The bytes that a server asks a client to sign; at most [`Nonce::MAX`], none if there were more. nats-server sends 15.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Nonce {
     bytes: [u8; Self::MAX],
     /// [`TOO_LONG`] if they didn't fit.
