@@ -14,6 +14,7 @@ use smol_str::SmolStr;
 use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
 use crate::alarm::Alarm;
 use crate::auth::{Held, Identity, Permit};
+use crate::backoff::Failures;
 use crate::budget::Budget;
 use crate::closed::{CloseReason, ClosedConn};
 use crate::conn::{Conn, ConnId, Counters, Peer, Port, at};
@@ -108,6 +109,8 @@ pub struct Broker<P> {
     pub(crate) system_account: Option<AccountId>,
     pub(crate) system: System,
     pub(crate) mail: Mail,
+    /// Addresses from which logins fail.
+    pub(crate) failures: Failures,
     /// When [`Alarm::AccountTimes`] is due next.
     pub(crate) account_times: Option<Instant>,
     /// The accounts that are tied by imports, in the order of the settings.
@@ -171,6 +174,7 @@ impl<P: Port> Broker<P> {
             system_account: None,
             system: System::default(),
             mail: Mail::default(),
+            failures: Failures::default(),
             account_times: None,
             ties_of: Vec::new(),
         };

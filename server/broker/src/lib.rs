@@ -20,6 +20,7 @@
 mod account;
 mod alarm;
 mod auth;
+mod backoff;
 mod broker;
 mod budget;
 mod claims;
@@ -55,6 +56,7 @@ pub use auth::{
     Directory, DistinguishedName, Elsewhere, Identity, Permit, Proof, Question, Responses, Rules, Secret,
     Trust, User, Warrant,
 };
+pub use backoff::Backoff;
 pub use broker::{Broker, Now, Refusals, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};
 pub use conn::{Conn, ConnId, Counters, Peer, Port};

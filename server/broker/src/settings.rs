@@ -6,6 +6,7 @@ use std::time::Duration;
 use midge_protocol::limits::{MAX_CONTROL_LINE, MAX_PAYLOAD};
 
 use crate::auth::Directory;
+use crate::backoff::Backoff;
 use crate::identity::ServerKeys;
 use crate::rate::Rates;
 use crate::security::TlsOffer;
@@ -78,6 +79,8 @@ pub struct Settings {
     pub ping_max: u32,
     /// Time for CONNECT, where credentials are asked for.
     pub auth_timeout: Duration,
+    /// How long those wait who fail to log in.
+    pub login_backoff: Backoff,
     /// How long a peer may take nothing of what is written to it. Kept by the driver.
     pub write_deadline: Duration,
     /// Drop messages for a connection that is nearly full instead of slowing the publisher down.
@@ -111,6 +114,7 @@ impl Default for Settings {
             ping_interval: Duration::from_secs(120),
             ping_max: 2,
             auth_timeout: Duration::from_secs(2),
+            login_backoff: Backoff::default(),
             write_deadline: Duration::from_secs(10),
             no_fast_producer_stall: false,
             max_closed: 10_000,

@@ -79,6 +79,7 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.field("max_pending", Reloadable, |o| &o.limits.pending_bytes_max);
     d.field("memory_budget", Reloadable, |o| &o.limits.memory_budget);
     d.field("rate_limits", Reloadable, |o| &o.rate_limits);
+    d.field("login_backoff", Reloadable, |o| &o.login_backoff);
     d.field("max_closed_clients", NeedsRestart, |o| &o.limits.closed_clients_max);
     d.field("ping_interval", Reloadable, |o| &o.keepalive.ping_interval);
     d.field("ping_max", Reloadable, |o| &o.keepalive.pings_max);

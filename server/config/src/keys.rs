@@ -136,6 +136,9 @@ const WRITE_TIMEOUT: Kind = Word(&["default", "close", "retry"]);
 
 static RATE_LIMITS: &[Key] = &[key("users", Named(RATE), Served), key("default", Block(RATE), Served)];
 
+static LOGIN_BACKOFF: &[Key] =
+    &[key("after", COUNT, Served), key("longest", Wait, Served), key("loopback", Bool, Served)];
+
 /// Per second.
 static RATE: &[Key] = &[key("msgs", COUNT, Served), key("bytes", Size, Served)];
 
@@ -176,6 +179,7 @@ pub static ROOT: &[Key] = &[
     key("unix_socket", Text, Served),
     key("memory_budget", Size, Served),
     key("rate_limits", Block(RATE_LIMITS), Served),
+    key("login_backoff", Block(LOGIN_BACKOFF), Served),
     key("pid_file pidfile", Text, Served),
     key("ports_file_dir", Text, Served),
     key("prof_port", PORT, Ignored),

@@ -57,7 +57,7 @@ pub use options::{
     PAYLOAD_BYTES_ADVISED, SYSTEM_ACCOUNT, Secret,
 };
 pub use parse::{DEPTH_MAX, INCLUDES_MAX, REPEATED_BYTES_MAX, World, parse, parse_file};
-pub use rate::{RateLimit, RateLimits};
+pub use rate::{LoginBackoff, RateLimit, RateLimits};
 pub use report::{Problem, Report};
 pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
 pub use trust::{Deletion, Resolver, ResolverDirectory, Trust};

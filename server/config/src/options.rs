@@ -13,7 +13,7 @@ use crate::jetstream::JetStream;
 use crate::keys::ROOT;
 use crate::leafnodes::LeafNodes;
 use crate::mqtt::Mqtt;
-use crate::rate::RateLimits;
+use crate::rate::{LoginBackoff, RateLimits};
 use crate::report::Report;
 use crate::tls::Tls;
 use crate::trust::Trust;
@@ -56,6 +56,8 @@ pub struct Options {
     pub unix_socket: Option<PathBuf>,
     /// How much users may publish. midge's own key.
     pub rate_limits: RateLimits,
+    /// How long those wait who fail to log in. midge's own key.
+    pub login_backoff: LoginBackoff,
     /// Where the process id is written to.
     pub pid_file: Option<PathBuf>,
     /// The directory of a file that lists the open ports.
@@ -117,6 +119,7 @@ impl Options {
             lame_duck: LameDuck::read(root),
             unix_socket: root.path("unix_socket"),
             rate_limits: RateLimits::read(root, report),
+            login_backoff: LoginBackoff::read(root),
             pid_file: root.path("pid_file"),
             ports_file_dir: root.path("ports_file_dir"),
             no_header_support: root.bool("no_header_support").unwrap_or_default(),

@@ -1,4 +1,6 @@
-//! How much users may publish; midge's own block.
+//! How much users may publish, and how often an address may fail to log in; midge's own blocks.
+
+use std::time::Duration;
 
 use crate::block::{Block, block_of};
 use crate::report::Report;
@@ -20,6 +22,31 @@ pub struct RateLimit {
     pub msgs: Option<u32>,
     /// Bytes of headers and payloads. None or 0: any amount.
     pub bytes: Option<u64>,
+}
+
+/// The `login_backoff` block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginBackoff {
+    /// Failed logins from one address that cost nothing; 0: none ever does. Default 10.
+    pub after: u32,
+    /// The longest that the address then has to wait. Default 30 s.
+    pub longest: Duration,
+    /// The machine itself has to wait, too. Default false.
+    pub loopback: bool,
+}
+
+impl LoginBackoff {
+    pub(crate) fn read(root: &Block<'_>) -> Self {
+        let block = root.block("login_backoff");
+        let after = block.as_ref().and_then(|block| u32::try_from(block.int("after")?).ok());
+        let longest = block.as_ref().and_then(|block| block.nonzero_duration("longest"));
+        let loopback = block.as_ref().and_then(|block| block.bool("loopback"));
+        Self {
+            after: after.unwrap_or(10),
+            longest: longest.unwrap_or(Duration::from_secs(30)),
+            loopback: loopback.unwrap_or_default(),
+        }
+    }
 }
 
 impl RateLimits {

@@ -5,8 +5,8 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use midge_broker::{
-    AccountLimits, AccountSettings, CalloutRule, Certificates, Destination, Directory, Mapping, Permit,
-    Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
+    AccountLimits, AccountSettings, Backoff, CalloutRule, Certificates, Destination, Directory, Mapping,
+    Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
@@ -85,6 +85,11 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
         ping_interval: options.keepalive.ping_interval,
         ping_max: options.keepalive.pings_max,
         auth_timeout: options.auth_timeout(),
+        login_backoff: Backoff {
+            after: options.login_backoff.after,
+            longest: options.login_backoff.longest,
+            loopback: options.login_backoff.loopback,
+        },
         write_deadline: options.keepalive.write_deadline,
         no_fast_producer_stall: options.no_fast_producer_stall,
         max_closed: usize::try_from(limits.closed_clients_max).unwrap_or(usize::MAX),

@@ -65,6 +65,12 @@ impl Session {
         }
         let wants_account = given(connect.account) || connect.new_account == Some(true);
         let wish = Wish { protocol, refused: wants_account };
+        let host = broker.conn(self.id).map(|conn| conn.peer.host.clone()).unwrap_or_default();
+        if broker.failures.hold(&host, &broker.settings.login_backoff, now.mono) {
+            broker.debug(self.id, "too many logins from this address have failed lately");
+            self.turn_away(broker, &credentials, now);
+            return None;
+        }
         self.judge(broker, Waiting { wish, credentials, known: Known::new() }, now)
     }
 
@@ -179,6 +185,12 @@ impl Session {
     }
 
     fn refuse<P: Port>(&self, broker: &mut Broker<P>, credentials: &Credentials, now: Now) {
+        let host = broker.conn(self.id).map(|conn| conn.peer.host.clone()).unwrap_or_default();
+        broker.failures.count(&host, &broker.settings.login_backoff, now.mono);
+        self.turn_away(broker, credentials, now);
+    }
+
+    fn turn_away<P: Port>(&self, broker: &mut Broker<P>, credentials: &Credentials, now: Now) {
         let who = credentials.to_string();
         let text = if who.is_empty() {
             SmolStr::new_static("authentication error")
