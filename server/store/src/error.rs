@@ -22,7 +22,8 @@ pub enum Error {
     /// Streams, states and their segments fill what a checkpoint may take. Deleting some helps.
     TooMuchState,
     /// The disk failed, and so did what was tried instead. Nothing that is staged will be on the disk. Reading works.
-    /// [`maintain`](crate::Store::maintain) finds out when the disk works again.
+    /// [`maintain`](crate::Store::maintain) finds out when the disk works again, and takes everything from it as it was at
+    /// the last commit: what was staged since is undone, but sequences that were given out stay used.
     ReadOnly,
     /// Another process has the directory.
     Locked,

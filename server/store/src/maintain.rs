@@ -46,7 +46,8 @@ impl<D: Disk> Store<D> {
             Health::ReadOnly => {
                 if !self.options.read_only && now >= self.retry_at {
                     self.retry_at = now + RETRY;
-                    self.try_again();
+                    // It stays as it is if that fails, too.
+                    let _ = self.reload();
                 }
             }
             Health::Full => {
@@ -83,13 +84,6 @@ impl<D: Disk> Store<D> {
             Health::Good => (self.options.scrub_bytes_per_second > 0).then_some(self.scrub.due),
         };
         Maintained { bytes, next }
-    }
-
-    /// The disk failed some time ago. If a new segment can be written, all is well again.
-    fn try_again(&mut self) {
-        if self.roll(false).is_ok() {
-            self.health = Health::Good;
-        }
     }
 
     /// Keeps one slot ready beyond the reserve.

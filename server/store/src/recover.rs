@@ -66,14 +66,7 @@ impl<D: Disk> Store<D> {
     /// [`Full`](Error::Full) if there is no room for a new store. [`Disk`](Error::Disk).
     pub fn open(mut disk: D, options: Options) -> Result<(Self, Report), Error> {
         let options = options.normal();
-        let mut slots = Vec::new();
-        for name in disk.list()? {
-            let Some(number) = slot_number(&name) else { continue };
-            let file = disk.open(&name, false)?;
-            let size = disk.size(&file)?;
-            let header = read_header(&disk, &file)?;
-            slots.push(Candidate { number, file, size, header });
-        }
+        let slots = candidates(&mut disk)?;
         let mut store = Self {
             disk,
             random: options.seed,
@@ -103,13 +96,61 @@ impl<D: Disk> Store<D> {
             retry_at: std::time::Duration::ZERO,
         };
         let mut report = Report::default();
-        store.recover(slots, &mut report)?;
+        store.recover(slots, &mut report, None)?;
         report.messages = store.streams.values().map(|stream| stream.messages).sum();
         report.damages = store.take_damages();
         Ok((store, report))
     }
 
-    fn recover(&mut self, mut slots: Vec<Candidate<D::File>>, report: &mut Report) -> Result<(), Error> {
+    /// Takes everything from the disk again, as it was at the last sync, after a commit failed for good: what was refused is
+    /// undone, whatever of it got to the disk. Leaves the store as it was if that fails.
+    pub(crate) fn reload(&mut self) -> Result<(), Error> {
+        let slots = candidates(&mut self.disk)?;
+        let limit = (self.active.number, self.active.durable_page);
+        let next_stream = self.next_stream;
+        let used: Vec<(u32, u64)> = self.streams.iter().map(|(id, stream)| (*id, stream.last_seq)).collect();
+        let ticket = self.open.ticket + 1;
+        let old = (
+            std::mem::take(&mut self.streams),
+            std::mem::take(&mut self.segments),
+            std::mem::take(&mut self.active),
+            std::mem::take(&mut self.free),
+            std::mem::take(&mut self.leaving),
+            std::mem::take(&mut self.to_fill),
+            std::mem::replace(&mut self.open, Waiting::new(ticket)),
+        );
+        let rest =
+            (self.held.take(), self.filling.take(), self.cleaning.take(), self.state_bytes, self.next_frame);
+        let durable_frame = self.durable_frame;
+        (self.state_bytes, self.next_frame, self.durable_frame) = (0, 1, 0);
+        self.health = Health::Good;
+        let recovered = self.recover(slots, &mut Report::default(), Some(limit));
+        if let Err(error) = recovered {
+            (self.streams, self.segments, self.active, self.free, self.leaving, self.to_fill, self.open) =
+                old;
+            (self.held, self.filling, self.cleaning, self.state_bytes, self.next_frame) = rest;
+            self.durable_frame = durable_frame;
+            self.health = Health::ReadOnly;
+            return Err(error);
+        }
+        // Sequences and ids that were given out stay used.
+        self.next_stream = self.next_stream.max(next_stream);
+        for (id, last_seq) in used {
+            if self.streams.get(&id).is_some_and(|stream| stream.last_seq < last_seq)
+                && self.skip(id, last_seq).is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn recover(
+        &mut self,
+        mut slots: Vec<Candidate<D::File>>,
+        report: &mut Report,
+        limit: Option<(u64, u32)>,
+    ) -> Result<(), Error> {
         let newest = slots.iter().filter_map(|slot| slot.header).max_by_key(|header| header.segment);
         let Some(newest) = newest else {
             if slots.iter().any(|slot| slot.size > 0 && !self.is_blank(slot)) {
@@ -130,7 +171,14 @@ impl<D: Disk> Store<D> {
         for at in hot {
             let slot = &slots[at];
             let Some(header) = slot.header else { continue };
-            let frames = self.frames(&slot.file, &header, slot.size, None)?;
+            let known = limit.map(|(newest, page)| (header.segment.cmp(&newest), page));
+            let until_page = match known {
+                // Begun, and refused.
+                Some((std::cmp::Ordering::Greater, _)) => continue,
+                Some((std::cmp::Ordering::Equal, page)) => Some(page),
+                _ => None,
+            };
+            let frames = self.frames(&slot.file, &header, slot.size, until_page)?;
             let until = replay.last().map(|(_, newer, _)| newer.first_frame);
             let scan = accept(frames, until);
             let first = scan.frames.first();
@@ -1005,6 +1053,19 @@ fn read_header<D: Disk>(disk: &D, file: &D::File) -> io::Result<Option<Header>> 
         }
     }
     Ok(None)
+}
+
+/// All files that may be segments.
+fn candidates<D: Disk>(disk: &mut D) -> io::Result<Vec<Candidate<D::File>>> {
+    let mut slots = Vec::new();
+    for name in disk.list()? {
+        let Some(number) = slot_number(&name) else { continue };
+        let file = disk.open(&name, false)?;
+        let size = disk.size(&file)?;
+        let header = read_header(disk, &file)?;
+        slots.push(Candidate { number, file, size, header });
+    }
+    Ok(slots)
 }
 
 fn slot_number(name: &str) -> Option<u32> {

@@ -163,6 +163,7 @@ impl Stream {
         let removed = self.kill(seq)?;
         if removed.first {
             self.settle_first();
+            self.forget_lost();
         }
         Some(removed)
     }
@@ -261,7 +262,14 @@ impl Stream {
         }
         self.first_seq = self.first_seq.max(first_seq);
         self.last_seq = self.last_seq.max(first_seq.saturating_sub(1));
+        self.forget_lost();
         self.settle_first();
+    }
+
+    /// What is lost stays named until something after it is removed from the front.
+    fn forget_lost(&mut self) {
+        let first = self.first_seq;
+        self.lost.retain(|lost| lost.last_seq >= first);
     }
 
     /// Moves `first_seq` to the first message that is left.
@@ -272,7 +280,6 @@ impl Stream {
         while self.chunks.front().is_some_and(|chunk| chunk.seqs().1 < first) {
             self.chunks.pop_front();
         }
-        self.lost.retain(|lost| lost.last_seq >= first);
     }
 
     /// Messages from `seq` on.

@@ -68,6 +68,10 @@ fn run(seed: u64, at: u64, fault: Fault, forever: bool) -> bool {
         store.maintain(now, 1 << 20);
     }
     assert_eq!(store.health(), Health::Good, "{name}");
+    // What was refused is undone: removals, states and streams as well as messages.
+    let expected = if read_only { candidates } else { vec![model] };
+    let differences: Vec<_> = expected.iter().map(|expected| expected.difference(&mut store)).collect();
+    assert!(differences.contains(&None), "{name}: {differences:?}");
     let stream = store.create_stream(b"again").unwrap_or_else(|error| panic!("{name}: {error}"));
     let seq = store.append(stream, &Append { subject: b"again", ..Append::default() }).unwrap();
     store.commit().unwrap_or_else(|error| panic!("{name}: {error}"));

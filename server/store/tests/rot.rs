@@ -38,8 +38,17 @@ fn sample(seed: u64, ops: usize) -> (SimDisk, Model) {
     (store.close().unwrap(), model)
 }
 
-/// Opens a store that rotted, and counts the messages that are named as damaged.
+/// Judges a store that rotted, as it is opened once and again: what is lost stays named.
 fn judge(disk: SimDisk, model: &Model, what: &str) -> (u64, Vec<Damaged>) {
+    let (store, _) = Store::open(disk.clone(), OPTIONS).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let once = judge_once(disk, model, what);
+    let again = judge_once(store.into_disk(), model, &format!("{what}, opened again"));
+    assert!(once.1.contains(&Damaged::Frame) || once.0 == again.0, "{what}: {} and {} lost", once.0, again.0);
+    once
+}
+
+/// Opens a store that rotted, and counts the messages that are named as damaged.
+fn judge_once(disk: SimDisk, model: &Model, what: &str) -> (u64, Vec<Damaged>) {
     let (mut store, report) = Store::open(disk, OPTIONS).unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut named: Vec<Damaged> = report.damages.iter().map(|damage| damage.what).collect();
     assert!(store.streams().eq(model.streams.keys().copied()), "{what}: streams");
@@ -99,6 +108,8 @@ fn every_bit_may_flip() {
                 let mut rotten = disk.clone();
                 assert!(rotten.flip(name, bit));
                 let what = format!("{name} bit {bit}");
+                // Opening twice is dear; each place gets it for one of its bits.
+                let judge = if bit % 7 == 0 { judge } else { judge_once };
                 let (lost, named) = judge(rotten, model, &what);
                 assert!(lost <= 1, "{what}: {lost} messages are lost");
                 flips += 1;
