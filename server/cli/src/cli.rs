@@ -1,15 +1,23 @@
 //! The command line, as clap types. Names and defaults follow natscli: hands and scripts need not relearn.
 
+pub(crate) mod account;
+pub(crate) mod consumer;
+pub(crate) mod dlq;
+pub(crate) mod kv;
+pub(crate) mod object;
+pub(crate) mod stream;
+
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::HeaderName;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::template::Template;
+use crate::units::duration;
 
-/// Publish, watch and answer messages on midged or any NATS server
+/// Publish, watch and answer messages, and look after streams, on midged or any NATS server
 #[derive(Parser)]
 #[command(name = "midge", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -35,6 +43,24 @@ pub(crate) enum Command {
     Reply(Reply),
     /// Measure the round trip to the server
     Rtt(Rtt),
+    /// Look after streams: what is stored, for how long, and backups of it
+    #[command(subcommand, visible_alias = "str")]
+    Stream(stream::Stream),
+    /// Look after consumers, and take messages from them
+    #[command(subcommand, visible_alias = "con")]
+    Consumer(consumer::Consumer),
+    /// Keep values under keys
+    #[command(subcommand)]
+    Kv(kv::Kv),
+    /// Keep files and other large things
+    #[command(subcommand, visible_alias = "obj")]
+    Object(object::Object),
+    /// See messages that could not be handled, and send them again
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
+    /// See what an account may store, and how much it does
+    #[command(subcommand)]
+    Account(account::Account),
     /// Check a midged configuration file without starting anything
     CheckConfig(CheckConfig),
     /// Print a completion script for a shell
@@ -83,6 +109,12 @@ pub(crate) struct Connection {
     /// Take connection settings from a context (~/.config/nats/context/NAME.json)
     #[arg(long, global = true, env = "NATS_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
+    /// Streams of that JetStream domain, behind a leaf node for instance
+    #[arg(long, global = true, value_name = "DOMAIN", conflicts_with = "js_api_prefix")]
+    pub(crate) js_domain: Option<String>,
+    /// What subjects of the API start with, if it is imported from another account
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub(crate) js_api_prefix: Option<String>,
     /// How long to wait for the server or for a reply
     #[arg(long, global = true, env = "NATS_TIMEOUT", value_name = "DURATION")]
     #[arg(default_value = "5s", value_parser = duration)]
@@ -223,11 +255,31 @@ pub(crate) struct CheckConfig {
     pub(crate) config: PathBuf,
 }
 
-/// Reads `1s`, `250ms`, `1m30s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let signed: jiff::SignedDuration =
-        text.parse().map_err(|_| "expected a number with a unit, such as 500ms, 2s or 1m30s".to_owned())?;
-    signed.try_into().map_err(|_| "a duration cannot be negative".to_owned())
+/// How a table is shown.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Output {
+    /// Print JSON, one object a line, with all that the server says
+    #[arg(short, long)]
+    pub(crate) json: bool,
+}
+
+/// Whether to ask before something is done that can't be undone.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Force {
+    /// Do it without asking; needed where there is no terminal
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// Where a server keeps something.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Storage {
+    /// On disk
+    #[value(alias = "f")]
+    File,
+    /// In memory, gone when the server ends
+    #[value(alias = "m")]
+    Memory,
 }
 
 /// Reads `Key:value`; blanks around the value are dropped, as receivers do.
@@ -238,6 +290,15 @@ fn header(text: &str) -> Result<(HeaderName, Template), String> {
         return Err("a header's value cannot hold a line break".to_owned());
     }
     Ok((name, value.trim().parse()?))
+}
+
+/// Reads `key=value`, or `key:value` as natscli has it.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once(['=', ':']).ok_or("expected KEY=VALUE")?;
+    match key.is_empty() {
+        true => Err("expected KEY=VALUE".to_owned()),
+        false => Ok((key.to_owned(), value.to_owned())),
+    }
 }
 
 const EXIT_CODES: &str = "\
@@ -268,14 +329,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_need_a_unit_and_a_sign_they_can_have() {
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert!(duration("5").is_err());
-        assert!(duration("-1s").is_err());
     }
 
     #[test]

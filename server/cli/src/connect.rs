@@ -7,9 +7,10 @@ use std::{fs, io};
 use async_nats::client::traits::Publisher;
 use async_nats::message::OutboundMessage;
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, PublishErrorKind, ServerAddr, ServerError,
-    SubscribeError, Subscriber,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, PublishErrorKind,
+    Request, RequestErrorKind, ServerAddr, ServerError, SubscribeError, Subscriber,
 };
+use bytes::Bytes;
 use midge_protocol::subject::Filter;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -115,6 +116,50 @@ impl Link {
         subscribed.map_err(|error: SubscribeError| {
             Failure::usage(format_args!("cannot subscribe to {subject:?}: {error}"))
         })
+    }
+
+    /// Sends a request and waits for its first answer. For `pub` and `request`, who show all that comes, it is
+    /// too simple.
+    pub(crate) async fn request(
+        &mut self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Outcome<Message> {
+        let mut request = Request::new().payload(payload).timeout(Some(limit));
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let client = self.client.clone();
+        let answered = self.watched(client.send_request(subject.to_owned(), request)).await?;
+        answered.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => Failure::unavailable(format_args!("no answer within {limit:?}")),
+            RequestErrorKind::NoResponders if subject.contains("API.") => Failure::unavailable(format_args!(
+                "streams are not served by {} (nobody answers on {subject})",
+                self.servers
+            )),
+            RequestErrorKind::NoResponders => {
+                Failure::unavailable(format_args!("nobody answers on {subject} (no responders)"))
+            }
+            RequestErrorKind::InvalidSubject => {
+                Failure::usage(format_args!("cannot ask on {subject:?}: the subject is not valid"))
+            }
+            RequestErrorKind::MaxPayloadExceeded => Failure::runtime(format_args!(
+                "the server takes messages of up to {} bytes, headers included",
+                self.client.max_payload()
+            )),
+            _ => Failure::unavailable(error),
+        })
+    }
+
+    /// Waits for what the client library does; an error that the server sends meanwhile takes precedence.
+    pub(crate) async fn watched<T>(&mut self, work: impl Future<Output = T>) -> Outcome<T> {
+        tokio::select! {
+            biased;
+            failure = self.trouble() => Err(failure),
+            done = work => Ok(done),
+        }
     }
 
     /// Completes when the server says that something went wrong, or goes away.

@@ -93,7 +93,8 @@ pub(crate) fn header_map(headers: &[(HeaderName, Template)], values: Values<'_>)
     Some(map).filter(|map| !map.is_empty())
 }
 
-async fn stdin(len_max: usize) -> Outcome<Bytes> {
+/// All of stdin, if it is no longer than that.
+pub(crate) async fn stdin(len_max: usize) -> Outcome<Bytes> {
     let mut body = Vec::new();
     let read = tokio::io::stdin().take(len_max as u64 + 1).read_to_end(&mut body).await;
     read.map_err(|error| Failure::runtime(format_args!("cannot read stdin: {error}")))?;

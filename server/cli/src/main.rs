@@ -3,22 +3,39 @@
 //! [`cli`] has the arguments; each command is a module of its name with a `run`. They share the connection
 //! ([`connect`], [`login`], [`context`]), what is sent ([`draft`], [`template`]), how received messages look
 //! ([`show`]), and how a command ends ([`signals`], [`exit`]).
+//!
+//! Those that look after streams also share the server's interface to them ([`api`]), what a stream says about a
+//! message ([`origin`]), tables ([`table`], [`units`]), progress ([`progress`]), and the question before something is
+//! gone for good ([`confirm`]).
 
+mod account;
+mod api;
+mod backup;
 mod check_config;
 mod cli;
+mod confirm;
 mod connect;
+mod consumer;
 mod context;
+mod dlq;
 mod draft;
 mod exit;
+mod kv;
 mod login;
+mod object;
+mod origin;
+mod progress;
 mod publish;
 mod reply;
 mod request;
 mod rtt;
 mod show;
 mod signals;
+mod stream;
 mod subscribe;
+mod table;
 mod template;
+mod units;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -43,6 +60,12 @@ fn run(cli: Cli) -> Outcome {
         Command::Request(args) => online(request::run(args, connection)),
         Command::Reply(args) => online(reply::run(args, connection)),
         Command::Rtt(args) => online(rtt::run(args, connection)),
+        Command::Stream(command) => online(stream::run(command, connection)),
+        Command::Consumer(command) => online(consumer::run(command, connection)),
+        Command::Kv(command) => online(kv::run(command, connection)),
+        Command::Object(command) => online(object::run(command, connection)),
+        Command::Dlq(command) => online(dlq::run(command, connection)),
+        Command::Account(command) => online(account::run(command, connection)),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Completions { shell } => {
             // Into memory first: the generator panics if its writer fails.

@@ -13,6 +13,9 @@ use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
 use crate::cli::Display;
+use crate::exit::{Failure, Outcome};
+use crate::origin::Origin;
+use crate::units::{age, count};
 
 /// Writes received messages to stdout. Its user calls [`flush`](Show::flush) before waiting for more.
 pub(crate) struct Show {
@@ -44,16 +47,31 @@ impl Show {
         message: &Message,
         rtt: Option<Duration>,
     ) -> io::Result<()> {
+        self.write(number, message, rtt, None)
+    }
+
+    /// Writes a message that is in a stream; its number is the stream's.
+    pub(crate) fn stored(&mut self, message: &Message, origin: &Origin) -> io::Result<()> {
+        self.write(origin.seq, message, None, Some(origin))
+    }
+
+    fn write(
+        &mut self,
+        number: u64,
+        message: &Message,
+        rtt: Option<Duration>,
+        origin: Option<&Origin>,
+    ) -> io::Result<()> {
         if self.display.raw {
             self.out.write_all(&message.payload)?;
             return self.out.write_all(b"\n");
         }
         if self.display.json {
-            let record = Record::new(message, self.display.headers_only, rtt);
+            let record = Record::new(message, self.display.headers_only, rtt, origin);
             serde_json::to_writer(&mut self.out, &record)?;
             return self.out.write_all(b"\n");
         }
-        self.head(number, message, rtt)?;
+        self.head(number, message, rtt, origin)?;
         for (name, value) in sorted(message.headers.as_ref()) {
             writeln!(self.out, "{}: {}", harmless(name), harmless(value))?;
         }
@@ -70,8 +88,14 @@ impl Show {
         self.out.flush()
     }
 
-    /// `[#3] sensors.a  5 B  reply to _INBOX.x`
-    fn head(&mut self, number: u64, message: &Message, rtt: Option<Duration>) -> io::Result<()> {
+    /// `[#3] sensors.a  5 B  reply to _INBOX.x`, or of a stream `[#3] sensors.a  5 B  2m ago  delivery 1  4 to come`
+    fn head(
+        &mut self,
+        number: u64,
+        message: &Message,
+        rtt: Option<Duration>,
+        origin: Option<&Origin>,
+    ) -> io::Result<()> {
         let (dim, bold) = (self.head_style, self.subject_style);
         write!(self.out, "{dim}[#{number}]{dim:#} ")?;
         if self.display.timestamp {
@@ -79,8 +103,16 @@ impl Show {
         }
         write!(self.out, "{bold}{}{bold:#}", harmless(&message.subject))?;
         write!(self.out, "{dim}  {} B", message.payload.len())?;
-        if let Some(reply) = &message.reply {
-            write!(self.out, "  reply to {}", harmless(reply))?;
+        match (origin, &message.reply) {
+            (Some(origin), _) => {
+                write!(self.out, "  {} ago", age(origin.time))?;
+                if let Some(delivery) = &origin.delivery {
+                    let pending = count(delivery.pending);
+                    write!(self.out, "  delivery {}  {pending} to come", delivery.count)?;
+                }
+            }
+            (None, Some(reply)) => write!(self.out, "  reply to {}", harmless(reply))?,
+            (None, None) => {}
         }
         if let Some(rtt) = rtt {
             write!(self.out, "  after {}", short(rtt))?;
@@ -91,9 +123,8 @@ impl Show {
     /// The body, which ends with a newline. What could steer a terminal is not sent to one.
     fn body(&mut self, body: &[u8]) -> io::Result<()> {
         match std::str::from_utf8(body) {
-            Ok(text) if self.terminal => writeln!(self.out, "{}", harmless(text.trim_end_matches('\n'))),
-            Ok(text) => writeln!(self.out, "{}", text.trim_end_matches('\n')),
-            Err(_) => writeln!(self.out, "{}", hex(body)),
+            Ok(text) if !self.terminal => writeln!(self.out, "{}", text.trim_end_matches('\n')),
+            _ => writeln!(self.out, "{}", readable(body)),
         }
     }
 }
@@ -114,14 +145,51 @@ struct Record<'a> {
     data_base64: Option<String>,
     /// Bytes in the body.
     size: usize,
-    /// When it arrived here, RFC 3339, UTC.
+    /// When it arrived here or, of a stream, when it was stored; RFC 3339, UTC.
     time: String,
+    #[serde(flatten)]
+    origin: Option<OriginRecord<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_us: Option<u128>,
 }
 
+/// What `--json` says of where a message is stored.
+#[derive(Serialize)]
+struct OriginRecord<'a> {
+    stream: &'a str,
+    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_seq: Option<u64>,
+    /// This time included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<u64>,
+}
+
+impl<'a> OriginRecord<'a> {
+    fn new(origin: &'a Origin) -> OriginRecord<'a> {
+        let delivery = origin.delivery.as_ref();
+        OriginRecord {
+            stream: &origin.stream,
+            seq: origin.seq,
+            consumer: delivery.map(|delivery| delivery.consumer.as_str()),
+            consumer_seq: delivery.map(|delivery| delivery.consumer_seq),
+            delivered: delivery.map(|delivery| delivery.count),
+            pending: delivery.map(|delivery| delivery.pending),
+        }
+    }
+}
+
 impl<'a> Record<'a> {
-    fn new(message: &'a Message, headers_only: bool, rtt: Option<Duration>) -> Record<'a> {
+    fn new(
+        message: &'a Message,
+        headers_only: bool,
+        rtt: Option<Duration>,
+        origin: Option<&'a Origin>,
+    ) -> Record<'a> {
         let mut headers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, value) in sorted(message.headers.as_ref()) {
             headers.entry(name).or_default().push(value);
@@ -129,14 +197,34 @@ impl<'a> Record<'a> {
         let text = std::str::from_utf8(&message.payload);
         Record {
             subject: &message.subject,
-            reply: message.reply.as_deref(),
+            reply: message.reply.as_deref().filter(|_| origin.is_none()),
             headers,
             data: text.ok().filter(|_| !headers_only),
             data_base64: (text.is_err() && !headers_only).then(|| BASE64_STANDARD.encode(&message.payload)),
             size: message.payload.len(),
-            time: format!("{:.6}", Timestamp::now()),
+            time: match origin {
+                Some(origin) => origin.time.to_string(),
+                None => format!("{:.6}", Timestamp::now()),
+            },
+            origin: origin.map(OriginRecord::new),
             rtt_us: rtt.map(|rtt| rtt.as_micros()),
         }
+    }
+}
+
+/// Writes a value to stdout as one line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    serde_json::to_writer(&mut out, value).map_err(|error| Failure::from(io::Error::from(error)))?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// A body for people: text without what could steer a terminal, or the first bytes of something else.
+pub(crate) fn readable(body: &[u8]) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) => harmless(text.trim_end_matches('\n')),
+        Err(_) => hex(body),
     }
 }
 

@@ -10,6 +10,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
+/// Whether midged is the server for tests of streams.
+const OURS_HAS_STREAMS: bool = false;
+
 /// Nothing here takes a second; a loaded machine may need some.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -21,6 +26,8 @@ pub(crate) struct Server {
     /// Kept so that the server can go on writing it.
     log: Lines,
     pub(crate) port: u16,
+    /// What it stores is here, and goes with it.
+    _store: Option<TempDir>,
 }
 
 impl Server {
@@ -45,6 +52,22 @@ impl Server {
     /// Starts one with a configuration, which needs not set the port.
     pub(crate) fn with_config(config: &str) -> Server {
         Server::launch(server_binary(), Some(TempFile::new("server.conf", config)), None)
+    }
+
+    /// Starts one that has streams, in a directory of its own: what `MIDGE_TEST_SERVER` names, else the reference until
+    /// midged serves streams.
+    pub(crate) fn with_streams() -> Server {
+        let binary = match env::var_os("MIDGE_TEST_SERVER") {
+            Some(asked) => asked.into(),
+            None if OURS_HAS_STREAMS => server_binary(),
+            None => reference_binary(),
+        };
+        assert!(binary.exists(), "no {}: run tests/setup, or set MIDGE_TEST_SERVER", binary.display());
+        let store = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let config = format!("jetstream {{ store_dir: {:?} }}", store.path());
+        let mut server = Server::launch(binary, Some(TempFile::new("server.conf", &config)), None);
+        server._store = Some(store);
+        server
     }
 
     /// Ends the server and starts another on its port, `before` being run in between.
@@ -74,7 +97,7 @@ impl Server {
         let mut child = child.unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
         let log = Lines::of(child.stderr.take().unwrap());
         // Made before it is known to listen, so that it is ended if it never does.
-        let mut server = Server { child, binary, config, log, port: 0 };
+        let mut server = Server { child, binary, config, log, port: 0, _store: None };
         let line = server.log.wait_for("Listening for client connections on ");
         let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
         server.port = port.unwrap_or_else(|| panic!("{} told no port: {line}", server.binary.display()));
@@ -133,6 +156,32 @@ impl Midge {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Midge {
         self.0.env(name, value);
         self
+    }
+
+    /// Runs it in that directory.
+    pub(crate) fn within(mut self, directory: &Path) -> Midge {
+        self.0.current_dir(directory);
+        self
+    }
+
+    /// Runs it with a terminal for stdin and stderr, on which somebody types that. What it prints on the terminal is
+    /// its stderr.
+    pub(crate) fn run_on_terminal(mut self, typed: &str) -> Done {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&near).and_then(|()| unlockpt(&near)).expect("a terminal of ours");
+        let name = ptsname(&near, Vec::new()).expect("a terminal with a name").into_string().unwrap();
+        let far =
+            || fs::File::options().read(true).write(true).open(&name).expect("the terminal's other side");
+        self.0.stdin(far()).stderr(far());
+        let mut child = self.0.spawn().expect("midge was built for this test");
+        // The last other side of the terminal, but for the child's.
+        drop(self.0);
+        let (mut screen, stdout) = (fs::File::from(near), Lines::of(child.stdout.take().unwrap()));
+        screen.write_all(typed.as_bytes()).unwrap();
+        let shown = Lines::of(screen);
+        let stdout = stdout.rest();
+        Done { status: child.wait().unwrap(), stdout, stderr: shown.rest() }
     }
 
     /// Runs it to its end with nothing on stdin.
