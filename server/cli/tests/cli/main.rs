@@ -4,6 +4,7 @@
 //! reference server of the workspace's tests. For streams see [`support::Server::with_streams`].
 
 mod failures;
+mod guide;
 mod messages;
 mod offline;
 mod streams;
