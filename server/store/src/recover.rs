@@ -66,6 +66,11 @@ impl<D: Disk> Store<D> {
     /// [`Full`](Error::Full) if there is no room for a new store. [`Disk`](Error::Disk).
     pub fn open(mut disk: D, options: Options) -> Result<(Self, Report), Error> {
         let options = options.normal();
+        if !options.read_only {
+            // A process that ended between making a file and this leaves a name that a power cut would take, and what is
+            // acknowledged from now on may be in that file.
+            disk.sync_dir()?;
+        }
         let slots = candidates(&mut disk)?;
         let mut store = Self {
             disk,

@@ -95,6 +95,44 @@ fn every_call_may_fail_once_or_for_good() {
     }
 }
 
+/// The disk fails, the process is started again, all is well, and then the power goes: a file that the first process had
+/// made, and whose name wasn't on the disk yet, took what was acknowledged with it.
+#[test]
+fn what_an_earlier_process_left_is_made_to_last() {
+    for seed in 0..4 {
+        let mut at = 1;
+        loop {
+            let mut random = Random(seed);
+            let mut model = Model::default();
+            let mut disk = SimDisk::new(seed);
+            disk.page_bytes = 512;
+            let (mut store, _) = Store::open(disk, small(seed)).unwrap();
+            store.disk_mut().fail_at = Some((store.disk().calls + at, Fault::Eio));
+            store.disk_mut().fail_forever = true;
+            let failed = (0..150).any(|_| {
+                let op = match common::random_op(&mut random) {
+                    Op::Kill | Op::Reopen => Op::Commit,
+                    op => op,
+                };
+                matches!(model.try_apply(&mut store, &op), Err(Error::ReadOnly))
+            });
+            if !failed {
+                break;
+            }
+            store.disk_mut().fail_at = None;
+            let (mut store, _) = Store::open(store.into_disk(), small(seed)).unwrap();
+            let stream = store.create_stream(b"again").unwrap();
+            let seq = store.append(stream, &Append { subject: b"again", ..Append::default() }).unwrap();
+            store.commit().unwrap();
+            let (mut after, report) = Store::open(store.disk().crash(9), small(seed)).unwrap();
+            let read = after.read(stream, seq);
+            assert!(matches!(&read, Ok(Some(_))), "seed {seed}, call {at}: {read:?}, {report:?}");
+            at += 1;
+        }
+        assert!(at > 20, "{at} calls");
+    }
+}
+
 /// The room for `segments` segments, and a bit.
 fn full(room: u64) -> SimDisk {
     let mut disk = SimDisk::new(room);
