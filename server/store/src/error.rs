@@ -12,7 +12,7 @@ pub enum Error {
     NoStream,
     /// The caller's mistake: the sequence isn't after the last.
     Sequence,
-    /// The message, configuration or state is larger than [`Limits`](crate::Limits) says.
+    /// The message, configuration or state is larger than [`Options`](crate::Options) and the format allow.
     TooLarge,
     /// What is staged has to be committed first, then this can be asked again.
     CommitFirst,
