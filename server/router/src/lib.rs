@@ -1,7 +1,7 @@
 //! Subject router: which subscriptions does a subject reach?
 //!
 //! A pure data structure: no lock, no clock, no I/O, no thread. What a subject or filter is, it takes from
-//! [`midge_protocol::subject`]; what a subscription is, only its caller knows. Start at [`Router`].
+//! [`midge_protocol::subject`](mod@midge_protocol::subject); what a subscription is, only its caller knows. Start at [`Router`].
 //!
 //! # Structure
 //!

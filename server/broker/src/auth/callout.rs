@@ -1,6 +1,6 @@
 //! Users of whom a service is asked that is a client itself.
 //!
-//! The check names whom to ask ([`Verdict::Consult`](super::Verdict::Consult)), the session what to ask
+//! The check names whom to ask ([`Verdict::Consult`]), the session what to ask
 //! ([`Callout`]), the driver carries the question to the service and the answer back, and the check is made anew.
 //!
 //! Source: nats-server's `auth_callout.go`, and its transcripts.
