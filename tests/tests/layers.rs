@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "midge-tls",
         ],
     ),
-    ("midge-cli", &["midge-config", "midge-protocol", "midge-setup", "midge-tls"]),
+    ("midge-cli", &["midge-config", "midge-protocol", "midge-setup", "midge-store", "midge-tls"]),
 ];
 
 /// Crates that know nothing of an operating system's sockets, and so must not see its runtime either.

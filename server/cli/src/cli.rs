@@ -63,6 +63,9 @@ pub(crate) enum Command {
     Account(account::Account),
     /// Check a midged configuration file without starting anything
     CheckConfig(CheckConfig),
+    /// Look at the files of a stream store whose daemon isn't running
+    #[command(subcommand)]
+    Store(Store),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -253,6 +256,26 @@ pub(crate) struct CheckConfig {
     /// The file to check, and with it those that it includes
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Store {
+    /// Read every byte and name what isn't as it was written. Exits with 0, or 74 if there is damage; nothing is changed
+    Check {
+        /// The store's directory
+        directory: PathBuf,
+    },
+    /// Print what is stored, one JSON object a line: streams, states, then messages, and damage on stderr
+    Dump {
+        /// The store's directory
+        directory: PathBuf,
+        /// Only this stream, by its number
+        #[arg(long, value_name = "N")]
+        stream: Option<u32>,
+        /// Leave payloads out
+        #[arg(long)]
+        no_payload: bool,
+    },
 }
 
 /// How a table is shown.

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Nobody answered: no server, no responder, or not in time.
     Unavailable(String),
+    /// Files are damaged.
+    Damaged(String),
     /// A configuration file is wrong.
     Config(String),
     /// Whoever read our output went away. `midge sub foo | head` is no error.
@@ -35,6 +37,10 @@ impl Failure {
         Failure::Unavailable(text.to_string())
     }
 
+    pub(crate) fn damaged(text: impl Display) -> Failure {
+        Failure::Damaged(text.to_string())
+    }
+
     pub(crate) fn config(text: impl Display) -> Failure {
         Failure::Config(text.to_string())
     }
@@ -45,6 +51,7 @@ impl Failure {
             Failure::Runtime(text) => (1, text),
             Failure::Usage(text) => (2, text),
             Failure::Unavailable(text) => (69, text),
+            Failure::Damaged(text) => (74, text),
             Failure::Config(text) => (78, text),
             Failure::OutputClosed => return ExitCode::SUCCESS,
         };

@@ -31,6 +31,7 @@ mod request;
 mod rtt;
 mod show;
 mod signals;
+mod store;
 mod stream;
 mod subscribe;
 mod table;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Dlq(command) => online(dlq::run(command, connection)),
         Command::Account(command) => online(account::run(command, connection)),
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Store(command) => store::run(command),
         Command::Completions { shell } => {
             // Into memory first: the generator panics if its writer fails.
             let mut script = Vec::new();
