@@ -97,6 +97,7 @@ impl Options {
     /// As somebody would type it.
     pub(crate) fn command(&self) -> String {
         let rounds = self.rounds.map(|rounds| format!(" --rounds {rounds}")).unwrap_or_default();
-        format!("tests/bench/run{rounds}")
+        let work = if self.work < 100.0 { format!(" --work {}", self.work) } else { String::new() };
+        format!("tests/bench/run{rounds}{work}")
     }
 }
