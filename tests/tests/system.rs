@@ -157,7 +157,9 @@ fn every_answer_has_the_members_of_the_reference() {
         let more = [
             ("$SYS.REQ.SERVER.PING", ""),
             ("$SYS.REQ.SERVER.{id}.CONNZ", r#"{"auth":true,"subscriptions":true,"acc":"B"}"#),
-            ("$SYS.REQ.SERVER.{id}.CONNZ", r#"{"subscriptions_detail":true,"sort":"msgs_from","limit":2}"#),
+            // The asker alone has sent messages: the others' order is the server's whim.
+            ("$SYS.REQ.SERVER.{id}.CONNZ", r#"{"subscriptions_detail":true,"sort":"msgs_from","limit":1}"#),
+            ("$SYS.REQ.SERVER.{id}.CONNZ", r#"{"subscriptions_detail":true}"#),
             ("$SYS.REQ.SERVER.{id}.CONNZ", r#"{"state":1}"#),
             ("$SYS.REQ.SERVER.{id}.CONNZ", r#"{"acc":"B","filter_subject":"q"}"#),
             ("$SYS.REQ.SERVER.{id}.CONNZ", r#"{"sort":"beauty"}"#),
