@@ -5,21 +5,23 @@ use std::fmt::Write as _;
 use crate::machine::Machine;
 use crate::report::{Table, number, tables};
 use crate::rounds::FOOTPRINT_ROUNDS;
-use crate::servers::Contender;
+use crate::servers::{Contender, names};
 use crate::targets;
 
 /// Where it stands, from the project's root.
 pub(crate) const PATH: &str = "docs/BENCHMARKS.md";
 
+/// Who took part, and what came out.
+pub(crate) struct Measured<'a> {
+    pub(crate) contenders: &'a [Contender],
+    pub(crate) tables: &'a [Table],
+    /// Those who have streams.
+    pub(crate) with_streams: &'a [Contender],
+    pub(crate) streams: &'a Table,
+}
+
 /// All of it.
-pub(crate) fn document(
-    machine: &Machine,
-    command: &str,
-    rounds: u32,
-    contenders: &[Contender],
-    measured: &[Table],
-) -> String {
-    let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
+pub(crate) fn document(machine: &Machine, command: &str, rounds: u32, measured: &Measured<'_>) -> String {
     let mut text = String::new();
     let _ = write!(
         text,
@@ -42,7 +44,7 @@ Written by `{command}`; changes by hand would be overwritten. Cases that midge l
 | date | {} |
 | command | `{command}` |
 ",
-        targets::table(&names, measured),
+        targets::table(measured),
         machine.cpu,
         machine.cores,
         number(machine.memory as f64 / 1e9, 1),
@@ -52,7 +54,7 @@ Written by `{command}`; changes by hand would be overwritten. Cases that midge l
         machine.compiler,
         machine.date,
     );
-    for contender in contenders {
+    for contender in measured.contenders {
         let _ = writeln!(text, "| {} | {} |", contender.name, contender.version);
     }
     let footprint_rounds = rounds.min(FOOTPRINT_ROUNDS);
@@ -73,7 +75,16 @@ Memory is resident memory (RSS) of the process, 1 MB = 1,000,000 bytes. It has s
 half a second. Wake-ups are context switches of all threads.
 "
     );
-    text.push_str(&tables(&names, measured));
+    text.push_str(&tables(&names(measured.contenders), measured.tables));
+    text.push_str(&tables(&names(measured.with_streams), std::slice::from_ref(measured.streams)));
+    text.push_str(
+        "
+Messages of 128 B in streams on disk, on this machine's disk. midged answers when a message is on the disk, and so does
+nats-server with `sync_interval: always`, for each message alone; as it comes, nats-server syncs every two minutes, and
+what it has acknowledged since is lost with the power. Each run has a new store; rates where somebody waits for the disk
+are from fewer messages.
+",
+    );
     text
 }
 
@@ -102,7 +113,10 @@ mod tests {
             cells: vec![Cell::Values(vec![1.0, 2.0]), Cell::Values(vec![4.0, 4.0])],
         };
         let table = Table { heading: crate::traffic::CPU.heading.into(), lines: vec![line] };
-        let text = document(&machine, "tests/bench/run", 2, &contenders, &[table]);
+        let streams = Table { heading: crate::streams::STREAMS.into(), lines: Vec::new() };
+        let (contenders, tables) = (&contenders[..], &[table][..]);
+        let measured = Measured { contenders, tables, with_streams: contenders, streams: &streams };
+        let text = document(&machine, "tests/bench/run", 2, &measured);
         for part in [
             "Written by `tests/bench/run`;",
             "| CPU per message, 1:1 and 1:10, 16 B and 128 B | ≤ 0.5 × nats-server | 0.38 (0.25–0.50) | met |",

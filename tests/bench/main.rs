@@ -5,6 +5,7 @@
 //!
 //! * [`shapes`]: the kinds of traffic; [`traffic`] and [`timed`]: one of them on one server.
 //! * [`footprint`]: what servers cost at rest.
+//! * [`streams`]: what streams cost, on disk.
 //! * [`options`]: what is asked for; [`rounds`]: who is measured when.
 //! * [`servers`]: who takes part; [`client`]: a connection of the generator; [`wire`]: what it says.
 //! * [`accounting`]: what the kernel knows of a server; [`statistics`]: what several rounds say together.
@@ -22,6 +23,7 @@ mod rounds;
 mod servers;
 mod shapes;
 mod statistics;
+mod streams;
 mod targets;
 mod timed;
 mod traffic;
@@ -32,10 +34,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::document::Measured;
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::report::Cell;
-use crate::servers::{BASELINE, Contender, NAMES};
+use crate::servers::{BASELINE, Contender, NAMES, REFERENCE};
+use crate::wire::Wire;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -54,6 +58,7 @@ fn compare(options: &Options) -> Result<bool, String> {
     if options.list {
         options.shapes().for_each(|shape| println!("{}", shape.title()));
         options.footprints().for_each(|footprint| println!("{}", footprint.title()));
+        options.works().for_each(|work| println!("{}", work.title()));
         return Ok(true);
     }
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -63,17 +68,38 @@ fn compare(options: &Options) -> Result<bool, String> {
     for contender in &contenders {
         eprintln!("{}: {}", contender.name, contender.version);
     }
+    let with_streams = with_streams(options, &contenders)?;
     let tables = rounds::measure(options, &contenders)?;
+    let streams = rounds::streams(options, &with_streams);
     if options.is_whole() {
-        let text = document::document(&machine, &options.command(), options.rounds(), &contenders, &tables);
+        let measured = Measured {
+            contenders: &contenders,
+            tables: &tables,
+            with_streams: &with_streams,
+            streams: &streams,
+        };
+        let text = document::document(&machine, &options.command(), options.rounds(), &measured);
         std::fs::write(root.join(document::PATH), text).map_err(|error| error.to_string())?;
         eprintln!("written: {}", document::PATH);
     } else {
-        let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
-        print!("{}", report::tables(&names, &tables));
+        print!("{}", report::tables(&servers::names(&contenders), &tables));
+        if !streams.lines.is_empty() {
+            print!("{}", report::tables(&servers::names(&with_streams), std::slice::from_ref(&streams)));
+        }
     }
-    let cells = || tables.iter().flat_map(|table| &table.lines).flat_map(|line| &line.cells);
+    let cells =
+        || tables.iter().chain([&streams]).flat_map(|table| &table.lines).flat_map(|line| &line.cells);
     Ok(!cells().any(|cell| matches!(cell, Cell::Failed(_))))
+}
+
+/// Those of `contenders` that have streams, and nats-server that waits for the disk.
+fn with_streams(options: &Options, contenders: &[Contender]) -> Result<Vec<Contender>, String> {
+    let mut with: Vec<_> =
+        contenders.iter().filter(|contender| contender.wire() == Wire::Nats).cloned().collect();
+    if options.servers.iter().any(|name| name == REFERENCE) {
+        with.push(Contender::always()?);
+    }
+    Ok(with)
 }
 
 fn contenders(options: &Options) -> Result<Vec<Contender>, String> {

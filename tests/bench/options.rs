@@ -8,6 +8,7 @@ use clap::Parser;
 use crate::footprint::{FOOTPRINTS, Footprint, Patience};
 use crate::servers::NAMES;
 use crate::shapes::{SHAPES, Shape};
+use crate::streams::{WORKS, Work};
 
 /// Compares midged with nats-server and Mosquitto on this machine's loopback.
 ///
@@ -83,6 +84,10 @@ impl Options {
     pub(crate) fn footprints(&self) -> impl Iterator<Item = Footprint> {
         let share = (self.share() * 10.0).min(1.0);
         FOOTPRINTS.iter().map(move |footprint| footprint.scaled(share)).filter(|f| self.wants(&f.title()))
+    }
+
+    pub(crate) fn works(&self) -> impl Iterator<Item = Work> {
+        WORKS.iter().copied().filter(|work| self.wants(&work.title()))
     }
 
     /// Whether nothing is left out, so that the result may be kept.

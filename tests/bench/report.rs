@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::servers::{BASELINE, OURS, REFERENCE};
+use crate::servers::{ALWAYS, BASELINE, OURS, REFERENCE};
 use crate::statistics::Spread;
 
 /// Some lines about the same thing.
@@ -105,7 +105,7 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { names, table } = self;
         let others: Vec<_> =
-            [REFERENCE, BASELINE].into_iter().filter(|other| names.contains(other)).collect();
+            [REFERENCE, ALWAYS, BASELINE].into_iter().filter(|other| names.contains(other)).collect();
         let heads = names.iter().map(ToString::to_string);
         let ratios = others.iter().map(|other| format!("{OURS} / {other}"));
         let heads: Vec<String> = heads.chain(ratios).collect();

@@ -10,6 +10,7 @@ use crate::options::Options;
 use crate::report::{Cell, Line, Scale, Table};
 use crate::servers::{Contender, OURS};
 use crate::shapes::Shape;
+use crate::streams::STREAMS;
 use crate::targets;
 use crate::traffic::{self, FIGURES};
 use crate::wire::Wire;
@@ -106,6 +107,32 @@ fn rest(footprint: Footprint, options: &Options, contenders: &[Contender]) -> Ve
         }
     }
     lines.0
+}
+
+/// All rounds of what streams are measured with.
+pub(crate) fn streams(options: &Options, contenders: &[Contender]) -> Table {
+    let mut all = Vec::new();
+    for work in options.works() {
+        let mut lines = Lines::new(work.figures(), contenders, false);
+        for (at, _) in contenders.iter().enumerate().filter(|(_, contender)| !work.fits(contender)) {
+            lines.0.iter_mut().for_each(|line| line.cells[at] = Cell::Unfit);
+        }
+        let rounds = if work.is_long() { options.rounds().min(FOOTPRINT_ROUNDS) } else { options.rounds() };
+        for round in 1..=rounds {
+            for (at, contender) in contenders.iter().enumerate() {
+                if !lines.wants(at) {
+                    continue;
+                }
+                let measured = work.measure(contender, options.share(), options.patience());
+                let said = measured.as_ref().map(|figures| format!("{figures:.2?}"));
+                let said = said.unwrap_or_else(Clone::clone);
+                eprintln!("{}, round {round}, {}: {said}", work.title(), contender.name);
+                lines.add(at, measured.map(|figures| figures.into_iter().map(Some).collect()));
+            }
+        }
+        all.extend(lines.0);
+    }
+    Table { heading: STREAMS.into(), lines: all }
 }
 
 /// The sizes of our binary with other features.

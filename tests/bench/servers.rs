@@ -25,6 +25,8 @@ pub(crate) struct Contender {
     pub(crate) path: PathBuf,
     /// What it says of itself.
     pub(crate) version: String,
+    /// Whether it is told to put each message on the disk before it says so, if it doesn't do so anyway.
+    syncs_always: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +43,22 @@ pub(crate) const OURS: &str = "midged";
 pub(crate) const REFERENCE: &str = "nats-server";
 /// Debian's MQTT broker, for the shapes that fit it.
 pub(crate) const MOSQUITTO: &str = "Mosquitto";
+/// [`REFERENCE`] with `sync_interval: always`, for streams.
+pub(crate) const ALWAYS: &str = "nats-server, sync always";
 /// Another midged, named on the command line.
 pub(crate) const BASELINE: &str = "baseline";
+
+/// Their names, in their order.
+pub(crate) fn names(contenders: &[Contender]) -> Vec<&'static str> {
+    contenders.iter().map(|contender| contender.name).collect()
+}
+
+/// What a server is started with besides its defaults.
+#[derive(Clone, Copy)]
+struct Extra<'a> {
+    tls: Option<&'a Certificate>,
+    streams: Option<&'a Path>,
+}
 
 impl Contender {
     /// One of [`NAMES`], where `tests/setup` and the package manager have put it.
@@ -58,7 +74,17 @@ impl Contender {
     pub(crate) fn nats(name: &'static str, path: &Path) -> Result<Self, String> {
         let path = fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let version = says(Command::new(&path).arg("--version"))?;
-        Ok(Self { name, kind: Kind::Nats, path, version })
+        Ok(Self { name, kind: Kind::Nats, path, version, syncs_always: false })
+    }
+
+    /// The reference that waits for the disk, as midged does.
+    pub(crate) fn always() -> Result<Self, String> {
+        Ok(Self { name: ALWAYS, syncs_always: true, ..Self::named(REFERENCE)? })
+    }
+
+    /// Whether a message costs it a wait for the disk that it shares with no other.
+    pub(crate) fn is_slow_with_streams(&self) -> bool {
+        self.syncs_always
     }
 
     fn mosquitto() -> Result<Self, String> {
@@ -72,13 +98,19 @@ impl Contender {
         let package =
             says(Command::new("dpkg-query").args(["--show", "--showformat=${Version}\n", "mosquitto"]));
         let version = package.map_or(version.clone(), |package| format!("{version}, package {package}"));
-        Ok(Self { name: MOSQUITTO, kind: Kind::Mosquitto, path, version })
+        Ok(Self { name: MOSQUITTO, kind: Kind::Mosquitto, path, version, syncs_always: false })
     }
 
     /// One that can't be started.
     #[cfg(test)]
     pub(crate) fn fake(name: &'static str, version: &str) -> Self {
-        Self { name, kind: Kind::Nats, path: PathBuf::new(), version: version.to_owned() }
+        Self {
+            name,
+            kind: Kind::Nats,
+            path: PathBuf::new(),
+            version: version.to_owned(),
+            syncs_always: false,
+        }
     }
 
     pub(crate) fn wire(&self) -> Wire {
@@ -90,18 +122,27 @@ impl Contender {
 
     /// Starts it on a free port of loopback, with its defaults, and returns once it lets a client in.
     pub(crate) fn start(&self, tls: Option<&Certificate>) -> Result<Server, String> {
+        self.start_with(Extra { tls, streams: None })
+    }
+
+    /// As [`Contender::start`], with streams whose files are in `directory`.
+    pub(crate) fn start_with_streams(&self, directory: &Path) -> Result<Server, String> {
+        self.start_with(Extra { tls: None, streams: Some(directory) })
+    }
+
+    fn start_with(&self, extra: Extra<'_>) -> Result<Server, String> {
         // Between the choice of a port and its use somebody else may take it.
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.start_once(tls) {
+            match self.start_once(extra) {
                 Err(why) if tries < 3 && why.contains("in use") => {}
                 other => return other,
             }
         }
     }
 
-    fn start_once(&self, tls: Option<&Certificate>) -> Result<Server, String> {
+    fn start_once(&self, extra: Extra<'_>) -> Result<Server, String> {
         let io = |error: std::io::Error| error.to_string();
         let directory = tempfile::Builder::new().prefix("midge-bench-").tempdir().map_err(io)?;
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
@@ -110,9 +151,17 @@ impl Contender {
         match self.kind {
             Kind::Nats => {
                 command.args(["-a", "127.0.0.1", "-p", &address.port().to_string()]);
-                if let Some(tls) = tls {
+                if let Some(tls) = extra.tls {
                     let [cert, key] = tls.write(directory.path())?;
                     command.arg("--tls").arg("--tlscert").arg(cert).arg("--tlskey").arg(key);
+                }
+                if let Some(streams) = extra.streams {
+                    let sync = if self.syncs_always { ", sync_interval: always" } else { "" };
+                    let config =
+                        format!("jetstream {{ store_dir: {streams:?}, max_file_store: 8GB{sync} }}\n");
+                    let path = directory.path().join("streams.conf");
+                    fs::write(&path, config).map_err(io)?;
+                    command.arg("-c").arg(path);
                 }
             }
             Kind::Mosquitto => {

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Better, Line, Table, number, show};
-use crate::servers::{OURS, REFERENCE};
+use crate::document::Measured;
+use crate::report::{Better, Line, number, show};
+use crate::servers::{ALWAYS, OURS, REFERENCE, names};
+use crate::streams::STREAMS;
 use crate::traffic::{CPU, P50, P99, RATE};
 
 /// The heading of the table of [`crate::footprint`].
@@ -22,10 +24,13 @@ struct Target {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Measure {
-    /// Ours to nats-server's, of the same round.
-    Ratio,
+    /// Ours to that of this one, of the same round.
+    To(&'static str),
     Ours,
 }
+
+/// Ours to nats-server's.
+const RATIO: Measure = Measure::To(REFERENCE);
 
 const fn at_most(
     what: &'static str,
@@ -38,22 +43,29 @@ const fn at_most(
 }
 
 const fn at_least(what: &'static str, limit: f64, counts: fn(&str) -> bool) -> Target {
-    Target { what, measure: Measure::Ratio, limit, better: Better::More, table: RATE.heading, counts }
+    Target { what, measure: RATIO, limit, better: Better::More, table: RATE.heading, counts }
+}
+
+const fn streams_at_least(
+    what: &'static str,
+    other: &'static str,
+    limit: f64,
+    counts: fn(&str) -> bool,
+) -> Target {
+    Target { what, measure: Measure::To(other), limit, better: Better::More, table: STREAMS, counts }
 }
 
 const TARGETS: &[Target] = &[
-    at_most("CPU per message, 1:1 and 1:10, 16 B and 128 B", Measure::Ratio, 0.5, CPU.heading, |title| {
+    at_most("CPU per message, 1:1 and 1:10, 16 B and 128 B", RATIO, 0.5, CPU.heading, |title| {
         ["1:1, 16 B", "1:1, 128 B", "1:10, 16 B", "1:10, 128 B"].contains(&title)
     }),
     at_least("messages per second, every shape", 1.0, |_| true),
     at_least("messages per second, fan-out and request-reply", 1.5, |title| {
         title.starts_with("1:10") || title.contains("wildcards") || title.starts_with("request-reply")
     }),
-    at_most("request-reply p50, 1 requester", Measure::Ratio, 0.8, P50.heading, one_requester),
-    at_most("request-reply p99, 1 requester", Measure::Ratio, 0.8, P99.heading, one_requester),
-    at_most("CPU per request-reply", Measure::Ratio, 0.5, CPU.heading, |title| {
-        title.starts_with("request-reply")
-    }),
+    at_most("request-reply p50, 1 requester", RATIO, 0.8, P50.heading, one_requester),
+    at_most("request-reply p99, 1 requester", RATIO, 0.8, P99.heading, one_requester),
+    at_most("CPU per request-reply", RATIO, 0.5, CPU.heading, |title| title.starts_with("request-reply")),
     at_most("RSS when idle, MB", Measure::Ours, 4.0, FOOTPRINT, |title| {
         title == "idle: RSS without clients, MB"
     }),
@@ -72,16 +84,40 @@ const TARGETS: &[Target] = &[
     at_most("bytes per subscription at 1,000,000", Measure::Ours, 100.0, FOOTPRINT, |title| {
         title == "1,000,000 subscriptions: bytes each"
     }),
+    streams_at_least("published to disk per second, many unanswered", ALWAYS, 30.0, many_unanswered),
+    streams_at_least("the same", REFERENCE, 1.0, many_unanswered),
+    streams_at_least("consumed per second", REFERENCE, 1.5, |title| {
+        title.starts_with("consume") && title.ends_with("per second")
+    }),
+    at_most("CPU per message of a stream", RATIO, 0.5, STREAMS, |title| {
+        title.ends_with("CPU per message, µs")
+    }),
+    at_most("peak RSS with streams", RATIO, 0.25, STREAMS, |title| title.ends_with("peak RSS, MB")),
+    at_most("ready with 500 MB after kill -9, ms", Measure::Ours, 100.0, STREAMS, |title| {
+        title == "500 MB stored, killed: knows all after, ms"
+    }),
+    at_most("RSS with 200,000 keys, 200 streams and consumers", RATIO, 0.4, STREAMS, |title| {
+        title.starts_with("200,000 keys")
+    }),
 ];
+
+fn many_unanswered(title: &str) -> bool {
+    title.ends_with("unanswered: messages per second")
+}
 
 fn one_requester(title: &str) -> bool {
     title.starts_with("request-reply, 1 requester")
 }
 
 /// The table of targets. Where several lines count, the worst stands for all, and those that miss are named.
-pub(crate) fn table(names: &[&str], tables: &[Table]) -> String {
+pub(crate) fn table(measured: &Measured<'_>) -> String {
     let mut text = format!("| figure | target | {OURS} | |\n|---|---:|---:|---|\n");
+    let (names, with_streams) = (names(measured.contenders), names(measured.with_streams));
     for target in TARGETS {
+        let (names, tables) = match target.table {
+            STREAMS => (&with_streams, std::slice::from_ref(measured.streams)),
+            _ => (&names, measured.tables),
+        };
         let lines =
             tables.iter().filter(|table| table.heading == target.table).flat_map(|table| &table.lines);
         let counted = lines.filter(|line| (target.counts)(&line.title));
@@ -96,7 +132,7 @@ impl Target {
         let mut unknown = Vec::new();
         for line in lines {
             let spread = match self.measure {
-                Measure::Ratio => line.ratio(names, REFERENCE),
+                Measure::To(other) => line.ratio(names, other),
                 Measure::Ours => line.spread(names, OURS),
             };
             match spread {
@@ -109,10 +145,10 @@ impl Target {
             Better::Less => "≤",
         };
         let unit = match self.measure {
-            Measure::Ratio => format!(" × {REFERENCE}"),
+            Measure::To(other) => format!(" × {other}"),
             Measure::Ours => String::new(),
         };
-        let digits = |line: &Line| if self.measure == Measure::Ratio { 2 } else { line.scale.digits };
+        let digits = |line: &Line| if self.measure != Measure::Ours { 2 } else { line.scale.digits };
         let worst =
             found.iter().max_by(|(_, a), (_, b)| self.excess(a.median).total_cmp(&self.excess(b.median)));
         let measured = worst.map_or_else(String::new, |(line, spread)| {
@@ -152,7 +188,8 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Cell, Scale};
+    use crate::report::{Cell, Scale, Table};
+    use crate::servers::Contender;
 
     const NAMES: [&str; 2] = [OURS, REFERENCE];
 
@@ -166,7 +203,11 @@ mod tests {
     }
 
     fn verdict(tables: &[Table], what: &str) -> String {
-        let text = table(&NAMES, tables);
+        let contenders = NAMES.map(|name| Contender::fake(name, "v1"));
+        let streams = Table { heading: STREAMS.into(), lines: Vec::new() };
+        let measured =
+            Measured { contenders: &contenders, tables, with_streams: &contenders, streams: &streams };
+        let text = table(&measured);
         text.lines().find(|line| line.starts_with(&format!("| {what} |"))).expect("such a target").to_owned()
     }
 

@@ -20,6 +20,14 @@ const SHAPES: &[(&str, u64)] = &[
     ("1:1, 1,000 a second, 128 B", 3),
 ];
 const FOOTPRINTS: &[&str] = &["start", "100 idle connections", "1,000 subscriptions"];
+const STREAMS: &[&str] = &[
+    "1 publisher, 1,000 unanswered",
+    "8 publishers, 64 unanswered",
+    "publish, wait for each answer",
+    "consume",
+    "key-value put",
+    "key-value get",
+];
 const SERVERS: [&str; 2] = ["midged", "nats-server"];
 
 #[test]
@@ -27,7 +35,7 @@ fn a_little_of_everything_arrives() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
     command.args(["--work", "0.1", "--rounds", "1", "--servers", &SERVERS.join(",")]);
     command.env("MIDGED", Program::ours().unwrap().path());
-    for title in SHAPES.iter().map(|(title, _)| title).chain(FOOTPRINTS) {
+    for title in SHAPES.iter().map(|(title, _)| title).chain(FOOTPRINTS).chain(STREAMS) {
         command.args(["--only", title]);
     }
     // It ends by itself: nothing in it waits for a server without a deadline.
@@ -40,7 +48,7 @@ fn a_little_of_everything_arrives() {
             assert!(stderr.contains(&line), "{line} is not among\n{stderr}");
         }
     }
-    for title in FOOTPRINTS {
+    for title in FOOTPRINTS.iter().chain(STREAMS) {
         let lines = stdout.lines().filter(|line| line.starts_with(&format!("| {title}")));
         let cells: Vec<Vec<&str>> = lines.map(|line| line.split('|').map(str::trim).collect()).collect();
         assert!(!cells.is_empty(), "{title} is not among\n{stdout}");
