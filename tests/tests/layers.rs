@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-setup", &["midge-broker", "midge-config", "midge-jwt"]),
     ("midge-heap", &[]),
     ("midge-store", &[]),
-    ("midge-stream", &["midge-protocol", "midge-store"]),
+    ("midge-stream", &["midge-protocol", "midge-router", "midge-store"]),
     ("midge-tls", &["midge-config"]),
     (
         "midged",

@@ -16,9 +16,9 @@ use crate::auth::{AccountClaims, Identity, Trust, Warrant};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{ConnId, Port};
-use crate::mapping::{Destination, Mapping};
 use crate::notice::Level;
 use crate::settings::{AccountLimits, AccountSettings};
+use midge_router::mapping::{Destination, Mapping};
 
 impl Trust {
     /// What the known accounts are, in an order that doesn't change.

@@ -12,10 +12,10 @@ use crate::account::{Account, AccountId};
 use crate::broker::Broker;
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port, at};
-use crate::mapping::Outcome;
 use crate::notice::{Level, Notice};
 use crate::outbox::SHARE_MIN;
 use crate::subs::Subscriptions;
+use midge_router::mapping::Outcome;
 
 /// How much a publish cost, so that a turn can be bounded.
 #[derive(Clone, Copy, Debug, Default)]

@@ -131,7 +131,7 @@ pub struct AccountSettings {
     /// Its name.
     pub name: smol_str::SmolStr,
     /// Subject mappings, in order.
-    pub mappings: Vec<crate::mapping::Mapping>,
+    pub mappings: Vec<midge_router::mapping::Mapping>,
     /// What its connections may have at most.
     pub limits: AccountLimits,
     /// What it offers to other accounts.

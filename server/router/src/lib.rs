@@ -50,6 +50,7 @@
 mod cache;
 mod index;
 mod label;
+pub mod mapping;
 mod matches;
 mod router;
 mod slab;

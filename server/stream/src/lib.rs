@@ -19,6 +19,7 @@ mod consumer;
 mod cx;
 mod engine;
 pub mod error;
+mod hash;
 mod headers;
 mod json;
 pub mod log;

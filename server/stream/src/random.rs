@@ -19,6 +19,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// A number below `bound`; 0 if that is 0.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        // A remainder of 32 bits.
+        self.next().checked_rem(bound.into()).unwrap_or(0) as u32
+    }
+
     /// `len` letters and digits.
     pub(crate) fn name(&mut self, len: usize) -> String {
         (0..len).map(|_| char::from(DIGITS[(self.next() % 62) as usize])).collect()

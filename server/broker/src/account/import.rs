@@ -11,9 +11,9 @@ use smol_str::SmolStr;
 
 use super::AccountId;
 use super::export::{Export, Exported, ExportedService};
-use crate::mapping::{MappingError, Rename};
 use crate::settings::AccountSettings;
 use crate::system;
+use midge_router::mapping::{MappingError, Rename};
 
 /// Imports of an account, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,12 +23,12 @@ use midge_router::{Router, SubId};
 use smol_str::SmolStr;
 
 use crate::conn::Counters;
-use crate::mapping::Mapping;
 use crate::settings::AccountLimits;
 use crate::subs::{Sub, Subscriptions};
 use answers::{Answers, Awaited};
 use export::{Exported, Latency, StreamExport};
 use import::{ImportedService, ImportedStream};
+use midge_router::mapping::Mapping;
 use target::Targets;
 
 use crate::watch::Watches;

@@ -138,7 +138,7 @@ impl<P: Port> Broker<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::Rename;
+    use midge_router::mapping::Rename;
 
     fn import(there: &str, here: &str) -> ImportedStream {
         let (here, name) = if there == here {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Answer, Failure, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
-use crate::config::{Storage, StreamConfig, check_stream, check_update, stamp_stream};
+use crate::config::{Storage, StreamConfig, check_stream_among, check_update, stamp_stream};
 use crate::engine::Engine;
 use crate::error::{self, ApiError};
 use crate::seam::Account;
@@ -91,7 +91,7 @@ impl Engine {
         }
         self.check_share(request.account, &config)?;
         self.check_reservation(&config, None)?;
-        let config = check_stream(&config, &self.settings.limits, pedantic)?;
+        let config = self.check_config(request.account, &config, pedantic)?;
         if config.num_replicas > 1 {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
         }
@@ -116,7 +116,7 @@ impl Engine {
 
     pub(super) fn stream_update(&mut self, request: &Request<'_>) -> Answer {
         let (config, pedantic) = request.read_config()?;
-        let mut config = check_stream(&config, &self.settings.limits, pedantic)?;
+        let mut config = self.check_config(request.account, &config, pedantic)?;
         if config.name != request.token(2) {
             return Err(error::STREAM_MISMATCH.into());
         }
@@ -136,6 +136,20 @@ impl Engine {
         let text = answer("stream_update", stream.info(false, domain.as_deref(), &cx));
         self.touch(id);
         text
+    }
+
+    /// A configuration with all defaults filled in, if it can stand beside the account's streams.
+    pub(crate) fn check_config(
+        &self,
+        account: Account,
+        config: &StreamConfig,
+        pedantic: bool,
+    ) -> Result<StreamConfig, ApiError> {
+        let find = |name: &str| {
+            let id = self.stream_id(account, name).ok()?;
+            self.streams.get(&id).map(|stream| (*stream.config).clone())
+        };
+        check_stream_among(config, &self.settings.limits, pedantic, &find)
     }
 
     /// Subjects belong to one stream only.

@@ -1,6 +1,7 @@
 //! What streams and consumers are told to be, as clients write it, and what becomes of it.
 
 mod consumer;
+mod copies;
 mod metadata;
 mod stream;
 mod words;
@@ -9,12 +10,13 @@ pub use consumer::{
     Action, ConsumerConfig, ConsumerContext, CreateConsumer, check_consumer, consumer_defaults,
     sample_percent,
 };
+pub use copies::Find;
 pub use metadata::{API_LEVEL, NATS_VERSION, stamp_consumer, stamp_stream, with_server};
 #[cfg(test)]
 pub(crate) use stream::overlaps;
 pub use stream::{
     External, Republish, SourceConsumer, StreamConfig, StreamConsumerLimits, StreamSource, SubjectTransform,
-    check_stream, check_update,
+    check_stream, check_stream_among, check_update,
 };
 pub use words::{
     AckPolicy, Compression, DeliverPolicy, Discard, PersistMode, PriorityPolicy, ReplayPolicy, Retention,

@@ -8,6 +8,7 @@ use midge_protocol::subject::Filter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::copies::{self, Find};
 use super::words::{Compression, Discard, PersistMode, Retention, Storage};
 use super::{
     DESCRIPTION_BYTES_MAX, Limits, METADATA_BYTES_MAX, NAME_BYTES_MAX, is_default, is_name, time_text,
@@ -157,12 +158,12 @@ pub struct SourceConsumer {
     pub deliver_subject: String,
 }
 
-fn invalid(text: impl std::fmt::Display) -> ApiError {
+pub(super) fn invalid(text: impl std::fmt::Display) -> ApiError {
     error::STREAM_INVALID_CONFIG.with(&[&text])
 }
 
 /// Refuses it if `wrong`.
-fn refuse(wrong: bool, text: &str) -> Result<(), ApiError> {
+pub(super) fn refuse(wrong: bool, text: &str) -> Result<(), ApiError> {
     if wrong { Err(invalid(text)) } else { Ok(()) }
 }
 
@@ -172,6 +173,16 @@ pub fn check_stream(
     config: &StreamConfig,
     limits: &Limits,
     pedantic: bool,
+) -> Result<StreamConfig, ApiError> {
+    check_stream_among(config, limits, pedantic, &|_| None)
+}
+
+/// As [`check_stream`], beside other streams of the account, which `find` gives by their names.
+pub fn check_stream_among(
+    config: &StreamConfig,
+    limits: &Limits,
+    pedantic: bool,
+    find: Find<'_>,
 ) -> Result<StreamConfig, ApiError> {
     let mut config = config.clone();
     check_names(&config)?;
@@ -183,8 +194,11 @@ pub fn check_stream(
     settle_markers(&mut config, pedantic)?;
     settle_schedules(&mut config, pedantic)?;
     check_persistence(&config)?;
-    check_copies(&config)?;
+    copies::check(&mut config, pedantic, find)?;
     settle_subjects(&mut config)?;
+    copies::check_transform(&config)?;
+    copies::settle_republish(&mut config, pedantic)?;
+    refuse_unserved(&config)?;
     check_placement(&mut config)?;
     Ok(config)
 }
@@ -334,18 +348,10 @@ fn check_persistence(config: &StreamConfig) -> Result<(), ApiError> {
 }
 
 /// What midge can't do yet is refused, so that nobody believes that it is done.
-fn check_copies(config: &StreamConfig) -> Result<(), ApiError> {
-    if config.mirror.is_some() && !config.subjects.is_empty() {
-        return Err(error::MIRROR_WITH_SUBJECTS.error());
-    }
-    if config.mirror.is_some() && !config.sources.is_empty() {
-        return Err(error::MIRROR_WITH_SOURCES.error());
-    }
+fn refuse_unserved(config: &StreamConfig) -> Result<(), ApiError> {
     for (asked, what) in [
         (config.mirror.is_some(), "mirrors"),
         (!config.sources.is_empty(), "sources"),
-        (config.subject_transform.is_some(), "subject transforms"),
-        (config.republish.is_some(), "republishing"),
         (config.allow_msg_counter, "message counters"),
         (config.allow_msg_schedules, "message schedules"),
         (config.allow_atomic, "atomic batches"),

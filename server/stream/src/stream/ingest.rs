@@ -19,7 +19,7 @@ use crate::time::{SECOND, duration};
 
 /// A message on its way in.
 pub(super) struct Arriving<'a> {
-    pub(super) subject: &'a [u8],
+    pub(super) subject: Cow<'a, [u8]>,
     pub(super) header: Cow<'a, [u8]>,
     pub(super) payload: &'a [u8],
     rollup: Option<Rollup>,
@@ -104,7 +104,7 @@ fn expected_last_of_subject(stream: &Stream, arriving: &mut Arriving<'_>) -> Res
         (Some(expected), other) => {
             let last = match other {
                 Some(other) => stream.log.last(&Filters::new([other]), u64::MAX).unwrap_or(0),
-                None => stream.log.last_of(arriving.subject).unwrap_or(0),
+                None => stream.log.last_of(&arriving.subject).unwrap_or(0),
             };
             if expected == Some(last) {
                 Ok(())
@@ -234,13 +234,16 @@ impl Stream {
         } else {
             Cow::Borrowed(message.header)
         };
-        let mut arriving =
-            Arriving { subject: message.subject, header, payload: message.payload, rollup: None, ttl: None };
+        let subject = match self.renames.input(message.subject, cx.random) {
+            Some(other) => Cow::Owned(other),
+            None => Cow::Borrowed(message.subject),
+        };
+        let mut arriving = Arriving { subject, header, payload: message.payload, rollup: None, ttl: None };
         let reply = message.reply.filter(|_| !self.config.no_ack);
         let passed = CHECKS.iter().try_for_each(|check| check(self, &mut arriving));
         let passed = passed.and_then(|()| {
             room?;
-            if self.is_uninteresting(arriving.subject) { Ok(()) } else { Ok(self.check_room(&arriving)?) }
+            if self.is_uninteresting(&arriving.subject) { Ok(()) } else { Ok(self.check_room(&arriving)?) }
         });
         match passed {
             Ok(()) => match self.admit(&arriving, cx) {
@@ -275,14 +278,14 @@ impl Stream {
 
     /// Stores a message that passed.
     fn admit(&mut self, arriving: &Arriving<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
-        let skipped = self.is_uninteresting(arriving.subject);
+        let skipped = self.is_uninteresting(&arriving.subject);
         let seq = if skipped {
             let seq = self.log.state().last_seq + 1;
             self.log.skip_to(seq, cx.now.wall)?;
             seq
         } else {
             let entry = Entry {
-                subject: arriving.subject,
+                subject: &arriving.subject,
                 header: &arriving.header,
                 payload: arriving.payload,
                 time: cx.now.wall,
@@ -294,7 +297,7 @@ impl Stream {
             None => {}
             Some(rollup) => {
                 let filter = match rollup {
-                    Rollup::Subject => String::from_utf8_lossy(arriving.subject).into_owned(),
+                    Rollup::Subject => String::from_utf8_lossy(&arriving.subject).into_owned(),
                     Rollup::All => String::new(),
                 };
                 let keep = u64::from(!skipped);
@@ -307,6 +310,7 @@ impl Stream {
 
     /// Puts an entry into the log, and what hangs on it where it belongs.
     pub(super) fn store(&mut self, entry: &Entry<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
+        let again = self.again(entry.subject, cx.random);
         let seq = self.log.append(entry)?;
         let id = headers::text(entry.header, headers::MSG_ID);
         if let Some(id) = id {
@@ -320,6 +324,9 @@ impl Stream {
             consumer.on_stored(seq, entry.subject);
         }
         self.enforce_subject(entry.subject, cx)?;
+        if let Some(again) = again {
+            self.publish_again(&again, entry, seq, cx);
+        }
         Ok(seq)
     }
 

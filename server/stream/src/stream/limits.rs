@@ -34,7 +34,7 @@ impl Stream {
         let full = |text: &str| Err(error::STREAM_STORE_FAILED.with(&[&text]));
         let state = self.log.state();
         let at_subject_limit =
-            some(config.max_msgs_per_subject).is_some_and(|max| self.log.count_of(arriving.subject) >= max);
+            some(config.max_msgs_per_subject).is_some_and(|max| self.log.count_of(&arriving.subject) >= max);
         if at_subject_limit && config.discard_new_per_subject {
             return full("maximum messages per subject exceeded");
         }
@@ -45,7 +45,7 @@ impl Stream {
         let size =
             counted(config.storage, arriving.subject.len(), arriving.header.len(), arriving.payload.len());
         if let Some(max) = some(config.max_bytes).filter(|max| state.bytes + size > *max) {
-            let first = at_subject_limit.then(|| self.log.first_of(arriving.subject)).flatten();
+            let first = at_subject_limit.then(|| self.log.first_of(&arriving.subject)).flatten();
             let freed = first.and_then(|seq| self.log.get(seq).ok().flatten()).map_or(0, |old| {
                 counted(config.storage, old.subject().len(), old.header().len(), old.payload().len())
             });

@@ -10,6 +10,7 @@ mod ingest;
 mod limits;
 mod purge;
 mod read;
+mod renames;
 mod retention;
 mod ttl;
 
@@ -20,6 +21,7 @@ use dedup::Dedup;
 pub(crate) use info::{Cluster, StreamInfo};
 pub(crate) use purge::PurgeRequest;
 pub(crate) use read::GetRequest;
+use renames::Renames;
 use serde::{Deserialize, Serialize};
 use ttl::Ttl;
 
@@ -56,6 +58,7 @@ pub(crate) struct Stream {
     pub(crate) names: BTreeMap<Box<str>, u32>,
     dedup: Dedup,
     ttl: Ttl,
+    renames: Renames,
     /// The id of the last message, if it had one.
     last_msg_id: Box<str>,
     /// `{"stream":"S","seq":`.
@@ -81,6 +84,7 @@ impl Stream {
             id,
             account,
             ack: ack.into_bytes().into(),
+            renames: Renames::new(&config),
             config: Box::new(config),
             created,
             log,
@@ -138,6 +142,7 @@ impl Stream {
     /// Makes it what `config`, which was checked, says.
     pub(crate) fn update(&mut self, config: StreamConfig, cx: &mut Cx<'_>) -> Result<(), LogError> {
         let old = std::mem::replace(&mut *self.config, config);
+        self.renames = Renames::new(&self.config);
         for subject in old.subjects.iter().filter(|it| !self.config.subjects.contains(it)) {
             cx.unsubscribe(subject.clone(), self.tag(What::Stream));
         }

@@ -121,10 +121,11 @@ impl Stream {
         let Some(message) = self.log.get(seq)? else { return Ok(()) };
         let ttl = self.config.subject_delete_marker_ttl;
         let last = self.log.count_of(message.subject()) == 1;
-        self.remove(seq, false, cx)?;
+        // Republished, the mark names the message that it is in place of.
         if ttl > 0 && last && !is_marker(&message) {
             self.mark(message.subject(), ttl / SECOND * SECOND, cx)?;
         }
+        self.remove(seq, false, cx)?;
         Ok(())
     }
 

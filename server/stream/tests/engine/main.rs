@@ -3,5 +3,6 @@
 mod consumers;
 mod model;
 mod publishing;
+mod renames;
 mod streams;
 mod world;

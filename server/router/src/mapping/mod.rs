@@ -4,14 +4,17 @@
 //! in the tests, which nats-server 2.15.1 gave.
 
 mod rename;
+mod single;
 mod transform;
 
 use core::fmt;
 
 use midge_protocol::subject::{self, Filter, STAR};
 
-pub(crate) use rename::Rename;
-use transform::{Transform, check_tokens, literal_len};
+pub use rename::Rename;
+pub use single::Single;
+pub use transform::Transform;
+use transform::{check_tokens, literal_len};
 
 /// Where some of the messages of a [`Mapping`] go.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::MappingError;
 
 /// How the tokens of a destination come from those of a subject that matches the source.
 #[derive(Clone, Debug)]
-pub(crate) struct Transform {
+pub struct Transform {
     pub(super) parts: Box<[Part]>,
     /// The number of source tokens in front of `>`, if it is there: the rest of the subject is appended.
     rest_from: Option<usize>,
@@ -45,7 +45,8 @@ pub(super) enum Cut {
 }
 
 impl Transform {
-    pub(crate) fn new(source: &str, destination: &str) -> Result<Self, MappingError> {
+    /// Reads a destination, whose tokens may be functions of those of `source`.
+    pub fn new(source: &str, destination: &str) -> Result<Self, MappingError> {
         let valid = |text: &str| {
             text.split('.').rev().enumerate().all(|(i, t)| !t.is_empty() && (i == 0 || t != ">"))
         };
@@ -60,7 +61,9 @@ impl Transform {
         Ok(Self { parts, rest_from: rest.then(|| source.tokens - 1) })
     }
 
-    pub(crate) fn apply(&self, subject: &[u8], random: &mut impl FnMut(u32) -> u32, out: &mut Vec<u8>) {
+    /// Appends what becomes of `subject`, which must match the source. `random` gives a number below its argument. The
+    /// new subject may be invalid.
+    pub fn apply(&self, subject: &[u8], random: &mut impl FnMut(u32) -> u32, out: &mut Vec<u8>) {
         for (i, part) in self.parts.iter().enumerate() {
             if i > 0 {
                 out.push(SEPARATOR);

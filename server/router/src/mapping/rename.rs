@@ -8,7 +8,7 @@ use super::{MappingError, numbered};
 /// A filter and its name on another side: `out.*.*` here is `in.$2.$1` there. Each wildcard stands for the same token on
 /// both sides, so what goes one way finds back.
 #[derive(Clone, Debug)]
-pub(crate) struct Rename {
+pub struct Rename {
     forth: Transform,
     back: Transform,
     /// The name there, as a filter: `in.*.*`.
@@ -17,7 +17,7 @@ pub(crate) struct Rename {
 
 impl Rename {
     /// `here` is a filter with wildcards. `there` may number them, as `$2` or `{{wildcard(2)}}`; a `*` is the next one.
-    pub(crate) fn new(here: &str, there: &str) -> Result<Self, MappingError> {
+    pub fn new(here: &str, there: &str) -> Result<Self, MappingError> {
         let numbers = numbered(there);
         let forth = Transform::new(here, &numbers)?;
         let tokens = || numbers.split('.');
@@ -49,17 +49,17 @@ impl Rename {
     }
 
     /// The name there, as a filter.
-    pub(crate) fn there(&self) -> &str {
+    pub fn there(&self) -> &str {
         &self.there
     }
 
     /// Appends what a subject or filter here, which must be covered, is called there.
-    pub(crate) fn forth(&self, subject: &[u8], out: &mut Vec<u8>) {
+    pub fn forth(&self, subject: &[u8], out: &mut Vec<u8>) {
         self.forth.apply(subject, &mut |_| 0, out);
     }
 
     /// Appends what a subject or filter there, which must be covered, is called here.
-    pub(crate) fn back(&self, subject: &[u8], out: &mut Vec<u8>) {
+    pub fn back(&self, subject: &[u8], out: &mut Vec<u8>) {
         self.back.apply(subject, &mut |_| 0, out);
     }
 }
