@@ -12,8 +12,9 @@ use crate::header::{self, Header, Kind};
 use crate::index;
 use crate::op::{self, Op};
 use crate::record::{self, Found};
+use crate::room::{LOST_OVERHEAD, RESERVE};
 use crate::segment::{Segment, Slot};
-use crate::store::{Health, RESERVE, Store, weight};
+use crate::store::{Health, Store, weight};
 use crate::stream::Lost;
 
 /// A cold segment that is being written.
@@ -380,7 +381,7 @@ impl<D: Disk> Store<D> {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.lost.push(lost);
         }
-        self.state_bytes += 40;
+        self.state_bytes += LOST_OVERHEAD;
         Ok(())
     }
 }

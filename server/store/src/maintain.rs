@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::disk::{Disk, write_full};
 use crate::index;
 use crate::op::{self, Op};
+use crate::room::RESERVE;
 use crate::segment::{Slot, file_name};
-use crate::store::{Health, RESERVE, Store, note_removed};
+use crate::store::{Health, Store, note_removed};
 
 /// A file that becomes a free slot once it is full of zeros.
 #[derive(Debug)]

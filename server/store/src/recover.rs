@@ -19,8 +19,9 @@ use crate::header::{self, Header, Kind};
 use crate::index;
 use crate::op::{self, Op};
 use crate::record::{self, Found};
+use crate::room::{RESERVE, state_bytes};
 use crate::segment::{Active, Messages, Segment, Slot, Waiting, file_name};
-use crate::store::{Health, Options, RESERVE, Store, Usage, note_removed, state_bytes, weight};
+use crate::store::{Health, Options, Store, Usage, note_removed, weight};
 use crate::stream::{Lost, Stream};
 
 /// What opening found.
@@ -733,7 +734,8 @@ impl<D: Disk> Store<D> {
         for seq in seqs {
             stream.kill(seq);
         }
-        stream.lost.retain(|lost| lost.first_seq < first || lost.last_seq > last);
+        let parts = stream.lost.iter().flat_map(|lost| lost.without(first, last));
+        stream.lost = parts.collect();
     }
 
     /// What a frame that was cut off used stays used.
@@ -933,7 +935,14 @@ impl<D: Disk> Store<D> {
 
     fn note_lost(&mut self, id: u32, slot: u32, lost: Lost) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if !stream.lost.contains(&lost) {
+        let known = stream.lost.iter().any(|known| known.covers(&lost));
+        // A segment that is garbage all through is one range, not one for each of its messages.
+        let goes_on = |last: &&mut Lost| {
+            last.segment == lost.segment && last.last_seq.checked_add(1) == Some(lost.first_seq)
+        };
+        if let Some(last) = stream.lost.last_mut().filter(goes_on) {
+            last.last_seq = lost.last_seq;
+        } else if !known {
             stream.lost.push(lost);
         }
         self.note(Damage {

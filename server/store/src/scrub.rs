@@ -91,7 +91,7 @@ impl<D: Disk> Store<D> {
                     // What was removed may rot.
                     if self.streams.get(&head.stream).is_some_and(|stream| stream.find(head.seq).is_some()) {
                         let damage = self.damage_at(next, head.stream, head.seq, place);
-                        self.note(damage);
+                        self.note_rotten(head.stream, head.seq, damage);
                     }
                 }
                 Found::Nothing => {}
@@ -124,7 +124,7 @@ impl<D: Disk> Store<D> {
         }
         for (stream, seq, place) in missing {
             let damage = self.damage_at(number, stream, seq, place);
-            self.note(damage);
+            self.note_rotten(stream, seq, damage);
         }
     }
 

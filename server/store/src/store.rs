@@ -13,6 +13,7 @@ use crate::header::{self, Header, Kind};
 use crate::index;
 use crate::op::{self, Op};
 use crate::record::{self, Found};
+use crate::room::{Change, Cost, delta_weight, record_head, state_bytes, state_weight, stream_weight};
 use crate::segment::{Active, Messages, Queue, Segment, Slot, Waiting, file_name};
 use crate::select::Select;
 use crate::stream::{self, Place, State, Stream, Tail};
@@ -193,10 +194,10 @@ pub struct Store<D: Disk> {
     pub(crate) retry_at: std::time::Duration,
 }
 
-/// Free slots that messages don't get: one for removing and acknowledging, one for cleaning.
-pub(crate) const RESERVE: usize = 2;
 /// Damages that are kept until somebody takes them.
 const DAMAGES_MAX: usize = 1_000;
+/// Messages of a stream that are in the index, are damaged, and are remembered to be.
+const ROTTEN_MAX: usize = 16_384;
 
 impl<D: Disk> Store<D> {
     // ---- streams and their states ----
@@ -207,12 +208,12 @@ impl<D: Disk> Store<D> {
     /// [`TooLarge`](Error::TooLarge), [`TooMuchState`](Error::TooMuchState), [`CommitFirst`](Error::CommitFirst),
     /// [`Full`](Error::Full) only if even the reserve is used up, [`ReadOnly`](Error::ReadOnly).
     pub fn create_stream(&mut self, config: &[u8]) -> Result<StreamId, Error> {
-        self.make_room_for_op(config.len(), STREAM_OVERHEAD + config.len())?;
+        self.make_room(&self.cost(&Change::CreateStream { config })?)?;
         let stream = self.next_stream;
         self.next_stream += 1;
         op::push(&mut self.open.ops, &Op::Create { stream, config });
         self.streams.insert(stream, Stream::new(config));
-        self.state_bytes += STREAM_OVERHEAD + config.len();
+        self.state_bytes += stream_weight(config);
         Ok(stream)
     }
 
@@ -221,8 +222,8 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// As [`create_stream`](Self::create_stream), and [`NoStream`](Error::NoStream).
     pub fn set_config(&mut self, stream: StreamId, config: &[u8]) -> Result<(), Error> {
+        self.make_room(&self.cost(&Change::SetConfig { stream, config })?)?;
         let old = self.stream(stream)?.config.len();
-        self.make_room_for_op(config.len(), config.len().saturating_sub(old))?;
         op::push(&mut self.open.ops, &Op::Config { stream, config });
         let stream = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
         stream.config = config.into();
@@ -236,7 +237,7 @@ impl<D: Disk> Store<D> {
     /// [`NoStream`](Error::NoStream), [`CommitFirst`](Error::CommitFirst), [`ReadOnly`](Error::ReadOnly).
     pub fn delete_stream(&mut self, stream: StreamId) -> Result<(), Error> {
         self.stream(stream)?;
-        self.make_room_for_op(0, 0)?;
+        self.make_room(&Cost::of_removal(0))?;
         op::push(&mut self.open.ops, &Op::Delete { stream });
         self.forget(stream);
         Ok(())
@@ -273,13 +274,13 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// As [`set_config`](Self::set_config).
     pub fn put_state(&mut self, stream: StreamId, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        let old = self.stream(stream)?.states.get(key).map_or(0, |state| state_weight(key, state));
-        let new = STATE_OVERHEAD + key.len() + value.len();
-        self.make_room_for_op(key.len() + value.len(), new.saturating_sub(old))?;
+        self.make_room(&self.cost(&Change::PutState { stream, key, value })?)?;
         op::push(&mut self.open.ops, &Op::Put { stream, key, value });
         let stream = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
-        stream.states.insert(key.into(), State { whole: value.to_vec(), deltas: Vec::new() });
-        self.state_bytes = self.state_bytes + new - old;
+        let state = State { whole: value.to_vec(), deltas: Vec::new() };
+        let new = state_weight(key, &state);
+        let old = stream.states.insert(key.into(), state).map_or(0, |old| state_weight(key, &old));
+        self.state_bytes = (self.state_bytes + new).saturating_sub(old);
         Ok(())
     }
 
@@ -288,18 +289,15 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// As [`set_config`](Self::set_config).
     pub fn append_state(&mut self, stream: StreamId, key: &[u8], delta: &[u8]) -> Result<usize, Error> {
-        self.stream(stream)?;
-        let more = 8 + delta.len() + STATE_OVERHEAD + key.len();
-        self.make_room_for_op(key.len() + delta.len(), more)?;
+        self.make_room(&self.cost(&Change::AppendState { stream, key, delta })?)?;
         op::push(&mut self.open.ops, &Op::Append { stream, key, delta });
         let stream = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
         if !stream.states.contains_key(key) {
-            stream.states.insert(key.into(), State::default());
-            self.state_bytes += STATE_OVERHEAD + key.len();
+            self.state_bytes += state_weight(key, &State::default());
         }
         let state = stream.states.entry(key.into()).or_default();
         state.deltas.push(delta.to_vec());
-        self.state_bytes += 8 + delta.len();
+        self.state_bytes += delta_weight(key, delta);
         Ok(state.bytes() - state.whole.len())
     }
 
@@ -309,7 +307,7 @@ impl<D: Disk> Store<D> {
     /// As [`delete_stream`](Self::delete_stream).
     pub fn remove_state(&mut self, stream: StreamId, key: &[u8]) -> Result<(), Error> {
         self.stream(stream)?;
-        self.make_room_for_op(key.len(), 0)?;
+        self.make_room(&Cost::of_removal(key.len()))?;
         op::push(&mut self.open.ops, &Op::Drop { stream, key });
         let stream = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
         if let Some(state) = stream.states.remove(key) {
@@ -348,16 +346,8 @@ impl<D: Disk> Store<D> {
         if seq <= after || seq == u64::MAX {
             return Err(Error::Sequence);
         }
-        let head = record::Head {
-            stream,
-            seq,
-            time: message.time,
-            expires: message.expires,
-            subject_len: u16::try_from(message.subject.len()).map_err(|_| Error::TooLarge)?,
-            headers_len: u32::try_from(message.headers.len()).map_err(|_| Error::TooLarge)?,
-            payload_len: u32::try_from(message.payload.len()).map_err(|_| Error::TooLarge)?,
-        };
-        self.make_room(usize::try_from(head.len()).map_err(|_| Error::TooLarge)?, 40, true)?;
+        let head = record_head(stream, seq, message).ok_or(Error::TooLarge)?;
+        self.make_room(&self.cost(&Change::Append { stream, message })?)?;
 
         let at = self.open.records_end;
         record::write(&mut self.open.buffer, &head, message.subject, message.headers, message.payload);
@@ -390,7 +380,7 @@ impl<D: Disk> Store<D> {
         if last_seq <= self.stream(stream)?.last_seq || last_seq == u64::MAX {
             return Ok(());
         }
-        self.make_room_for_op(0, 0)?;
+        self.make_room(&Cost::of_removal(0))?;
         op::push(&mut self.open.ops, &Op::Skip { stream, last_seq });
         let stream = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
         stream.last_seq = last_seq;
@@ -406,7 +396,7 @@ impl<D: Disk> Store<D> {
         if self.stream(stream)?.find(seq).is_none() {
             return Ok(false);
         }
-        self.make_room_for_op(0, 0)?;
+        self.make_room(&Cost::of_removal(0))?;
         let from = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
         let Some(removed) = from.remove(seq) else { return Ok(false) };
         let first_seq = from.first_seq;
@@ -448,7 +438,7 @@ impl<D: Disk> Store<D> {
         if first_seq <= old.first_seq && first_seq <= old.last_seq + 1 {
             return Ok((0, 0));
         }
-        self.make_room_for_op(0, 0)?;
+        self.make_room(&Cost::of_removal(0))?;
         let before = self.state(stream)?;
         self.purge_in_memory(stream, first_seq.min(u64::MAX - 1));
         let after = self.state(stream)?;
@@ -509,7 +499,7 @@ impl<D: Disk> Store<D> {
             }
             _ => {
                 let damage = self.damage_at(number, stream, seq, offset);
-                self.note(damage.clone());
+                self.note_rotten(stream, seq, damage.clone());
                 Err(ReadError::Damaged(Box::new(damage)))
             }
         }
@@ -625,6 +615,33 @@ impl<D: Disk> Store<D> {
             && stream.live_from(next).next().is_none_or(|(entry, _)| entry.seq > last_seq)
         {
             ranges.push((next, last_seq));
+        }
+        ranges
+    }
+
+    /// Whether the sequence has, or had, a message that isn't what was written any more, as opposed to one that was removed
+    /// or never was. What nobody has read or scrubbed since it rotted isn't known yet; [`read`](Self::read) always tells.
+    pub fn is_damaged(&self, stream: StreamId, seq: u64) -> bool {
+        self.streams
+            .get(&stream)
+            .is_some_and(|stream| stream.rotten.contains(&seq) || stream.lost_at(seq).is_some())
+    }
+
+    /// The sequences that [`is_damaged`](Self::is_damaged) says yes to, as ranges, in order, at most `max` of them.
+    pub fn damaged(&self, stream: StreamId, max: usize) -> Vec<(u64, u64)> {
+        let Some(stream) = self.streams.get(&stream) else { return Vec::new() };
+        let lost = stream.lost.iter().map(|lost| (lost.first_seq, lost.last_seq));
+        let mut all: Vec<(u64, u64)> = lost.chain(stream.rotten.iter().map(|seq| (*seq, *seq))).collect();
+        all.sort_unstable();
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for (first, last) in all {
+            if let Some((_, end)) = ranges.last_mut().filter(|(_, end)| first <= end.saturating_add(1)) {
+                *end = last.max(*end);
+            } else if ranges.len() < max {
+                ranges.push((first, last));
+            } else {
+                break;
+            }
         }
         ranges
     }
@@ -797,19 +814,6 @@ impl<D: Disk> Store<D> {
             }
         }
         Ok(())
-    }
-
-    /// Whether the frame has room in the active segment, with the index behind it.
-    fn fits(&self, waiting: &Waiting) -> bool {
-        let Some(segment) = self.segments.get(&self.active.number) else { return false };
-        let page = self.options_page(segment);
-        let pages = frame::pages(waiting.records_end - frame::HEAD, waiting.ops_bytes(), false, page);
-        let index = (index::HEAD + self.active.index_estimate).div_ceil(page as usize) as u64;
-        u64::from(segment.end_page) + u64::from(pages) + index <= u64::from(segment.header.pages)
-    }
-
-    fn options_page(&self, segment: &Segment<D::File>) -> u32 {
-        segment.header.page_bytes
     }
 
     /// Writes the open frame behind the last one, and opens another.
@@ -1172,83 +1176,6 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    // ---- room ----
-
-    /// What a checkpoint may take, one copy.
-    pub(crate) fn state_bytes_max(&self) -> usize {
-        let room = self.options.segment_bytes as usize - 4 * self.options.page_bytes as usize;
-        room.saturating_sub(self.options.frame_bytes_max as usize * 2) / 2
-    }
-
-    fn make_room_for_op(&mut self, bytes: usize, more_state: usize) -> Result<(), Error> {
-        let known = self.segments.len() * SEGMENT_OVERHEAD;
-        if more_state > 0 && self.state_bytes + known + more_state > self.state_bytes_max() {
-            return Err(Error::TooMuchState);
-        }
-        self.make_room(0, bytes + 40, false)
-    }
-
-    /// Makes sure that the next commit has room for what is staged and for this.
-    fn make_room(&mut self, records: usize, ops: usize, message: bool) -> Result<(), Error> {
-        match self.health {
-            Health::ReadOnly => return Err(Error::ReadOnly),
-            Health::Full if message => return Err(Error::Full),
-            _ => {}
-        }
-        let max = self.options.frame_bytes_max as usize;
-        if records + 2 * ops > max {
-            return Err(Error::TooLarge);
-        }
-        let staged_records = self.open.records_end - frame::HEAD;
-        if staged_records + records + 2 * (self.open.ops_bytes() + ops) > max {
-            return Err(Error::CommitFirst);
-        }
-        let Some(segment) = self.segments.get(&self.active.number) else { return Err(Error::ReadOnly) };
-        let page = segment.header.page_bytes;
-        let pages = frame::pages(staged_records + records, self.open.ops_bytes() + ops, false, page);
-        // A message may bring its subject into the index.
-        let index = index::HEAD + self.active.index_estimate + records + 16;
-        let end = u64::from(segment.end_page) + u64::from(pages) + index.div_ceil(page as usize) as u64;
-        if end <= u64::from(segment.header.pages) || !message {
-            return Ok(());
-        }
-        while self.available() <= RESERVE {
-            if self.allocate().is_err() {
-                self.health = Health::Full;
-                return Err(Error::Full);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn pages(&self) -> u32 {
-        self.options.segment_bytes / self.options.page_bytes
-    }
-
-    pub(crate) fn slots(&self) -> usize {
-        self.segments.len()
-            + self.leaving.len()
-            + self.free.len()
-            + usize::from(self.held.is_some())
-            + usize::from(self.filling.is_some())
-            + self.to_fill.len()
-            + usize::from(self.cleaning.is_some())
-    }
-
-    /// Slots that could become segments now.
-    pub(crate) fn available(&self) -> usize {
-        self.free.len() + usize::from(self.held.is_some())
-    }
-
-    /// Makes a free slot, now.
-    pub(crate) fn allocate(&mut self) -> io::Result<()> {
-        self.start_new_slot()?;
-        while self.filling.is_some() {
-            self.fill(u64::from(self.options.segment_bytes))?;
-        }
-        Ok(())
-    }
-
     // ---- odds and ends ----
 
     pub(crate) fn stream(&self, stream: StreamId) -> Result<&Stream, Error> {
@@ -1268,6 +1195,16 @@ impl<D: Disk> Store<D> {
         if self.damages.len() < DAMAGES_MAX && !self.damages.contains(&damage) {
             self.damages.push(damage);
         }
+    }
+
+    /// Names a message that the index has and that isn't right on the disk.
+    pub(crate) fn note_rotten(&mut self, stream: StreamId, seq: u64, damage: Damage) {
+        if let Some(of) = self.streams.get_mut(&stream)
+            && of.rotten.len() < ROTTEN_MAX
+        {
+            of.rotten.insert(seq);
+        }
+        self.note(damage);
     }
 
     pub(crate) fn damage_at(&self, segment: u64, stream: StreamId, seq: u64, offset: u64) -> Damage {
@@ -1301,23 +1238,6 @@ impl<D: Disk> std::fmt::Debug for Store<D> {
 /// What the message's record weighs in its segment, near enough: the same when it comes and when it goes.
 pub(crate) fn weight(size: u32) -> u64 {
     (u64::from(size) + 18).next_multiple_of(record::ALIGN as u64)
-}
-
-/// Of a stream in a checkpoint, beyond its configuration.
-const STREAM_OVERHEAD: usize = 72;
-/// Of a state in a checkpoint, beyond key and value.
-const STATE_OVERHEAD: usize = 16;
-/// Of a segment in a checkpoint.
-const SEGMENT_OVERHEAD: usize = 48;
-
-fn state_weight(key: &[u8], state: &State) -> usize {
-    STATE_OVERHEAD + key.len() + state.bytes()
-}
-
-/// Of a stream in a checkpoint.
-pub(crate) fn state_bytes(stream: &Stream) -> usize {
-    let states: usize = stream.states.iter().map(|(key, state)| state_weight(key, state)).sum();
-    STREAM_OVERHEAD + stream.config.len() + states
 }
 
 fn push_messages(ops: &mut Vec<u8>, messages: &Messages) {

@@ -1,6 +1,6 @@
 //! What the store holds in memory of one stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::chunk::{Chunk, Entry};
 use crate::select::Select;
@@ -22,6 +22,20 @@ pub(crate) struct Lost {
     pub(crate) last_seq: u64,
     pub(crate) segment: u64,
     pub(crate) offset: u64,
+}
+
+impl Lost {
+    /// Whether it says of all that the other says it of.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.first_seq <= other.first_seq && other.last_seq <= self.last_seq
+    }
+
+    /// What is left of it when messages were removed after all: nothing, one part or two.
+    pub(crate) fn without(&self, first: u64, last: u64) -> impl Iterator<Item = Self> + use<> {
+        let before = Self { last_seq: self.last_seq.min(first.saturating_sub(1)), ..*self };
+        let after = Self { first_seq: self.first_seq.max(last.saturating_add(1)), ..*self };
+        [before, after].into_iter().filter(|part| part.first_seq <= part.last_seq)
+    }
 }
 
 /// A state of the engine's, by its key: a whole, and what came to it since.
@@ -72,6 +86,8 @@ pub(crate) struct Stream {
     pub(crate) subjects: Subjects,
     pub(crate) states: BTreeMap<Box<[u8]>, State>,
     pub(crate) lost: Vec<Lost>,
+    /// Messages that are in the index and were seen not to be what was written.
+    pub(crate) rotten: BTreeSet<u64>,
     /// The last sequence before the active segment's first.
     pub(crate) segment_mark: u64,
     /// Of the first message, once somebody asked.
@@ -225,6 +241,7 @@ impl Stream {
     }
 
     fn count_out(&mut self, entry: &Entry) {
+        self.rotten.remove(&entry.seq);
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(u64::from(entry.size));
         self.subjects.remove(entry.subject);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Model, Op, Random, small};
 use midge_store::disk::sim::{Fault, SimDisk};
-use midge_store::{Append, Erase, Error, Health, Options, Store};
+use midge_store::{Append, Change, Erase, Error, Health, Options, Store};
 
 /// Does random things on a disk that fails at its n-th call. Returns whether there was such a call.
 fn run(seed: u64, at: u64, fault: Fault, forever: bool) -> bool {
@@ -208,4 +208,124 @@ fn a_disk_may_be_full_at_any_byte() {
         store.append(stream, &message(&[8; 300])).unwrap();
         store.commit().unwrap();
     }
+}
+
+/// Who is told that a change would be taken can rely on it, whatever is committed before, and who isn't is refused the same.
+#[test]
+fn what_check_says_is_what_happens() {
+    let options =
+        Options { segment_bytes: 32 << 10, page_bytes: 512, frame_bytes_max: 2 << 10, ..Options::default() };
+    let (mut too_large, mut too_much, mut taken) = (0, 0, 0);
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let (mut store, _) = Store::open(SimDisk::new(seed), options).unwrap();
+        let mut streams = vec![store.create_stream(b"s").unwrap()];
+        for _ in 0..2_000 {
+            let stream = streams[random.below(streams.len() as u64) as usize];
+            let size = match random.below(8) {
+                0 => random.below(4_000),
+                1 => store.message_bytes_max() as u64 - 8 + random.below(16),
+                _ => random.below(120),
+            };
+            let bytes = vec![7; size as usize];
+            let key = format!("consumer of a long name {}", random.below(12)).into_bytes();
+            let entry = message(&bytes[..bytes.len().saturating_sub(10)]);
+            let change = match random.below(12) {
+                0 => Change::CreateStream { config: &bytes },
+                1 => Change::SetConfig { stream, config: &bytes },
+                2 | 3 => Change::PutState { stream, key: &key, value: &bytes },
+                4..8 => Change::AppendState { stream, key: &key, delta: &bytes[..bytes.len().min(9)] },
+                _ => Change::Append { stream, message: &entry },
+            };
+            let said = store.check(&change);
+            let mut make = || match change {
+                Change::CreateStream { config } => store.create_stream(config).map(|id| streams.push(id)),
+                Change::SetConfig { stream, config } => store.set_config(stream, config),
+                Change::PutState { stream, key, value } => store.put_state(stream, key, value),
+                Change::AppendState { stream, key, delta } => {
+                    store.append_state(stream, key, delta).map(drop)
+                }
+                Change::Append { stream, message } => store.append(stream, message).map(drop),
+            };
+            let mut done = make();
+            if matches!(done, Err(Error::CommitFirst)) {
+                store.commit().unwrap();
+                done = match change {
+                    Change::CreateStream { config } => store.create_stream(config).map(|id| streams.push(id)),
+                    Change::SetConfig { stream, config } => store.set_config(stream, config),
+                    Change::PutState { stream, key, value } => store.put_state(stream, key, value),
+                    Change::AppendState { stream, key, delta } => {
+                        store.append_state(stream, key, delta).map(drop)
+                    }
+                    Change::Append { stream, message } => store.append(stream, message).map(drop),
+                };
+            }
+            match (said, done) {
+                (Ok(()), Ok(())) => taken += 1,
+                (Err(Error::TooLarge), Err(Error::TooLarge)) => too_large += 1,
+                // The room for a segment that a commit might have begun is kept back.
+                (Err(Error::TooMuchState), Ok(()) | Err(Error::TooMuchState)) => too_much += 1,
+                (said, done) => panic!("seed {seed}: {change:?}: {said:?}, then {done:?}"),
+            }
+            let state = store.state(stream).unwrap();
+            if state.messages > 60 {
+                store.purge(stream, state.first_seq + 50).unwrap();
+            }
+            if random.below(6) == 0 {
+                store.commit().unwrap();
+                store.maintain(Duration::from_millis(random.below(1_000)), 64 << 10);
+            }
+        }
+        store.commit().unwrap();
+        assert_eq!(store.health(), Health::Good, "seed {seed}");
+        let known: Vec<_> = streams.iter().map(|stream| store.states(*stream).unwrap().count()).collect();
+        let (again, report) = Store::open(store.into_disk(), options).unwrap();
+        assert!(report.damages.is_empty(), "seed {seed}: {report:?}");
+        assert!(streams.iter().map(|stream| again.states(*stream).unwrap().count()).eq(known));
+    }
+    assert!(too_large > 100 && too_much > 100 && taken > 10_000, "{too_large}, {too_much}, {taken}");
+}
+
+/// Whatever fills the checkpoint, down to acknowledgements of a few bytes under a long name, there is still a next segment,
+/// and what removes goes on.
+#[test]
+fn a_full_checkpoint_still_fits_its_segment() {
+    let options =
+        Options { segment_bytes: 32 << 10, page_bytes: 512, frame_bytes_max: 2 << 10, ..Options::default() };
+    let (mut store, _) = Store::open(SimDisk::new(1), options).unwrap();
+    let stream = store.create_stream(b"s").unwrap();
+    let key = [b'k'; 100];
+    store.put_state(stream, &key, b"").unwrap();
+    let retried =
+        |store: &mut Store<SimDisk>, what: &dyn Fn(&mut Store<SimDisk>) -> Result<(), Error>| match what(
+            store,
+        ) {
+            Err(Error::CommitFirst) => store.commit().and_then(|()| what(store)),
+            done => done,
+        };
+    // New things are refused first, and what is there goes on for a while.
+    let mut made = 0;
+    while retried(&mut store, &|store| store.create_stream(&[7; 30]).map(drop)).is_ok() {
+        made += 1;
+    }
+    let mut acks = 0;
+    while retried(&mut store, &|store| store.append_state(stream, &key, b"+1").map(drop)).is_ok() {
+        acks += 1;
+    }
+    assert!(made > 50 && acks > 3, "{made} streams, {acks} acknowledgements");
+    // Segment after segment.
+    let segments = store.usage().recycled;
+    for round in 0..300_u64 {
+        retried(&mut store, &|store| store.append(stream, &message(&[7; 700])).map(drop)).unwrap();
+        store.commit().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let last = store.state(stream).unwrap().last_seq;
+        store.purge(stream, last.saturating_sub(5)).unwrap();
+        store.maintain(Duration::from_millis(round), 64 << 10);
+    }
+    assert!(store.usage().recycled > segments + 10 && store.health() == Health::Good);
+    retried(&mut store, &|store| store.put_state(stream, &key, b"all of them")).unwrap();
+    retried(&mut store, &|store| store.append_state(stream, &key, b"+1").map(drop)).unwrap();
+    store.commit().unwrap();
+    let (again, report) = Store::open(store.into_disk(), options).unwrap();
+    assert!(report.damages.is_empty() && again.health() == Health::Good, "{report:?}");
 }

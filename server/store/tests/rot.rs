@@ -63,7 +63,8 @@ fn judge_once(disk: SimDisk, model: &Model, what: &str) -> (u64, Vec<Damaged>) {
         for (seq, expected) in &stream.messages {
             match store.read(*id, *seq) {
                 Ok(Some(message)) => assert!(
-                    message.subject == expected.subject
+                    !store.is_damaged(*id, *seq)
+                        && message.subject == expected.subject
                         && message.headers == expected.headers
                         && message.payload == expected.payload
                         && (message.time, message.expires) == (expected.time, expected.expires),
@@ -75,6 +76,9 @@ fn judge_once(disk: SimDisk, model: &Model, what: &str) -> (u64, Vec<Damaged>) {
                     assert!(
                         (damage.first_seq..=damage.last_seq).contains(seq) && damage.file.ends_with(".seg")
                     );
+                    assert!(store.is_damaged(*id, *seq), "{what}: {seq} of {id} isn't remembered as damaged");
+                    let ranges = store.damaged(*id, usize::MAX);
+                    assert!(ranges.iter().any(|(first, last)| (*first..=*last).contains(seq)), "{what}");
                     named.push(damage.what);
                     lost += 1;
                 }
