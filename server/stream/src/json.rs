@@ -86,6 +86,16 @@ fn read_or<T: DeserializeOwned + Default>(text: &[u8], strict: bool) -> Result<T
     Err("json: too many unknown fields".to_owned())
 }
 
+/// Reads what has members that it needs not know, as Go does: a `null` changes nothing.
+pub(crate) fn read_loose<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    if !text.windows(4).any(|part| part == b"null") {
+        return serde_json::from_slice(text);
+    }
+    let mut value: Value = serde_json::from_slice(text)?;
+    drop_nulls(&mut value);
+    T::deserialize(value)
+}
+
 /// Different unknown members of one request, at most.
 const UNKNOWN_MAX: usize = 64;
 
@@ -140,6 +150,19 @@ mod tests {
         assert_eq!(error.description, "invalid JSON: json: unknown field \"bogus\"");
         let read: Sample = read(text, false).unwrap();
         assert_eq!(read, Sample { number: 0, inner: Some(Box::new(Sample { number: 3, inner: None })) });
+    }
+
+    #[test]
+    fn null_changes_nothing() {
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        #[serde(default)]
+        struct Loose {
+            number: i64,
+            text: String,
+        }
+        let read = read_loose::<Loose>(br#"{"number":null,"text":"a","other":[null]}"#).unwrap();
+        assert_eq!(read, Loose { number: 0, text: "a".to_owned() });
+        assert!(read_loose::<Loose>(b"null").is_err() && read_loose::<Loose>(b"{").is_err());
     }
 
     #[test]

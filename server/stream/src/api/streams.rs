@@ -125,6 +125,7 @@ impl Engine {
         let old =
             self.streams.get(&id).map(|stream| (*stream.config).clone()).ok_or(error::STREAM_NOT_FOUND)?;
         let config = check_update(&old, config)?;
+        self.check_consumers(id, &old, &config)?;
         self.check_reservation(&config, Some(id))?;
         self.check_overlap(request.account, &config)?;
         let domain = self.settings.domain.clone();
@@ -150,6 +151,26 @@ impl Engine {
             self.streams.get(&id).map(|stream| (*stream.config).clone())
         };
         check_stream_among(config, &self.settings.limits, pedantic, &find)
+    }
+
+    /// What consumers have already, a stream doesn't take from them. Source: nats-server's `updateWithAdvisory`.
+    fn check_consumers(&self, id: u32, old: &StreamConfig, new: &StreamConfig) -> Result<(), ApiError> {
+        let (old, new) = (old.consumer_limits, new.consumer_limits);
+        let inactive = new.inactive_threshold;
+        let pending = new.max_ack_pending;
+        let changed = (inactive > 0 && inactive != old.inactive_threshold)
+            || (pending > 0 && pending != old.max_ack_pending);
+        let Some(stream) = self.streams.get(&id).filter(|_| changed) else { return Ok(()) };
+        let beyond = stream.consumers.values().filter(|consumer| {
+            (inactive > 0 && consumer.config.inactive_threshold > inactive)
+                || (pending > 0 && consumer.config.max_ack_pending > pending)
+        });
+        let names: Vec<&str> = beyond.map(|consumer| &*consumer.name).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let text = format!("change to limits violates consumers: {}", names.join(", "));
+        Err(error::STREAM_UPDATE.with(&[&text]))
     }
 
     /// Subjects belong to one stream only.

@@ -134,7 +134,7 @@ impl Consumer {
         let Some(pending) = self.pending.get_mut(&stream) else { return };
         let options = options.trim_ascii();
         let delay = if options.first() == Some(&b'{') {
-            serde_json::from_slice(options).ok().map(|NakOptions { delay }| delay)
+            crate::json::read_loose(options).ok().map(|NakOptions { delay }| delay)
         } else {
             std::str::from_utf8(options).ok().and_then(parse_go_duration)
         };

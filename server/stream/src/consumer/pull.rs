@@ -79,7 +79,7 @@ impl NextRequest {
     fn read(text: &[u8]) -> Result<(Self, bool), String> {
         let text = text.trim_ascii();
         if text.first() == Some(&b'{') {
-            let request: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+            let request: Self = crate::json::read_loose(text).map_err(|error| error.to_string())?;
             if request.idle_heartbeat > 0 && request.idle_heartbeat.saturating_mul(2) > request.expires {
                 return Err("heartbeat value too large".to_owned());
             }
