@@ -199,10 +199,14 @@ impl Clerk {
             if more || !self.letters.is_empty() {
                 continue;
             }
-            self.keep();
             if ends {
+                let now = self.now();
+                if let Err(error) = self.engine.save(now) {
+                    self.hub.log.error(format_args!("streams: {error}"));
+                }
                 return;
             }
+            self.keep();
             let now = self.hub.clock.now().mono;
             match self.engine.deadline().into_iter().chain(self.keep_at).min() {
                 None => std::thread::park(),

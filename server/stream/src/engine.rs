@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
 use crate::config::{Limits, Storage, StreamConfig};
 use crate::consumer::Alive;
@@ -102,7 +103,15 @@ pub struct Engine {
     hungry: bool,
     /// Bytes in memory and on disk at the last commit, and what was published since.
     used: [u64; 2],
+    /// Streams with consumers whose places have moved since they were written.
+    unsaved: BTreeSet<u32>,
+    /// When they are to be written, and what was taken out is to be gone for good.
+    save_at: Option<Instant>,
 }
+
+/// How long a consumer's place may differ from what is on the disk, unless somebody was told where it is. A power cut
+/// within this time makes messages go again.
+const SAVE_DELAY: Duration = Duration::from_millis(250);
 
 /// A [`Cx`] of fields of the engine, so that others stay free.
 macro_rules! cx {
@@ -135,6 +144,8 @@ impl Engine {
             next_consumer: 1,
             hungry: false,
             used: [0; 2],
+            unsaved: BTreeSet::new(),
+            save_at: None,
         }
     }
 
@@ -356,7 +367,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets consumers have what came, sets timers, notes on disk what changed.
+    /// Lets consumers have what came, sets timers.
     fn settle(&mut self, now: Now) -> Result<(), LogError> {
         self.hungry = false;
         let mut again = BTreeSet::new();
@@ -365,9 +376,7 @@ impl Engine {
             if !stream.pump(&mut cx)? {
                 again.insert(id);
             }
-            if stream.config.storage == Storage::File {
-                stream.save_consumers(&cx)?;
-            }
+            let unsaved = stream.config.storage == Storage::File && stream.has_unsaved_consumers();
             let mut timers = Vec::new();
             if let Some(at) = stream.deadline(&cx)
                 && stream.armed.is_none_or(|armed| at < armed)
@@ -381,6 +390,9 @@ impl Engine {
                 }
             }
             self.timers.extend(timers.into_iter().map(Reverse));
+            if unsaved {
+                self.unsaved.insert(id);
+            }
         }
         self.hungry = !again.is_empty();
         self.dirty = again;
@@ -398,16 +410,38 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes everything durable that was done. What follows from it may come out now.
+    /// Makes durable what somebody is to hear of: messages, answers to requests, acknowledgements that are confirmed.
+    /// What follows from it may come out now. That messages went to consumers, and what they said to them unless they
+    /// wait for a confirmation, is written within a quarter of a second, or with the next of these: nobody was promised
+    /// it, and a disk is spared.
     pub fn commit(&mut self, now: Now) -> Result<(), LogError> {
         self.settle(now)?;
         // Only those that have a ceiling are worth counting.
         if self.settings.memory_bytes_max.is_some() || self.settings.file_bytes_max.is_some() {
             self.used = [Storage::File, Storage::Memory].map(|storage| self.bytes(storage));
         }
-        self.file.commit()?;
+        let saves = self.out.promises() || self.save_at.is_some_and(|at| at <= now.mono);
+        if saves {
+            self.save(now)?;
+        } else if self.file.is_owed() {
+            self.file.commit()?;
+        }
+        if self.save_at.is_none() && (!self.unsaved.is_empty() || self.file.is_staged()) {
+            self.save_at = Some(now.mono + SAVE_DELAY);
+        }
         self.out.commit();
         Ok(())
+    }
+
+    /// Makes everything durable. To be called before a driver ends.
+    pub fn save(&mut self, now: Now) -> Result<(), LogError> {
+        self.save_at = None;
+        for id in std::mem::take(&mut self.unsaved) {
+            if let Some((stream, cx)) = self.stream_cx(id, now) {
+                stream.save_consumers(&cx)?;
+            }
+        }
+        self.file.commit()
     }
 
     /// Drops outputs that were not committed, since the disk failed.
@@ -455,7 +489,7 @@ impl Engine {
 
     /// When [`Engine::tick`] has something to do next.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.peek().map(|Reverse((at, _))| *at).into_iter().chain(self.save_at).min()
     }
 }
 

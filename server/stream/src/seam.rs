@@ -204,6 +204,8 @@ pub(crate) struct Out {
     /// How many of them are committed.
     ready: usize,
     bytes: usize,
+    /// Among those that aren't is one that says that something is on the disk.
+    promises: bool,
 }
 
 /// Deliveries stop with this many bytes in the queue, until the driver has taken some.
@@ -217,16 +219,27 @@ impl Out {
         self.queue.push_back(output);
     }
 
+    /// What is said next rests on everything that was done so far.
+    pub(crate) fn promise(&mut self) {
+        self.promises = true;
+    }
+
+    pub(crate) fn promises(&self) -> bool {
+        self.promises
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.bytes >= OUT_BYTES_MAX
     }
 
     pub(crate) fn commit(&mut self) {
         self.ready = self.queue.len();
+        self.promises = false;
     }
 
     /// Drops what was not committed.
     pub(crate) fn revoke(&mut self) {
+        self.promises = false;
         while self.queue.len() > self.ready {
             if let Some(Output::Publish(publish)) = self.queue.pop_back() {
                 self.bytes -= publish.len();

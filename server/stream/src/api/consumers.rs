@@ -222,6 +222,7 @@ impl Engine {
         now: Now,
     ) -> Result<(), LogError> {
         let Some(reply) = message.reply else { return Ok(()) };
+        self.out.promise();
         let answered = self.reset(stream, number, message, now);
         let text = match answered {
             Ok(reset) => super::write("consumer_reset", None, reset),

@@ -205,6 +205,7 @@ impl Engine {
         now: Now,
     ) -> Result<(), LogError> {
         let Ok(subject) = std::str::from_utf8(message.subject) else { return Ok(()) };
+        self.out.promise();
         let request = Request {
             account,
             message,

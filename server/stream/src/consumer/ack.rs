@@ -67,6 +67,7 @@ impl Consumer {
             _ => true,
         };
         if let (true, Some(reply)) = (answered, reply) {
+            cx.out.promise();
             cx.publish(reply, "", "");
         }
     }

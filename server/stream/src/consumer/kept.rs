@@ -19,6 +19,8 @@ use crate::time::{Instant, MILLISECOND, Nanos, duration};
 
 /// Steps weigh less than this, or than the note, before it is written anew.
 const STEPS_BYTES_MIN: usize = 4096;
+/// Steps that wait to be written weigh less than this.
+const STEPS_BYTES_MAX: usize = 64 * 1024;
 
 /// A consumer as it is written. The order of members is the format.
 #[derive(Serialize, Deserialize)]
@@ -75,8 +77,8 @@ impl Journal {
             return;
         }
         match postcard::to_extend(&step, std::mem::take(&mut self.steps)) {
-            Ok(steps) => self.steps = steps,
-            Err(_) => self.change(),
+            Ok(steps) if steps.len() < STEPS_BYTES_MAX => self.steps = steps,
+            _ => self.change(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! the store's states.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,17 +20,27 @@ pub struct FileShelf<D: Disk> {
 }
 
 /// A store that its logs share. One thread uses it, so nobody ever waits for the lock.
-struct Shared<D: Disk>(Arc<Mutex<Store<D>>>);
+struct Shared<D: Disk> {
+    store: Arc<Mutex<Store<D>>>,
+    /// [`Shelf::is_owed`].
+    owed: Arc<AtomicBool>,
+}
 
 impl<D: Disk> Clone for Shared<D> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { store: Arc::clone(&self.store), owed: Arc::clone(&self.owed) }
     }
 }
 
 impl<D: Disk> Shared<D> {
     fn lock(&self) -> MutexGuard<'_, Store<D>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Shared::stage`], and nobody may hear of it before the next commit.
+    fn owe<R>(&self, what: impl FnMut(&mut Store<D>) -> Result<R, Error>) -> Result<R, LogError> {
+        self.owed.store(true, Ordering::Relaxed);
+        self.stage(what)
     }
 
     /// Does something that may need what is staged to be committed before it.
@@ -72,8 +83,8 @@ impl<D: Disk> FileShelf<D> {
             clippy::arc_with_non_send_sync,
             reason = "a disk may be anything; those of the daemon are Send"
         )]
-        let shared = Arc::new(Mutex::new(store));
-        Self { store: Shared(shared) }
+        let store = Arc::new(Mutex::new(store));
+        Self { store: Shared { store, owed: Arc::default() } }
     }
 
     /// A handle for housekeeping.
@@ -117,7 +128,7 @@ where
     Store<D>: Send,
 {
     fn create(&mut self, config: &[u8], first: u64) -> Result<Box<dyn Log>, LogError> {
-        let id = self.store.stage(|store| store.create_stream(config))?;
+        let id = self.store.owe(|store| store.create_stream(config))?;
         if first > 1 {
             self.store.stage(|store| store.purge(id, first))?;
         }
@@ -135,7 +146,16 @@ where
         Ok(logs)
     }
 
+    fn is_owed(&self) -> bool {
+        self.store.owed.load(Ordering::Relaxed)
+    }
+
+    fn is_staged(&self) -> bool {
+        self.store.lock().staged_bytes() > 0
+    }
+
     fn commit(&mut self) -> Result<(), LogError> {
+        self.store.owed.store(false, Ordering::Relaxed);
         Ok(self.store.lock().commit()?)
     }
 }
@@ -177,11 +197,11 @@ where
             time: entry.time,
             expires: entry.expires,
         };
-        self.store.stage(|store| store.append(self.id, &message))
+        self.store.owe(|store| store.append(self.id, &message))
     }
 
     fn skip_to(&mut self, seq: u64, _time: Nanos) -> Result<(), LogError> {
-        self.store.stage(|store| store.skip(self.id, seq))
+        self.store.owe(|store| store.skip(self.id, seq))
     }
 
     fn get(&self, seq: u64) -> Result<Option<Stored>, LogError> {
@@ -288,10 +308,10 @@ where
     }
 
     fn set_config(&mut self, config: &[u8]) -> Result<(), LogError> {
-        self.store.stage(|store| store.set_config(self.id, config))
+        self.store.owe(|store| store.set_config(self.id, config))
     }
 
     fn destroy(self: Box<Self>) -> Result<(), LogError> {
-        self.store.stage(|store| store.delete_stream(self.id))
+        self.store.owe(|store| store.delete_stream(self.id))
     }
 }

@@ -307,6 +307,14 @@ impl Shelf for MemoryShelf {
         Ok(Vec::new())
     }
 
+    fn is_owed(&self) -> bool {
+        false
+    }
+
+    fn is_staged(&self) -> bool {
+        false
+    }
+
     fn commit(&mut self) -> Result<(), LogError> {
         Ok(())
     }

@@ -226,6 +226,13 @@ pub trait Shelf: Send {
     /// The logs that are there, with what was given when they were created.
     fn load(&mut self) -> Result<Vec<Loaded>, LogError>;
 
+    /// Whether something was done since the last commit that nobody may hear of before the next: a message appended, a
+    /// log made, changed or ended. What is taken out, and notes, can wait.
+    fn is_owed(&self) -> bool;
+
+    /// Whether a commit would write anything.
+    fn is_staged(&self) -> bool;
+
     /// Makes everything durable that was done since the last time. Waits for the disk.
     fn commit(&mut self) -> Result<(), LogError>;
 }

@@ -155,6 +155,10 @@ impl Stream {
         next
     }
 
+    pub(crate) fn has_unsaved_consumers(&self) -> bool {
+        self.consumers.values().any(Consumer::is_unsaved)
+    }
+
     /// Notes on disk which consumers have changed.
     pub(crate) fn save_consumers(&mut self, cx: &Cx<'_>) -> Result<(), LogError> {
         for consumer in self.consumers.values_mut().filter(|consumer| consumer.is_unsaved()) {

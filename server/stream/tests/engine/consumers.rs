@@ -75,6 +75,40 @@ fn a_place_survives_a_power_cut() {
 }
 
 #[test]
+fn deliveries_do_not_wait_for_the_disk() {
+    let mut world = world(r#"{"durable_name":"C","ack_policy":"explicit"}"#);
+    publish(&mut world, &["1", "2", "3", "4"]);
+    let before = world.syncs();
+    let messages = world.fetch("S", "C", 3);
+    world.stage(&messages[0].1, None, "", "+ACK");
+    world.run();
+    assert_eq!(world.syncs(), before, "nobody waits for where the consumer is");
+    world.pass(Duration::from_millis(300));
+    assert_eq!(world.syncs(), before + 1, "but it is written soon");
+    world.pass(SECOND * 5);
+    assert_eq!(world.syncs(), before + 1, "once");
+    world.power_cut(1);
+    assert_eq!(world.consumer("S", "C")["num_ack_pending"], 2);
+    let before = world.syncs();
+    world.ask(&messages[1].1, "");
+    assert_eq!(world.syncs(), before + 1, "this one asked to be told");
+}
+
+#[test]
+fn what_nobody_was_told_goes_again_after_a_power_cut() {
+    let mut world = world(r#"{"durable_name":"C","ack_policy":"explicit"}"#);
+    publish(&mut world, &["1", "2", "3"]);
+    let messages = world.fetch("S", "C", 2);
+    world.stage(&messages[0].1, None, "", "+ACK");
+    world.run();
+    world.power_cut(7);
+    assert_eq!(payloads(&world.fetch("S", "C", 9)), ["1", "2", "3"]);
+    world.engine.save(world.now).unwrap();
+    world.power_cut(8);
+    assert_eq!(world.consumer("S", "C")["num_ack_pending"], 3, "a driver that ends leaves nothing behind");
+}
+
+#[test]
 fn requests_wait_expire_and_leave() {
     let mut world = world(r#"{"durable_name":"C","ack_policy":"explicit"}"#);
     world.stage(

@@ -1,7 +1,7 @@
 //! A stream and a consumer as plain maps judge the engine, over random requests, time that passes and power that goes.
 //!
 //! Everything that is checked was seen by a client, so it was committed, so it must be there after any power cut: messages
-//! whose acknowledgement came, messages that were delivered, acknowledgements that were acknowledged.
+//! whose acknowledgement came, the consumer's place as it was told, acknowledgements that were acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -102,6 +102,11 @@ fn play(seed: u64) {
                 // All that is pending is over time, and goes again.
                 world.pass(ACK_WAIT + Duration::from_secs(1));
                 redeliver(&mut world, &mut model, &format!("seed {seed}, step {step}"));
+            }
+            18 => {
+                // Nobody was told where the consumer is since, so it is where it was, and messages go again.
+                world.fetch("S", "C", 1 + u32::try_from(random.below(5)).unwrap());
+                world.power_cut(seed ^ step);
             }
             _ => {
                 let payload = "never acknowledged";

@@ -80,6 +80,11 @@ impl World {
         self.open();
     }
 
+    /// Syncs that the disk was asked for since it was mounted.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.keeper.with_disk(|disk| disk.syncs)
+    }
+
     /// Time passes, and what is due happens on the way.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now.mono + time;
