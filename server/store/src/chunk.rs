@@ -4,6 +4,7 @@
 //! expires; what the place grew by; the size; the subject's id; when it expires. Every [`BLOCK`] entries an anchor tells
 //! where the next one is and what came before it, so finding one unpacks at most a block.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Entries between anchors.
@@ -22,7 +23,7 @@ pub(crate) struct Entry {
     pub(crate) expires: i64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Anchor {
     at: u32,
     place: u32,
@@ -46,6 +47,15 @@ pub(crate) struct Chunk {
     anchors: Vec<Anchor>,
     /// A bit for each entry that is dead; short where none is.
     dead: Vec<u64>,
+    /// The entry that was found last: who reads on finds the next one at once.
+    near: Cell<Mark>,
+}
+
+/// Where an entry is, and what came before it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    ordinal: u32,
+    before: Anchor,
 }
 
 impl Chunk {
@@ -61,6 +71,7 @@ impl Chunk {
             packed: Vec::new(),
             anchors: Vec::new(),
             dead: Vec::new(),
+            near: Cell::default(),
         }
     }
 
@@ -143,7 +154,7 @@ impl Chunk {
     pub(crate) fn live_from(&self, seq: u64) -> impl Iterator<Item = (u32, Entry)> + '_ {
         let start = match seq <= self.first_seq {
             true => self.walk(self.head / BLOCK),
-            false => self.walk(self.block_of(seq).max(self.head / BLOCK)),
+            false => self.walk_near(seq),
         };
         start.filter(move |(ordinal, entry)| entry.seq >= seq && !self.is_dead(*ordinal))
     }
@@ -172,10 +183,26 @@ impl Chunk {
         if seq < self.first_seq || seq > self.last_seq {
             return None;
         }
-        self.walk(self.block_of(seq))
-            .take(BLOCK as usize)
-            .take_while(|(_, entry)| entry.seq <= seq)
-            .find(|(_, entry)| entry.seq == seq)
+        let mut walk = self.walk_near(seq);
+        loop {
+            let mark = walk.mark(self.packed.len());
+            let (ordinal, entry) = walk.next()?;
+            if entry.seq >= seq {
+                self.near.set(mark);
+                return (entry.seq == seq).then_some((ordinal, entry));
+            }
+        }
+    }
+
+    /// From the block in which the sequence is, if it is anywhere, or from the entry that was found last.
+    fn walk_near(&self, seq: u64) -> Walk<'_> {
+        let Mark { ordinal, before } = self.near.get();
+        let block = self.block_of(seq).max(self.head / BLOCK);
+        if ordinal <= block * BLOCK || before.seq >= seq {
+            return self.walk(block);
+        }
+        let rest = self.packed.get(before.at as usize..).unwrap_or_default();
+        Walk { rest, ordinals: ordinal..self.count, seq: before.seq, place: before.place }
     }
 
     /// The block in which the sequence is, if it is anywhere.
@@ -200,6 +227,14 @@ struct Walk<'a> {
     ordinals: Range<u32>,
     seq: u64,
     place: u32,
+}
+
+impl Walk<'_> {
+    /// Where it is, of so many bytes.
+    fn mark(&self, packed: usize) -> Mark {
+        let at = packed.saturating_sub(self.rest.len()) as u32;
+        Mark { ordinal: self.ordinals.start, before: Anchor { at, place: self.place, seq: self.seq } }
+    }
 }
 
 impl Iterator for Walk<'_> {

@@ -25,6 +25,7 @@
 //! Seven to nine bytes for a message, about 50 and its text for a subject, the states as they are, and what is
 //! staged. Reads go through the system's page cache; the store has none of its own.
 
+mod ahead;
 mod checksum;
 mod chunk;
 mod clean;

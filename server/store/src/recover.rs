@@ -100,6 +100,7 @@ impl<D: Disk> Store<D> {
             scrub: crate::scrub::Scrub::default(),
             to_fill: Vec::new(),
             retry_at: std::time::Duration::ZERO,
+            ahead: Default::default(),
         };
         let mut report = Report::default();
         store.recover(slots, &mut report, None)?;

@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use crate::ahead::{Ahead, Wanted};
 use crate::chunk::Entry;
 use crate::disk::{Disk, read_full, write_full};
 use crate::error::{Damage, Damaged, Error, ReadError};
@@ -192,6 +193,7 @@ pub struct Store<D: Disk> {
     pub(crate) cleaning: Option<crate::clean::Cleaning<D::File>>,
     pub(crate) to_fill: Vec<Slot<D::File>>,
     pub(crate) retry_at: std::time::Duration,
+    pub(crate) ahead: Ahead,
 }
 
 /// Damages that are kept until somebody takes them.
@@ -481,7 +483,7 @@ impl<D: Disk> Store<D> {
             Place::Waiting(ticket) => {
                 return Ok(self.waiting(ticket).and_then(|waiting| {
                     let record = waiting.buffer.get(entry.place as usize..waiting.records_end)?;
-                    message(record, &record::Head::read(record)?)
+                    message(Bytes::copy_from_slice(record), &record::Head::read(record)?)
                 }));
             }
             Place::Segment(number) => number,
@@ -491,7 +493,7 @@ impl<D: Disk> Store<D> {
         let Some(segment) = self.segments.get(&number) else { return Ok(None) };
         match record::inspect(&bytes, segment.seed, offset) {
             Found::Whole { head, repaired } if head.stream == stream && head.seq == seq => {
-                let message = message(&bytes, &head);
+                let message = message(bytes, &head);
                 if repaired {
                     self.note(Damage { what: Damaged::Copy, ..self.damage_at(number, stream, seq, offset) });
                 }
@@ -506,14 +508,28 @@ impl<D: Disk> Store<D> {
     }
 
     /// The bytes where the entry's record is, no more than it can take.
-    pub(crate) fn read_record(&self, number: u64, entry: &Entry) -> io::Result<Vec<u8>> {
-        let Some(segment) = self.segments.get(&number) else { return Ok(Vec::new()) };
+    pub(crate) fn read_record(&mut self, number: u64, entry: &Entry) -> io::Result<Bytes> {
+        let Some(segment) = self.segments.get(&number) else { return Ok(Bytes::new()) };
         let offset = u64::from(entry.place) * record::ALIGN as u64;
         let longest = record::HEAD as u64 + u64::from(entry.size).saturating_sub(30) + 8;
         let end = segment.offset(segment.header.pages);
-        let mut bytes = vec![0; longest.min(end.saturating_sub(offset)) as usize];
-        read_full(&self.disk, &segment.file, &mut bytes, offset, false)?;
-        Ok(bytes)
+        let fixed = if number == self.active.number { segment.offset(self.active.durable_page) } else { end };
+        let len = longest.min(end.saturating_sub(offset));
+        let piece = match self.ahead.look(number, offset, len, fixed) {
+            Wanted::Here(bytes) => return Ok(bytes),
+            Wanted::Read(piece) => piece,
+        };
+        let mut bytes = vec![0; piece as usize];
+        let read = read_full(&self.disk, &segment.file, &mut bytes, offset, false);
+        if read.is_err() && piece > len {
+            // What is further on may be what can't be read.
+            self.ahead.clear();
+            bytes.truncate(len as usize);
+            read_full(&self.disk, &segment.file, &mut bytes, offset, false)?;
+            return Ok(bytes.into());
+        }
+        read?;
+        Ok(self.ahead.keep(offset, len, bytes.into()))
     }
 
     fn waiting(&self, ticket: u64) -> Option<&Waiting> {
@@ -1254,10 +1270,13 @@ pub(crate) fn note_removed(removed: &mut BTreeMap<u32, Vec<(u64, u64)>>, stream:
     }
 }
 
-fn message(record: &[u8], head: &record::Head) -> Option<Message> {
+fn message(record: Bytes, head: &record::Head) -> Option<Message> {
     let (subject, headers) = (usize::from(head.subject_len), head.headers_len as usize);
-    let body = record.get(record::HEAD..record::HEAD + usize::try_from(head.body_len()).ok()?)?;
-    let body = Bytes::copy_from_slice(body);
+    let body = record::HEAD..record::HEAD + usize::try_from(head.body_len()).ok()?;
+    if record.len() < body.end {
+        return None;
+    }
+    let body = record.slice(body);
     Some(Message {
         seq: head.seq,
         time: head.time,
