@@ -14,7 +14,15 @@ impl Frame {
     pub(crate) fn take(buffer: &mut Vec<u8>) -> Option<Self> {
         let line = buffer.iter().position(|&byte| byte == b'\n')? + 1;
         let end = line + message_size(&buffer[..line]).map_or(0, |size| size + 2);
-        (buffer.len() >= end).then(|| Self::Bytes(buffer.drain(..end).collect()))
+        if buffer.len() < end {
+            return None;
+        }
+        let mut frame: Vec<u8> = buffer.drain(..end).collect();
+        // Where nats-server itself is the sender it writes two spaces around the reply subject that there is not.
+        if end > line && let Some(gap) = frame[..line].windows(2).position(|pair| pair == b"  ") {
+            frame.remove(gap);
+        }
+        Some(Self::Bytes(frame))
     }
 
     /// The verb of the control line, empty at the end of the stream.
