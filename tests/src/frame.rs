@@ -19,7 +19,9 @@ impl Frame {
         }
         let mut frame: Vec<u8> = buffer.drain(..end).collect();
         // Where nats-server itself is the sender it writes two spaces around the reply subject that there is not.
-        if end > line && let Some(gap) = frame[..line].windows(2).position(|pair| pair == b"  ") {
+        if end > line
+            && let Some(gap) = frame[..line].windows(2).position(|pair| pair == b"  ")
+        {
             frame.remove(gap);
         }
         Some(Self::Bytes(frame))

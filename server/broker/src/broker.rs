@@ -375,6 +375,7 @@ impl<P: Port> Broker<P> {
             self.closed.pop_front();
         }
         let Some(conn) = self.conn(id).filter(|_| max > 0) else { return };
+        let account = self.accounts[conn.account.index()].name.clone();
         let closed = ClosedConn {
             cid: conn.cid,
             peer: conn.peer.clone(),
@@ -389,7 +390,8 @@ impl<P: Port> Broker<P> {
             lang: conn.lang.clone(),
             version: conn.version.clone(),
             user: conn.user.clone(),
-            account: self.accounts[conn.account.index()].name.clone(),
+            issuer: conn.issuer(&account).cloned().unwrap_or_default(),
+            account,
             tls: conn.tls.clone(),
         };
         self.closed.push_back(closed);

@@ -41,6 +41,7 @@ impl Trust {
         };
         AccountSettings {
             name: claims.key().into(),
+            tag: claims.token.claims.name.as_str().into(),
             mappings: body.mappings.iter().filter_map(mapping).collect(),
             limits: AccountLimits {
                 connections: midge_jwt::ceiling(body.limits.conn),

@@ -119,6 +119,8 @@ pub struct ClosedConn {
     pub user: SmolStr,
     /// The account it was in.
     pub account: SmolStr,
+    /// The key that vouched for its user; empty: none.
+    pub issuer: SmolStr,
     /// How it was encrypted, if it was.
     pub tls: Option<Arc<TlsFacts>>,
 }

@@ -210,6 +210,19 @@ impl<P> Conn<P> {
         self.warrant.as_ref()
     }
 
+    /// The key that vouches for its user: the one that signed the token, or the account for one that is a key itself.
+    pub fn issuer<'a>(&'a self, account: &'a SmolStr) -> Option<&'a SmolStr> {
+        match &self.warrant {
+            Some(warrant) => Some(&warrant.issuer),
+            None => midge_jwt::nkey::is(&self.user, midge_jwt::Kind::User).then_some(account),
+        }
+    }
+
+    /// How long its user may still stay; `None`: for ever.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        self.until.filter(|_| self.connected).map(|until| until.since(now))
+    }
+
     /// When it was accepted, since the Unix epoch.
     pub fn start_wall(&self) -> Duration {
         Duration::from_micros(self.start_wall_us)

@@ -130,6 +130,8 @@ impl Default for Settings {
 pub struct AccountSettings {
     /// Its name.
     pub name: smol_str::SmolStr,
+    /// What people call it; empty: its name.
+    pub tag: smol_str::SmolStr,
     /// Subject mappings, in order.
     pub mappings: Vec<midge_router::mapping::Mapping>,
     /// What its connections may have at most.

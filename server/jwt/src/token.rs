@@ -199,6 +199,15 @@ impl<B: Body> Token<B> {
         let json = |value: &Value| value.to_string();
         let unnamed = serde_json::to_value(&claims).unwrap_or_default();
         let claims = Claims { jti: base32(&Sha512_256::digest(json(&unnamed))), ..claims };
+        sign(&json(&self.value(&claims)), issuer)
+    }
+
+    /// What it says, as JSON.
+    pub fn to_json(&self) -> Value {
+        self.value(&self.claims)
+    }
+
+    fn value(&self, claims: &Claims) -> Value {
         let mut value = serde_json::to_value(claims).unwrap_or_default();
         let mut body = serde_json::to_value(&self.body).unwrap_or_default();
         if let Some(body) = body.as_object_mut() {
@@ -210,7 +219,7 @@ impl<B: Body> Token<B> {
         if let Some(value) = value.as_object_mut() {
             value.insert("nats".into(), body);
         }
-        sign(&json(&value), issuer)
+        value
     }
 }
 

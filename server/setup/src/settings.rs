@@ -35,6 +35,7 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
     }];
     for configured in &options.accounts {
         accounts.push(AccountSettings {
+            tag: SmolStr::default(),
             name: configured.name.as_str().into(),
             mappings: [domain_mappings(options), mappings(&configured.mappings)].concat(),
             limits: AccountLimits {

@@ -89,6 +89,12 @@ impl Store {
         }
     }
 
+    /// An account's token, for those who only look: that is no use that keeps it in a cache.
+    pub(crate) fn peek(&self, key: &str) -> Option<String> {
+        let _held = self.lock();
+        nkey::is(key, Kind::Account).then(|| read(&self.path(key)).ok()).flatten()
+    }
+
     /// Saves an account's token, whatever was there. It is on the disk afterwards.
     pub(crate) fn save(&self, key: &str, text: &str, now: SystemTime) -> Result<(), String> {
         let mut known = self.lock();

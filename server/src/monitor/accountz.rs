@@ -1,11 +1,14 @@
 //! /accountz and /accstatz: accounts, and what crosses their borders.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use midge_broker::system::AccountStat;
-use midge_broker::{Access, Account, Broker, Imported, Latency, OpenRequest};
+use midge_broker::{Access, Account, AccountClaims, Broker, Imported, Latency, OpenRequest};
 use midge_config::{GLOBAL_ACCOUNT, Mapping, Options};
+use midge_jwt::Token;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::query::BadRequest;
@@ -28,7 +31,7 @@ pub(super) struct Accountz {
     account_detail: Option<AccountInfo>,
 }
 
-/// nats-server's `AccountInfo`, without what belongs to JWTs.
+/// nats-server's `AccountInfo`, without what its library says of a token.
 #[derive(Serialize)]
 pub(super) struct AccountInfo {
     account_name: SmolStr,
@@ -48,11 +51,48 @@ pub(super) struct AccountInfo {
     exports: Vec<ExtExport>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     imports: Vec<ExtImport>,
+    #[serde(flatten)]
+    signed: Signed,
     name_tag: SmolStr,
     sublist_stats: Figures,
     /// Requests of other accounts that services here have not answered, by the subject for answers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     responses: BTreeMap<String, ExtImport>,
+}
+
+/// What an operator's token says of the account; nothing of one that the configuration has.
+#[derive(Default, Serialize)]
+struct Signed {
+    /// The token, where the configuration or a directory has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwt: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    issuer_key: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoded_jwt: Option<Value>,
+    /// Users by their keys, and since when their tokens count again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    revoked_user: BTreeMap<String, Time>,
+}
+
+impl Signed {
+    fn of(claims: &AccountClaims, hub: &Hub, options: &Options) -> Self {
+        let Token { claims: said, body } = &claims.token;
+        let preloaded = || options.trust.resolver_preload.get(&said.sub).cloned();
+        let stored = hub.outside.store.as_ref().and_then(|store| store.peek(&said.sub));
+        let since = |(key, at): (&String, &i64)| {
+            (key.clone(), Time(Duration::from_secs(u64::try_from(*at).unwrap_or(0))))
+        };
+        Self {
+            jwt: stored.or_else(preloaded).map(|text| text.trim().to_owned()),
+            issuer_key: said.iss.clone(),
+            tags: body.tags.clone(),
+            decoded_jwt: Some(claims.token.to_json()),
+            revoked_user: body.revocations.iter().map(since).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -137,7 +177,13 @@ impl Accountz {
 impl AccountInfo {
     pub(super) fn collect(hub: &Hub, about: &About, name: &str) -> Result<Self, BadRequest> {
         let (options, loaded) = (about.options(), about.loaded());
-        hub.look(|broker, _| {
+        let claims = hub.look(|broker, _| {
+            let trust = broker.settings().directory.trust.as_ref();
+            trust.and_then(|trust| trust.accounts.get(name)).cloned()
+        });
+        // It may read a file: not while others wait for the broker.
+        let signed = claims.as_deref().map(|claims| Signed::of(claims, hub, &options)).unwrap_or_default();
+        hub.look(|broker, now| {
             let broker = &*broker;
             let account = broker.accounts().find(|account| account.name() == name);
             let account = account.ok_or_else(|| BadRequest(format!("Account {name} does not exist")))?;
@@ -159,7 +205,9 @@ impl AccountInfo {
                 account_name: account.name().into(),
                 update_time: Time(loaded),
                 is_system: broker.settings().system_account.as_deref() == Some(name),
-                expired: false,
+                expired: claims.is_some_and(|claims| {
+                    claims.token.claims.is_over(i64::try_from(now.wall.as_secs()).unwrap_or(i64::MAX))
+                }),
                 complete: true,
                 jetstream_enabled: false,
                 leafnode_connections: 0,
@@ -168,7 +216,8 @@ impl AccountInfo {
                 mappings: mappings(&options, name).iter().map(MapDest::of).collect(),
                 exports: services.map(service).chain(streams.iter().map(stream)).collect(),
                 imports: imports.collect(),
-                name_tag: account.name().into(),
+                signed,
+                name_tag: account.tag().clone(),
                 sublist_stats: Figures::sum(std::iter::once(account)),
                 responses: responses.collect(),
             })

@@ -72,13 +72,22 @@ struct ConnInfo {
     authorized_user: SmolStr,
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     account: SmolStr,
+    /// Of open connections only.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    jwt: Box<str>,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    issuer_key: SmolStr,
+    /// The account's, as people call it.
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    name_tag: SmolStr,
+    /// The user's. Of open connections only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<SmolStr>,
     /// Of open connections only: what the others subscribed to is forgotten with them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list_detail: Vec<SubDetail>,
-    #[serde(skip_serializing_if = "SmolStr::is_empty")]
-    name_tag: SmolStr,
 }
 
 /// nats-server's `TLSPeerCert`.
@@ -424,9 +433,12 @@ impl Found<'_> {
             tls_first: tls.is_some_and(|facts| facts.first),
             authorized_user: SmolStr::default(),
             account: SmolStr::default(),
+            jwt: Box::default(),
+            issuer_key: SmolStr::default(),
+            name_tag: SmolStr::default(),
+            tags: Vec::new(),
             subscriptions_list: Vec::new(),
             subscriptions_list_detail: Vec::new(),
-            name_tag: SmolStr::default(),
         };
         if options.auth {
             let account = self.account(broker);
@@ -437,8 +449,20 @@ impl Found<'_> {
             if let (Self::Open(..), Some(facts)) = (self, tls) {
                 info.tls_peer_certs = facts.peer_certificates.iter().map(PeerCert::new).collect();
             }
-            if matches!(self, Self::Open(..)) || account != GLOBAL_ACCOUNT {
-                info.name_tag = account.into();
+            let tag = broker.accounts().find(|it| it.name() == account).map(|it| it.tag().clone());
+            match self {
+                Self::Open(_, conn) => {
+                    info.name_tag = tag.unwrap_or_default();
+                    info.issuer_key = conn.issuer(&account.into()).cloned().unwrap_or_default();
+                    if let Some(warrant) = conn.warrant() {
+                        info.jwt = warrant.text.clone();
+                        info.tags = warrant.tags.clone();
+                    }
+                }
+                Self::Closed(conn) => {
+                    info.name_tag = tag.filter(|_| account != GLOBAL_ACCOUNT).unwrap_or_default();
+                    info.issuer_key = conn.issuer.clone();
+                }
             }
         }
         if let Self::Open(id, conn) = self {

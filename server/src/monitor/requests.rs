@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use midge_broker::system::{NotSent, Request};
-use midge_broker::{Conn, Letter, MailboxId, Permit, Post, Rules};
+use midge_broker::{Account, Conn, Letter, MailboxId, Now, Permit, Post, Rules};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -210,10 +210,10 @@ impl Desk {
 
     /// Who the requester is.
     fn user(&self, letter: &Letter) -> Answer {
-        let info = self.hub.look(|broker, _| {
+        let info = self.hub.look(|broker, now| {
             let (id, cid) = letter.from?;
             let conn = broker.conn(id).filter(|conn| conn.cid() == cid)?;
-            Some(UserInfo::new(conn, broker.account(conn.account()).name()))
+            Some(UserInfo::new(conn, broker.account(conn.account()), now))
         });
         match info {
             Some(info) => data(&info),
@@ -402,8 +402,13 @@ struct UserInfo {
     user: String,
     account: String,
     account_name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    user_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     permissions: Option<Permissions>,
+    /// Nanoseconds that the user may still stay, in whole seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
 }
 
 /// nats-server's `Permissions`.
@@ -431,11 +436,14 @@ struct Responses {
 }
 
 impl UserInfo {
-    fn new(conn: &Conn<Handle>, account: &str) -> Self {
+    fn new(conn: &Conn<Handle>, account: &Account, now: Now) -> Self {
+        let left = conn.left(now.mono).map(|left| left.as_secs()).filter(|seconds| *seconds > 0);
         Self {
+            expires: left.map(|seconds| seconds.saturating_mul(1_000_000_000)),
             user: conn.user().to_owned(),
-            account: account.to_owned(),
-            account_name: account.to_owned(),
+            account: account.name().to_owned(),
+            account_name: account.tag().to_string(),
+            user_name: conn.warrant().map(|warrant| warrant.name.to_string()).unwrap_or_default(),
             permissions: conn.permit().map(|permit| Permissions::new(permit)),
         }
     }

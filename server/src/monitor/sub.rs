@@ -43,7 +43,7 @@ impl SubDetail {
 
     /// The same with its account's name.
     pub(super) fn in_account(self, account: &Account) -> Self {
-        Self { account: account.name().into(), account_tag: account.name().into(), ..self }
+        Self { account: account.name().into(), account_tag: account.tag().clone(), ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod callout;
 mod clients;
+mod names;
 mod resolver;
 
 use std::io::Write as _;

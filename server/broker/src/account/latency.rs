@@ -71,6 +71,8 @@ impl<P: Port> Broker<P> {
     /// Whether a request is to be timed, and the headers that asked for it.
     pub(crate) fn samples(&mut self, export: &ExportedService, message: &Message<'_>) -> Option<Headers> {
         let latency = export.export.latency.as_ref()?;
+        // As in nats-server, whose reports come from there.
+        self.system_account?;
         let chosen = match latency.sampling {
             100.. => true,
             0 => false,

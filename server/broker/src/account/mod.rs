@@ -51,6 +51,8 @@ impl AccountId {
 /// A subject space. Messages leave it by way of exports only.
 pub struct Account {
     pub(crate) name: SmolStr,
+    /// What people call it, if that is something else.
+    pub(crate) tag: SmolStr,
     pub(crate) router: Router,
     pub(crate) subs: Subscriptions,
     pub(crate) targets: Targets,
@@ -120,6 +122,7 @@ impl Account {
     pub(crate) fn new(name: SmolStr) -> Self {
         Self {
             name,
+            tag: SmolStr::default(),
             router: Router::new(),
             subs: Subscriptions::default(),
             targets: Targets::default(),
@@ -150,6 +153,11 @@ impl Account {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What people call it: the name in its token, or its name.
+    pub fn tag(&self) -> &SmolStr {
+        if self.tag.is_empty() { &self.name } else { &self.tag }
     }
 
     /// What went in and out.

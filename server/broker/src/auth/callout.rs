@@ -233,7 +233,7 @@ impl Directory {
         if !self.accounts.contains(&account) {
             return Verdict::Denied("No valid account for auth callout response");
         }
-        let warrant = Warrant::new(user, left);
+        let warrant = Warrant::new(user, left, "");
         let identity = Identity {
             user: warrant.user.clone(),
             account,
@@ -295,7 +295,7 @@ impl Directory {
             Ok(left) => left,
             Err(verdict) => return *verdict,
         };
-        let identity = attempt.named(identity(&user, target, left), &user);
+        let identity = attempt.named(identity(&user, target, left, ""), &user);
         guarded(Verdict::Granted(identity), account.key())
     }
 }

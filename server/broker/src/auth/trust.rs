@@ -93,11 +93,13 @@ pub struct Warrant {
     pub subscriptions: Option<u32>,
     /// Bytes of a message at most; `None`: as many as the account may send.
     pub payload: Option<u32>,
+    /// The token that was shown, for those who look; empty if whoever has it could come in with it.
+    pub text: Box<str>,
 }
 
 impl Warrant {
-    /// Of a user by their own token.
-    pub(super) fn new(user: &Token<User>, left: Option<Duration>) -> Self {
+    /// Of a user by a token; `text` is what the client showed.
+    pub(super) fn new(user: &Token<User>, left: Option<Duration>, text: &str) -> Self {
         let Token { claims, body } = user;
         Self {
             user: claims.sub.as_str().into(),
@@ -111,6 +113,7 @@ impl Warrant {
             left,
             subscriptions: midge_jwt::ceiling(body.grant.subs),
             payload: midge_jwt::ceiling(body.grant.payload),
+            text: if body.grant.bearer_token { "" } else { text }.into(),
         }
     }
 }
@@ -184,7 +187,7 @@ impl Trust {
             Ok(left) => left,
             Err(verdict) => return *verdict,
         };
-        let identity = identity(&user, account, left);
+        let identity = identity(&user, account, left, text);
         if grant.bearer_token {
             return Verdict::Granted(identity);
         }
@@ -236,11 +239,16 @@ impl Attempt<'_> {
     }
 }
 
-/// Who the user is, in `account`.
-pub(super) fn identity(user: &Token<User>, account: &AccountClaims, left: Option<Duration>) -> Identity {
+/// Who the user is, in `account`. `text` is the token that the client showed.
+pub(super) fn identity(
+    user: &Token<User>,
+    account: &AccountClaims,
+    left: Option<Duration>,
+    text: &str,
+) -> Identity {
     let body = &user.body;
     let own = permit(&body.grant.permissions);
-    let warrant = Warrant { by_default: own.is_none(), ..Warrant::new(user, left) };
+    let warrant = Warrant { by_default: own.is_none(), ..Warrant::new(user, left, text) };
     Identity {
         user: warrant.user.clone(),
         account: account.key().into(),

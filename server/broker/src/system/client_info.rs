@@ -38,8 +38,16 @@ pub struct ClientInfo {
     pub(crate) server: SmolStr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stop: Option<Time>,
+    /// The token that was shown.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) jwt: Box<str>,
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    pub(crate) issuer_key: SmolStr,
+    /// The user's name in its token; of events, the account's.
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     pub(crate) name_tag: SmolStr,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<SmolStr>,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) kind: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -49,7 +57,12 @@ pub struct ClientInfo {
 impl ClientInfo {
     /// All of a connection but its round trip.
     pub(crate) fn new<P>(conn: &Conn<P>, account: SmolStr) -> Self {
+        let warrant = conn.warrant.as_deref();
         Self {
+            jwt: warrant.map(|it| it.text.clone()).unwrap_or_default(),
+            issuer_key: conn.issuer(&account).cloned().unwrap_or_default(),
+            name_tag: warrant.map(|it| it.name.clone()).unwrap_or_default(),
+            tags: warrant.map(|it| it.tags.clone()).unwrap_or_default(),
             start: Some(Time(conn.start_wall())),
             host: conn.peer.host.clone(),
             id: conn.cid,

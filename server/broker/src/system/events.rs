@@ -138,7 +138,7 @@ impl AccountStat {
         let Counters { in_msgs, in_bytes, out_msgs, out_bytes } = account.counters;
         Self {
             acc: account.name.clone(),
-            name: account.name.clone(),
+            name: account.tag().clone(),
             conns: account.connections,
             leafnodes: 0,
             total_conns: account.connections,
@@ -255,11 +255,12 @@ impl<P: Port> Broker<P> {
             return;
         }
         let Some(account) = self.conn(id).map(|conn| conn.account) else { return };
-        let name = self.accounts[account.index()].name.clone();
+        let account = &self.accounts[account.index()];
+        let (name, tag) = (account.name.clone(), account.tag().clone());
         self.publish_event(&format!("$SYS.ACCOUNT.{name}.CONNECT"), now, |broker, server| {
             let event = TypedEvent::new(CONNECTED, broker.secret.event_id(), now.wall);
             let mut client = ClientInfo::new(broker.conn(id)?, name.clone());
-            client.name_tag = name.clone();
+            client.name_tag = tag;
             Some(ConnectEvent { event, server, client })
         });
     }
@@ -290,7 +291,7 @@ impl<P: Port> Broker<P> {
             let event = TypedEvent::new(DISCONNECTED, broker.secret.event_id(), now.wall);
             let conn = broker.conn(id)?;
             let mut client = ClientInfo::new(conn, account.clone());
-            client.name_tag = account.clone();
+            client.name_tag = broker.accounts[conn.account.index()].tag().clone();
             client.stop = Some(Time(now.wall));
             client.rtt = conn.rtt().filter(|rtt| !rtt.is_zero()).map(Nanos);
             let Counters { in_msgs, in_bytes, out_msgs, out_bytes } = conn.counters;
