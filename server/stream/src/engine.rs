@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::config::{Limits, Storage, StreamConfig};
 use crate::consumer::Alive;
+use crate::copying::Copiers;
 use crate::cx::Cx;
 use crate::error::{self, ApiError};
 use crate::log::{Log, LogError, MemoryShelf, Shelf};
@@ -91,6 +92,7 @@ pub struct Engine {
     pub(crate) settings: Settings,
     pub(crate) spaces: BTreeMap<Account, Space>,
     pub(crate) streams: BTreeMap<u32, Stream>,
+    pub(crate) copiers: Copiers,
     file: Box<dyn Shelf>,
     pub(crate) out: Out,
     pub(crate) random: Random,
@@ -136,6 +138,7 @@ impl Engine {
             settings,
             spaces: BTreeMap::new(),
             streams: BTreeMap::new(),
+            copiers: Copiers::default(),
             file,
             out: Out::default(),
             timers: BinaryHeap::new(),
@@ -192,6 +195,9 @@ impl Engine {
             (What::Api, _) => return self.on_request(stream, message, now),
             (What::Stream, _) => return self.on_publish(stream, message, now),
             (What::Direct, _) => {
+                if self.is_for_origin(stream, message.subject) {
+                    return Ok(());
+                }
                 let Some((stream, mut cx)) = self.stream_cx(stream, now) else { return Ok(()) };
                 return stream.on_direct(message, &mut cx);
             }
@@ -320,6 +326,7 @@ impl Engine {
         stream.subscribe(&mut cx);
         stream.event_action("create", &mut cx);
         self.streams.insert(id, stream);
+        self.learn_copies(id);
         self.dirty.insert(id);
         Ok(id)
     }
@@ -334,7 +341,10 @@ impl Engine {
         let mut cx = cx!(self, account, now);
         stream.event_action("delete", &mut cx);
         stream.close(&mut cx);
-        stream.log.destroy()
+        let name = stream.config.name.clone();
+        let destroyed = stream.log.destroy();
+        self.forget_copies(id, account, &name);
+        destroyed
     }
 
     /// Does what is due.
@@ -370,9 +380,14 @@ impl Engine {
     /// Lets consumers have what came, sets timers.
     fn settle(&mut self, now: Now) -> Result<(), LogError> {
         self.hungry = false;
-        let mut again = BTreeSet::new();
-        while let Some(id) = self.dirty.pop_first() {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut again = self.copy(&mut dirty, now)?;
+        let mut stalled = BTreeSet::new();
+        while let Some(id) = dirty.pop_first() {
             let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+            if stream.copies.iter().any(|copy| copy.lag > 0) {
+                stalled.insert(id);
+            }
             if !stream.pump(&mut cx)? {
                 again.insert(id);
             }
@@ -394,8 +409,12 @@ impl Engine {
                 self.unsaved.insert(id);
             }
         }
+        // What consumers were done with may have made room for what is to be copied.
+        if !stalled.is_empty() {
+            again.extend(self.copy_stalled(&stalled, now)?);
+        }
         self.hungry = !again.is_empty();
-        self.dirty = again;
+        self.dirty.append(&mut again);
         // Timers that were set earlier than needed are skipped when they are due; those of what is gone, too.
         let live: usize = self.streams.values().map(|stream| 1 + stream.consumers.len()).sum();
         if self.timers.len() > 64 + 8 * live {
@@ -470,9 +489,11 @@ impl Engine {
         let mut cx = cx!(self, account, now);
         stream.rebuild_dedup(&cx)?;
         stream.rebuild_ttl();
+        stream.resume_copies()?;
         stream.subscribe(&mut cx);
         self.next_consumer = stream.load_consumers(self.next_consumer, &mut cx);
         self.streams.insert(id, stream);
+        self.learn_copies(id);
         self.dirty.insert(id);
         Ok(())
     }

@@ -57,11 +57,19 @@ pub(crate) fn with(block: &[u8], name: &str, value: &str) -> Vec<u8> {
 
 /// The block without a header; nothing if no other is left.
 pub(crate) fn without(block: &[u8], name: &str) -> Vec<u8> {
+    without_lines(block, |line| line.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b":")))
+}
+
+/// The block without all headers whose names begin with `prefix`; nothing if no other is left.
+pub(crate) fn without_all(block: &[u8], prefix: &str) -> Vec<u8> {
+    without_lines(block, |line| line.starts_with(prefix.as_bytes()))
+}
+
+fn without_lines(block: &[u8], goes: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len());
     let mut fields = 0;
     for (at, line) in block.split_inclusive(|b| *b == b'\n').enumerate() {
-        let value = line.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b":"));
-        if at > 0 && value.is_some() {
+        if at > 0 && goes(line) {
             continue;
         }
         fields += usize::from(at > 0 && line.contains(&b':'));
@@ -93,6 +101,7 @@ mod tests {
         assert_eq!(block, b"NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n");
         assert_eq!(without(&block, "A"), b"NATS/1.0\r\nB: 2\r\n\r\n");
         assert_eq!(without(&without(&block, "A"), "B"), b"");
+        assert_eq!(without_all(&with(&block, "BC", "3"), "B"), b"NATS/1.0\r\nA: 1\r\n\r\n");
         assert_eq!((get(&block, "B"), get(&block, "C")), (Some(&b"2"[..]), None));
         assert_eq!((number(&block, "B"), number(&with(b"", "N", "x"), "N")), (Some(Some(2)), Some(None)));
     }

@@ -16,6 +16,7 @@
 mod api;
 pub mod config;
 mod consumer;
+mod copying;
 mod cx;
 mod engine;
 pub mod error;

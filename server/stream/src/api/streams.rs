@@ -134,8 +134,9 @@ impl Engine {
         stream.log.set_config(&crate::stream::record(&account, stream.created, &config))?;
         stream.update(config, &mut cx)?;
         stream.event_action("modify", &mut cx);
+        stream.resume_copies()?;
         let text = answer("stream_update", stream.info(false, domain.as_deref(), &cx));
-        self.touch(id);
+        self.learn_copies(id);
         text
     }
 

@@ -350,8 +350,6 @@ fn check_persistence(config: &StreamConfig) -> Result<(), ApiError> {
 /// What midge can't do yet is refused, so that nobody believes that it is done.
 fn refuse_unserved(config: &StreamConfig) -> Result<(), ApiError> {
     for (asked, what) in [
-        (config.mirror.is_some(), "mirrors"),
-        (!config.sources.is_empty(), "sources"),
         (config.allow_msg_counter, "message counters"),
         (config.allow_msg_schedules, "message schedules"),
         (config.allow_atomic, "atomic batches"),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Stream;
+use super::copy::CopyInfo;
 use crate::config::{StreamConfig, with_server};
 use crate::cx::Cx;
 use crate::log::Filters;
@@ -20,6 +21,10 @@ pub(crate) struct StreamInfo<'a> {
     pub(crate) domain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cluster: Option<Cluster<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<CopyInfo>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<CopyInfo>,
     ts: String,
 }
 
@@ -57,12 +62,15 @@ impl Stream {
     pub(crate) fn info<'a>(&self, details: bool, domain: Option<&'a str>, cx: &Cx<'_>) -> StreamInfo<'a> {
         let mut config = (*self.config).clone();
         config.metadata = with_server(&config.metadata);
+        let (mirror, sources) = self.copy_infos(cx.now.mono);
         StreamInfo {
             config,
             created: rfc3339(self.created),
             state: self.state_info(details),
             domain,
             cluster: None,
+            mirror,
+            sources,
             ts: rfc3339(cx.now.wall),
         }
     }

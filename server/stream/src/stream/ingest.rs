@@ -15,15 +15,56 @@ use crate::headers;
 use crate::json;
 use crate::log::{Entry, Filters, LogError};
 use crate::seam::Message;
-use crate::time::{SECOND, duration};
+use crate::time::{Nanos, SECOND, duration};
 
 /// A message on its way in.
 pub(super) struct Arriving<'a> {
     pub(super) subject: Cow<'a, [u8]>,
     pub(super) header: Cow<'a, [u8]>,
-    pub(super) payload: &'a [u8],
+    pub(super) payload: Cow<'a, [u8]>,
+    pub(super) origin: Origin,
     rollup: Option<Rollup>,
     ttl: Option<MessageTtl>,
+}
+
+/// Where it is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Somebody published it.
+    Client,
+    /// A stream that this one copies from.
+    Source,
+    /// The stream that this one is a mirror of, which stored it then.
+    Mirror {
+        /// In ns since the Unix epoch.
+        time: Nanos,
+    },
+}
+
+/// What became of a message that was checked.
+pub(super) enum Passed {
+    /// It may be stored.
+    Yes,
+    /// It breaks a rule.
+    No(ApiError),
+    /// It is there already, under this number.
+    Duplicate(u64),
+}
+
+impl<'a> Arriving<'a> {
+    pub(super) fn new(
+        subject: Cow<'a, [u8]>,
+        header: Cow<'a, [u8]>,
+        payload: Cow<'a, [u8]>,
+        origin: Origin,
+    ) -> Self {
+        Self { subject, header, payload, origin, rollup: None, ttl: None }
+    }
+
+    /// Another stream has it already.
+    pub(super) fn is_copy(&self) -> bool {
+        self.origin != Origin::Client
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +120,8 @@ fn not_sealed(stream: &Stream, _: &mut Arriving<'_>) -> Result<(), Refusal> {
 
 fn no_counter(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     match headers::get(&arriving.header, headers::INCR) {
-        Some(_) => Err(error::MESSAGE_INCR_DISABLED.into()),
-        None => Ok(()),
+        Some(_) if !arriving.is_copy() => Err(error::MESSAGE_INCR_DISABLED.into()),
+        _ => Ok(()),
     }
 }
 
@@ -93,7 +134,11 @@ fn expected_stream(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), R
 
 fn ttl_allowed(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     let asked = MessageTtl::of(&arriving.header).is_some_and(|ttl| ttl != MessageTtl::For(0));
-    if asked && !stream.config.allow_msg_ttl { Err(error::MESSAGE_TTL_DISABLED.into()) } else { Ok(()) }
+    if asked && !arriving.is_copy() && !stream.config.allow_msg_ttl {
+        Err(error::MESSAGE_TTL_DISABLED.into())
+    } else {
+        Ok(())
+    }
 }
 
 fn expected_last_of_subject(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
@@ -126,6 +171,9 @@ fn expected_last(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Ref
 }
 
 fn no_schedule(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+    if arriving.is_copy() {
+        return Ok(());
+    }
     if headers::get(&arriving.header, headers::SCHEDULE).is_some() {
         return Err(error::MESSAGE_SCHEDULES_DISABLED.into());
     }
@@ -139,8 +187,8 @@ fn no_schedule(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
 
 fn no_source(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     match headers::get(&arriving.header, headers::STREAM_SOURCE) {
-        Some(_) => Err(error::MESSAGE_SOURCE_HDR_NOT_ALLOWED.into()),
-        None => Ok(()),
+        Some(_) if !arriving.is_copy() => Err(error::MESSAGE_SOURCE_HDR_NOT_ALLOWED.into()),
+        _ => Ok(()),
     }
 }
 
@@ -152,6 +200,10 @@ fn no_batch(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
 }
 
 fn not_seen(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+    if matches!(arriving.origin, Origin::Mirror { .. }) {
+        // It has what its origin has.
+        return Ok(());
+    }
     match headers::text(&arriving.header, headers::MSG_ID).and_then(|id| stream.dedup.find(id)) {
         Some(seq) => Err(Refusal::Duplicate(seq)),
         None => Ok(()),
@@ -169,10 +221,11 @@ fn expected_last_id(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), 
 
 fn rollup_allowed(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     let Some(value) = headers::text(&arriving.header, headers::ROLLUP) else { return Ok(()) };
-    if !stream.config.allow_rollup_hdrs || stream.config.deny_purge {
+    let allowed = stream.config.allow_rollup_hdrs && !stream.config.deny_purge;
+    if !allowed && !arriving.is_copy() {
         return Err(error::STREAM_ROLLUP_FAILED.with(&[&"rollup not permitted"]).into());
     }
-    arriving.rollup = match value.to_lowercase().as_str() {
+    let rollup = match value.to_lowercase().as_str() {
         "sub" => Some(Rollup::Subject),
         "all" => Some(Rollup::All),
         other => {
@@ -180,6 +233,7 @@ fn rollup_allowed(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Re
             return Err(error::STREAM_ROLLUP_FAILED.with(&[&text]).into());
         }
     };
+    arriving.rollup = rollup.filter(|_| allowed);
     Ok(())
 }
 
@@ -238,15 +292,11 @@ impl Stream {
             Some(other) => Cow::Owned(other),
             None => Cow::Borrowed(message.subject),
         };
-        let mut arriving = Arriving { subject, header, payload: message.payload, rollup: None, ttl: None };
+        let payload = Cow::Borrowed(message.payload);
+        let mut arriving = Arriving::new(subject, header, payload, Origin::Client);
         let reply = message.reply.filter(|_| !self.config.no_ack);
-        let passed = CHECKS.iter().try_for_each(|check| check(self, &mut arriving));
-        let passed = passed.and_then(|()| {
-            room?;
-            if self.is_uninteresting(&arriving.subject) { Ok(()) } else { Ok(self.check_room(&arriving)?) }
-        });
-        match passed {
-            Ok(()) => match self.admit(&arriving, cx) {
+        match self.pass(&mut arriving, room) {
+            Passed::Yes => match self.admit(&mut arriving, cx) {
                 Ok(seq) => self.answer(reply, seq, false, cx),
                 Err(LogError::Full) => self.refuse(reply, &error::INSUFFICIENT_RESOURCES.error(), cx),
                 Err(why @ LogError::TooLarge) => {
@@ -254,10 +304,24 @@ impl Stream {
                 }
                 Err(error) => return Err(error),
             },
-            Err(Refusal::Duplicate(seq)) => self.answer(reply, seq, true, cx),
-            Err(Refusal::Error(error)) => self.refuse(reply, &error, cx),
+            Passed::Duplicate(seq) => self.answer(reply, seq, true, cx),
+            Passed::No(error) => self.refuse(reply, &error, cx),
         }
         Ok(())
+    }
+
+    /// Whether a message may be stored. `room` is what the server says to its size.
+    pub(super) fn pass(&self, arriving: &mut Arriving<'_>, room: Result<(), ApiError>) -> Passed {
+        let passed = CHECKS.iter().try_for_each(|check| check(self, arriving));
+        let passed = passed.and_then(|()| {
+            room?;
+            if self.is_uninteresting(&arriving.subject) { Ok(()) } else { Ok(self.check_room(arriving)?) }
+        });
+        match passed {
+            Ok(()) => Passed::Yes,
+            Err(Refusal::Duplicate(seq)) => Passed::Duplicate(seq),
+            Err(Refusal::Error(error)) => Passed::No(error),
+        }
     }
 
     fn refuse(&self, reply: Option<&[u8]>, error: &ApiError, cx: &mut Cx<'_>) {
@@ -277,7 +341,13 @@ impl Stream {
     }
 
     /// Stores a message that passed.
-    fn admit(&mut self, arriving: &Arriving<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
+    pub(super) fn admit(&mut self, arriving: &mut Arriving<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
+        let time = match arriving.origin {
+            Origin::Mirror { time } => time,
+            Origin::Client | Origin::Source => cx.now.wall,
+        };
+        // Copies keep what they say, even where it is of no effect.
+        let ttl = arriving.ttl.filter(|_| self.config.allow_msg_ttl);
         let skipped = self.is_uninteresting(&arriving.subject);
         let seq = if skipped {
             let seq = self.log.state().last_seq + 1;
@@ -287,9 +357,9 @@ impl Stream {
             let entry = Entry {
                 subject: &arriving.subject,
                 header: &arriving.header,
-                payload: arriving.payload,
-                time: cx.now.wall,
-                expires: arriving.ttl.map_or(0, |ttl| ttl.expires(cx.now.wall)),
+                payload: &arriving.payload,
+                time,
+                expires: ttl.map_or(0, |ttl| ttl.expires(time)),
             };
             self.store(&entry, cx)?
         };

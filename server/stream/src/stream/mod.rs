@@ -4,6 +4,7 @@
 //! done with. `dedup` remembers message ids, `ttl` when messages are too old.
 
 mod consumers;
+mod copy;
 mod dedup;
 mod info;
 mod ingest;
@@ -17,6 +18,7 @@ mod ttl;
 use std::collections::BTreeMap;
 
 pub(crate) use consumers::NewConsumer;
+pub(crate) use copy::Copy;
 use dedup::Dedup;
 pub(crate) use info::{Cluster, StreamInfo};
 pub(crate) use purge::PurgeRequest;
@@ -32,6 +34,9 @@ use crate::json;
 use crate::log::{Log, LogError};
 use crate::seam::{Account, Tag, What};
 use crate::time::{Instant, Nanos};
+
+/// Begins the subjects of direct requests.
+const DIRECT: &str = "$JS.API.DIRECT.GET.";
 
 /// What is kept of a stream on disk besides its messages.
 #[derive(Serialize, Deserialize)]
@@ -59,6 +64,8 @@ pub(crate) struct Stream {
     dedup: Dedup,
     ttl: Ttl,
     renames: Renames,
+    /// Its mirror, or its sources.
+    pub(crate) copies: Vec<Copy>,
     /// The id of the last message, if it had one.
     last_msg_id: Box<str>,
     /// `{"stream":"S","seq":`.
@@ -85,6 +92,7 @@ impl Stream {
             account,
             ack: ack.into_bytes().into(),
             renames: Renames::new(&config),
+            copies: copy::copies(&config),
             config: Box::new(config),
             created,
             log,
@@ -113,21 +121,30 @@ impl Stream {
         self.subscribe_direct(cx);
     }
 
-    fn direct_subjects(&self) -> [String; 2] {
-        let name = &self.config.name;
-        [format!("$JS.API.DIRECT.GET.{name}"), format!("$JS.API.DIRECT.GET.{name}.>")]
+    /// The subjects of direct requests that it hears: for itself, and for the stream that it is a mirror of.
+    fn direct_subjects(&self) -> Vec<String> {
+        let config = &self.config;
+        let own = Some(&config.name).filter(|_| config.allow_direct);
+        let origin = config.mirror.as_ref().filter(|_| config.mirror_direct).map(|mirror| &mirror.name);
+        own.into_iter()
+            .chain(origin)
+            .flat_map(|name| [format!("{DIRECT}{name}"), format!("{DIRECT}{name}.>")])
+            .collect()
+    }
+
+    /// The stream that a direct request is for.
+    pub(crate) fn direct_name<'a>(&self, subject: &'a [u8]) -> Option<&'a str> {
+        let rest = subject.strip_prefix(DIRECT.as_bytes())?;
+        let end = rest.iter().position(|byte| *byte == b'.').unwrap_or(rest.len());
+        std::str::from_utf8(rest.get(..end)?).ok()
     }
 
     fn subscribe_direct(&self, cx: &mut Cx<'_>) {
-        if self.config.allow_direct {
-            self.direct_subjects().into_iter().for_each(|it| cx.subscribe(it, self.tag(What::Direct)));
-        }
+        self.direct_subjects().into_iter().for_each(|it| cx.subscribe(it, self.tag(What::Direct)));
     }
 
     fn unsubscribe_direct(&self, cx: &mut Cx<'_>) {
-        if self.config.allow_direct {
-            self.direct_subjects().into_iter().for_each(|it| cx.unsubscribe(it, self.tag(What::Direct)));
-        }
+        self.direct_subjects().into_iter().for_each(|it| cx.unsubscribe(it, self.tag(What::Direct)));
     }
 
     /// Ends it: nobody hears of it again.
@@ -141,21 +158,22 @@ impl Stream {
 
     /// Makes it what `config`, which was checked, says.
     pub(crate) fn update(&mut self, config: StreamConfig, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let direct = self.direct_subjects();
         let old = std::mem::replace(&mut *self.config, config);
         self.renames = Renames::new(&self.config);
+        self.update_copies();
         for subject in old.subjects.iter().filter(|it| !self.config.subjects.contains(it)) {
             cx.unsubscribe(subject.clone(), self.tag(What::Stream));
         }
         for subject in self.config.subjects.iter().filter(|it| !old.subjects.contains(it)) {
             cx.subscribe(subject.clone(), self.tag(What::Stream));
         }
-        if old.allow_direct != self.config.allow_direct {
-            self.subscribe_direct(cx);
-            if old.allow_direct {
-                for it in self.direct_subjects() {
-                    cx.unsubscribe(it, self.tag(What::Direct));
-                }
-            }
+        let now_direct = self.direct_subjects();
+        for subject in direct.iter().filter(|it| !now_direct.contains(it)) {
+            cx.unsubscribe(subject.clone(), self.tag(What::Direct));
+        }
+        for subject in now_direct.into_iter().filter(|it| !direct.contains(it)) {
+            cx.subscribe(subject, self.tag(What::Direct));
         }
         self.enforce_limits(cx)?;
         if old.max_msgs_per_subject != self.config.max_msgs_per_subject {

@@ -95,8 +95,8 @@ impl Stream {
         // Not strict here, as in nats-server.
         let read =
             || crate::json::read::<GetRequest>(message.payload, false).map_err(|_| "408 Malformed Request");
-        let [whole, _] = self.direct_subjects();
-        let subject = message.subject.get(whole.len() + 1..).filter(|subject| !subject.is_empty());
+        let whole = super::DIRECT.len() + self.direct_name(message.subject).map_or(0, str::len);
+        let subject = message.subject.get(whole + 1..).filter(|subject| !subject.is_empty());
         match subject {
             Some(subject) => {
                 let request = read()?;
@@ -107,7 +107,7 @@ impl Stream {
                 }
                 Ok(GetRequest { last_by_subj: String::from_utf8_lossy(subject).into_owned(), ..plain })
             }
-            None if message.subject.len() > whole.len() => Err("408 Bad Request"),
+            None if message.subject.len() > whole => Err("408 Bad Request"),
             None if message.payload.is_empty() => Err("408 Empty Request"),
             None => {
                 let request = read()?;
