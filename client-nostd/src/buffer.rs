@@ -1,6 +1,6 @@
 //! The caller's two buffers.
 
-use midge_protocol::emit::Sink;
+use midge_protocol::emit::{Sink, frame_size};
 
 /// What has arrived: `start..end` waits to be read.
 pub(crate) struct Receive<'b> {
@@ -63,17 +63,15 @@ pub(crate) struct Transmit<'b> {
     buffer: &'b mut [u8],
     start: usize,
     end: usize,
-    /// The transport has taken bytes since its last flush.
-    pub(crate) unflushed: bool,
 }
 
 impl<'b> Transmit<'b> {
     pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
-        Self { buffer, start: 0, end: 0, unflushed: false }
+        Self { buffer, start: 0, end: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
-        (self.start, self.end, self.unflushed) = (0, 0, false);
+        (self.start, self.end) = (0, 0);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -87,63 +85,72 @@ impl<'b> Transmit<'b> {
     /// The transport took `n` bytes.
     pub(crate) fn taken(&mut self, n: usize) {
         self.start = self.start.saturating_add(n);
-        self.unflushed = true;
         if self.start >= self.end {
             (self.start, self.end) = (0, 0);
         }
     }
 }
 
-/// Longer ones are left to `memcpy`.
-const SHORT: usize = 32;
-
+/// What is put fits: frames are measured, and for all else room was asked for.
 impl Sink for Transmit<'_> {
-    /// All verbs ask for room first, so this always fits. Short ones are copied here, see [`Transmit::put_word`].
     fn put(&mut self, bytes: &[u8]) {
-        let Some(space) = self.buffer.get_mut(self.end..).and_then(|rest| rest.get_mut(..bytes.len())) else {
-            return;
-        };
-        self.end = self.end.wrapping_add(bytes.len());
-        if bytes.len() > SHORT {
-            space.copy_from_slice(bytes);
-            return;
-        }
-        let ((places, rest), (fours, bytes)) = (space.as_chunks_mut::<4>(), bytes.as_chunks::<4>());
-        for (place, four) in places.iter_mut().zip(fours) {
-            *place = core::hint::black_box(*four);
-        }
-        for (place, byte) in rest.iter_mut().zip(bytes) {
-            *place = core::hint::black_box(*byte);
+        let Some(space) = self.buffer.get_mut(self.end..) else { return };
+        if copy(space, bytes).is_some() {
+            self.end = self.end.wrapping_add(bytes.len());
         }
     }
 
-    /// As [`Sink::put`], for few bytes: loops are shorter than the way into and out of `memcpy`. They stop at LF, which
-    /// no word holds; that keeps the compiler from calling `memcpy` after all.
-    fn put_word(&mut self, word: &[u8], end: u8) {
-        let Some(space) = self.buffer.get_mut(self.end..) else { return };
-        let (Some((space, [last, ..])), (fours, bytes)) =
-            (space.split_at_mut_checked(word.len()), word.as_chunks::<4>())
-        else {
-            return;
-        };
-        let (places, rest) = space.as_chunks_mut::<4>();
-        for (place, four) in places.iter_mut().zip(fours) {
-            if *four == *b"\n\n\n\n" {
-                return;
+    fn put_frame(&mut self, words: &[&[u8]], body: Option<&[u8]>, behind: usize) -> Result<(), usize> {
+        match self.write(words, body) {
+            Some(left) if left >= behind => {
+                self.end = self.buffer.len().wrapping_sub(left);
+                Ok(())
             }
-            *place = *four;
+            // Only now, so that a frame that fits is looked at once.
+            _ => Err(frame_size(words, body).saturating_add(behind)),
         }
-        for (place, byte) in rest.iter_mut().zip(bytes) {
-            if *byte == b'\n' {
-                return;
-            }
-            *place = *byte;
-        }
-        *last = end;
-        self.end = self.end.wrapping_add(word.len()).wrapping_add(1);
     }
 
     fn room(&self) -> usize {
         self.buffer.len().saturating_sub(self.end)
     }
+}
+
+impl Transmit<'_> {
+    /// Writes a frame behind the others, and tells the room that it would leave. `None` if it doesn't fit.
+    #[inline]
+    fn write(&mut self, words: &[&[u8]], body: Option<&[u8]>) -> Option<usize> {
+        let [verb, first, words @ ..] = words else { return None };
+        let space = copy(self.buffer.get_mut(self.end..)?, verb)?;
+        let mut space = copy(space, first)?;
+        for word in words {
+            if !word.is_empty() {
+                let (blank, rest) = space.split_first_mut()?;
+                *blank = b' ';
+                space = copy(rest, word)?;
+            }
+        }
+        let (end, mut space) = space.split_first_chunk_mut::<2>()?;
+        *end = *b"\r\n";
+        if let Some(body) = body {
+            let (end, rest) = copy(space, body)?.split_first_chunk_mut::<2>()?;
+            (*end, space) = (*b"\r\n", rest);
+        }
+        Some(space.len())
+    }
+}
+
+/// Copies `bytes`, and gives the space behind them. Most are few: this is shorter than the way into and out of `memcpy`, which
+/// the compiler must not see in it.
+#[inline(never)]
+fn copy<'s>(space: &'s mut [u8], bytes: &[u8]) -> Option<&'s mut [u8]> {
+    let (space, rest) = space.split_at_mut_checked(bytes.len())?;
+    let ((places, tail), (fours, bytes)) = (space.as_chunks_mut::<4>(), bytes.as_chunks::<4>());
+    for (place, four) in places.iter_mut().zip(fours) {
+        *place = core::hint::black_box(*four);
+    }
+    for (place, byte) in tail.iter_mut().zip(bytes) {
+        *place = core::hint::black_box(*byte);
+    }
+    Some(rest)
 }

@@ -13,7 +13,7 @@ use midge_protocol::time::Instant;
 /// when that is dropped, the next one goes on with it.
 ///
 /// `SUBS` is how many subscriptions there can be, `REQUESTS` how many requests can wait for an answer at once. A
-/// subscription takes 32 bytes on a processor of 32 bits, a request 24.
+/// subscription takes 32 bytes on a processor of 32 bits, a request 12.
 pub struct Client<'b, const SUBS: usize = 4, const REQUESTS: usize = 0> {
     session: Session,
     receive: Receive<'b>,
@@ -25,8 +25,12 @@ pub struct Client<'b, const SUBS: usize = 4, const REQUESTS: usize = 0> {
     lost: Option<Lost>,
     /// The request that a message from a consumer ends.
     pulling: Option<Token>,
-    /// Where the reply subject of the last message stands in the receive buffer.
-    reply: (usize, usize),
+    /// Where the reply subject of the last message stands in the receive buffer, and its length: a control line is far
+    /// shorter than 64 KiB.
+    reply_start: usize,
+    reply_len: u16,
+    /// The transport has taken bytes since its last flush.
+    unflushed: bool,
 }
 
 impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
@@ -46,7 +50,9 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
             inbox_due: false,
             lost: Some(Lost::Closed),
             pulling: None,
-            reply: (0, 0),
+            reply_start: 0,
+            reply_len: 0,
+            unflushed: false,
         }
     }
 
@@ -95,7 +101,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
         self.receive.clear();
         self.transmit.clear();
         self.subs.handle_disconnect();
-        (self.inbox_due, self.lost, self.reply) = (REQUESTS > 0, None, (0, 0));
+        (self.inbox_due, self.lost, self.reply_len, self.unflushed) = (REQUESTS > 0, None, 0, false);
     }
 
     /// Looks at the time, and at whether the connection has ended.
@@ -150,16 +156,17 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     /// The transport took `n` bytes of [`Client::poll_transmit`].
     pub fn handle_sent(&mut self, n: usize) {
         self.transmit.taken(n);
+        self.unflushed = true;
     }
 
     /// True if the transport was given bytes since [`Client::handle_flushed`].
     pub fn is_unflushed(&self) -> bool {
-        self.transmit.unflushed
+        self.unflushed
     }
 
     /// The transport was flushed.
     pub fn handle_flushed(&mut self) {
-        self.transmit.unflushed = false;
+        self.unflushed = false;
     }
 
     /// Nothing waits to be sent.
@@ -168,8 +175,9 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     }
 
     /// What the server said, from what has arrived. With `login`, its greeting is answered at once.
+    #[inline(never)]
     pub fn next(&mut self, login: Option<&Login<'_>>, now: Instant) -> Result<Option<Event<'_>>, Error> {
-        self.reply = (0, 0);
+        self.reply_len = 0;
         if REQUESTS > 0
             && let Some(token) = self.requests.next_expired(now)
         {
@@ -193,7 +201,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
         }
         match event {
             Event::Message { sid: Sid::INBOX, message } if REQUESTS > 0 => {
-                self.reply = span(buffer, message.reply);
+                (self.reply_start, self.reply_len) = span(buffer, message.reply);
                 return Ok(match self.requests.handle_answer(message.subject) {
                     Answer::To(token) if message.is_no_responders() => Some(Event::NoResponders { token }),
                     Answer::To(token) => Some(Event::Answer { token, message }),
@@ -210,7 +218,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
                 if !self.subs.handle_message(sid) {
                     return Ok(None);
                 }
-                self.reply = span(buffer, message.reply);
+                (self.reply_start, self.reply_len) = span(buffer, message.reply);
             }
             Event::Oversized(message) if !self.subs.handle_message(message.sid) => return Ok(None),
             Event::Greeting { .. } => {
@@ -245,8 +253,8 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     /// Queues an answer to the message that [`Client::next`] gave last. [`Error::Phase`] if that was none that wants
     /// one.
     pub fn respond(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let (start, len) = self.reply;
-        let reply = self.receive.buffer.get(start..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+        let reply = self.receive.buffer.get(self.reply_start..);
+        let reply = reply.and_then(|rest| rest.get(..self.reply_len.into())).unwrap_or_default();
         if reply.is_empty() {
             return Err(Error::Phase);
         }
@@ -290,6 +298,8 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
 }
 
 /// Where `part` stands in `buffer`: to find it again once nothing borrows the buffer.
-fn span(buffer: &[u8], part: Option<&[u8]>) -> (usize, usize) {
-    part.map_or((0, 0), |part| (part.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr()), part.len()))
+fn span(buffer: &[u8], part: Option<&[u8]>) -> (usize, u16) {
+    let Some(part) = part else { return (0, 0) };
+    let start = part.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr());
+    (start, u16::try_from(part.len()).unwrap_or(0))
 }

@@ -84,13 +84,13 @@
 //!
 //! | what | flash | state | stack |
 //! |---|---|---|---|
-//! | blocking: password, publish, subscribe, receive, keepalive | 7.2 kB | 216 B | 0.7 kB |
-//! | the same, asynchronous, futures in the stack | 8.1 kB | 216 B | 0.9 kB |
-//! | asynchronous with headers, queue groups, requests and answers | 11.8 kB | 280 B | 1.0 kB |
-//! | blocking with all of that and an nkey | 21.8 kB | | 9.2 kB while it signs |
+//! | blocking: password, publish, subscribe, receive, keepalive | 6.7 kB | 192 B | 0.6 kB |
+//! | the same, asynchronous, futures in the stack | 7.4 kB | 192 B | 0.8 kB |
+//! | asynchronous with headers, queue groups, requests and answers | 11.1 kB | 248 B | 0.9 kB |
+//! | blocking with all of that and an nkey | 21.1 kB | | 9.1 kB while it signs |
 //!
-//! Each further subscription takes 32 bytes of state, each request that can wait 16. A published message of 16 bytes takes
-//! 581 instructions and one write, a received one 894 and one read; asynchronous 616 and 944.
+//! Each further subscription takes 32 bytes of state, each request that can wait 12. A published message of 16 bytes takes
+//! 446 instructions and one write, a received one 709 and one read; asynchronous 496 and 755.
 //!
 //! Features: `nkey` (logins with keys), `flash` (an outbox over embedded-storage), `postcard` (typed payloads), `defmt`
 //! (its `Format` for all types), `std` (TCP and a clock of the standard library). All else is always there, and the

@@ -1,5 +1,6 @@
 //! What a server said.
 
+use super::scan::{hash, hash_of};
 use super::{Sid, Token};
 use crate::error::{self, Rule};
 use crate::header::{Header, NO_RESPONDERS, Status};
@@ -173,10 +174,12 @@ impl<'b> ServerError<'b> {
         while let [b'\'' | b' ' | b'\t', rest @ ..] | [rest @ .., b'\'' | b' ' | b'\r'] = text {
             text = rest;
         }
-        let begins = |known: &&str| {
-            text.get(..known.len()).is_some_and(|head| head.eq_ignore_ascii_case(known.as_bytes()))
-        };
-        match BEGINNINGS.iter().position(begins) {
+        let mut sum = 0;
+        let known = text.iter().find_map(|byte| {
+            sum = hash(sum, byte.to_ascii_lowercase());
+            BEGINNINGS.iter().position(|known| *known == sum)
+        });
+        match known {
             Some(PERMISSIONS) => Self::Permissions(text),
             Some(at) if at < AUTHORIZATION => Self::Refused(text),
             Some(_) => Self::Authorization(text),
@@ -199,16 +202,17 @@ impl<'b> ServerError<'b> {
     }
 }
 
-/// How a text begins that isn't [`ServerError::Other`].
-const BEGINNINGS: [&str; 8] = [
-    "Permissions Violation",
-    error::INVALID_SUBJECT,
-    error::INVALID_PUBLISH_SUBJECT,
-    error::MAX_SUBSCRIPTIONS,
-    error::AUTHORIZATION_VIOLATION,
-    error::AUTHENTICATION_TIMEOUT,
-    "User Authentication",
-    "Account Authentication",
+/// How a text begins that isn't [`ServerError::Other`], as hashes: the texts would take more flash than what tells them
+/// apart.
+const BEGINNINGS: [u32; 8] = [
+    hash_of(b"permissions violation"),
+    hash_of(error::INVALID_SUBJECT.as_bytes()),
+    hash_of(error::INVALID_PUBLISH_SUBJECT.as_bytes()),
+    hash_of(error::MAX_SUBSCRIPTIONS.as_bytes()),
+    hash_of(error::AUTHORIZATION_VIOLATION.as_bytes()),
+    hash_of(error::AUTHENTICATION_TIMEOUT.as_bytes()),
+    hash_of(b"user authentication"),
+    hash_of(b"account authentication"),
 ];
 /// The place of the first, and of the first of those that are about credentials.
 const PERMISSIONS: usize = 0;

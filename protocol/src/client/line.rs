@@ -16,32 +16,46 @@ pub(super) enum Verb {
     Info,
 }
 
-/// In lower case; a space stands for one or a tab. The most frequent first.
-const VERBS: [(&[u8], Verb); 7] = [
-    (b"msg ", Verb::Msg),
-    (b"hmsg ", Verb::Hmsg),
-    (b"ping", Verb::Ping),
-    (b"pong", Verb::Pong),
-    (b"+ok", Verb::Ok),
-    (b"-err ", Verb::Err),
-    (b"info ", Verb::Info),
+/// Bytes that it takes to tell a verb; no line has fewer.
+pub(super) const SHORTEST: usize = 5;
+
+/// The first four bytes: the bits that count, and what they are. The most frequent first.
+const VERBS: [(u32, u32, Verb); 7] = [
+    (letters(b"...\0"), letters(b"MSG\0"), Verb::Msg),
+    (letters(b"...."), letters(b"HMSG"), Verb::Hmsg),
+    (letters(b"...."), letters(b"PING"), Verb::Ping),
+    (letters(b"...."), letters(b"PONG"), Verb::Pong),
+    (letters(b"=..\0"), letters(b"+OK\0"), Verb::Ok),
+    (letters(b"=..."), letters(b"-ERR"), Verb::Err),
+    (letters(b"...."), letters(b"INFO"), Verb::Info),
 ];
 
-/// The verb that `input` begins with, and its length. `None` if it is none; 0 if `input` is too short to tell.
-pub(super) fn verb(input: &[u8]) -> Option<(Verb, usize)> {
-    'verbs: for (name, verb) in &VERBS {
-        let mut rest = input;
-        for known in *name {
-            let [byte, tail @ ..] = rest else { return Some((*verb, 0)) };
-            let byte = if *byte == b'\t' { b' ' } else { byte.to_ascii_lowercase() };
-            if byte != *known {
-                continue 'verbs;
-            }
-            rest = tail;
-        }
-        return Some((*verb, name.len()));
+/// Four bytes as a number; `.` are the bits of a letter of any case, `=` all bits.
+const fn letters(four: &[u8; 4]) -> u32 {
+    let (mut sum, mut rest): (u32, &[u8]) = (0, four);
+    while let [byte, tail @ ..] = rest {
+        let byte = match *byte {
+            b'.' => !0x20,
+            b'=' => !0,
+            byte => byte,
+        };
+        (sum, rest) = (sum << 8 | byte as u32, tail);
     }
-    None
+    sum
+}
+
+/// The verb that `input` begins with, and what follows it: its arguments for one that has them. `None` if it is none.
+/// `input` is at least [`SHORTEST`].
+pub(super) fn verb(input: &[u8]) -> Option<(Verb, &[u8])> {
+    let (four, rest) = input.split_first_chunk::<4>()?;
+    let number = u32::from_be_bytes(*four);
+    let (_, _, verb) = VERBS.iter().find(|(mask, known, _)| number & mask == *known)?;
+    let rest = if matches!(verb, Verb::Msg | Verb::Ok) { input.get(3..)? } else { rest };
+    match (verb, rest) {
+        (Verb::Ping | Verb::Pong | Verb::Ok, _) => Some((*verb, rest)),
+        (_, [b' ' | b'\t', rest @ ..]) => Some((*verb, rest)),
+        _ => None,
+    }
 }
 
 /// The control line of MSG or HMSG.
@@ -75,61 +89,81 @@ struct Words<'b> {
 }
 
 impl<'b> Words<'b> {
-    /// `None` if the line is none, or if it isn't whole: then nothing is left.
+    /// Leaves LF and what follows it. `None` if the line is none, or if it isn't whole: then nothing is left.
     fn head(&mut self, with_header: bool) -> Option<Head<'b>> {
-        let subject = self.next()?;
+        let subject = self.word()?;
         // A sid is any word of ours, and ours are numbers.
-        let sid = number(self.next()?)?;
-        // Up to three words, of which the last is a size, the one before it too if there are headers.
-        let (first, second, third) = (self.next()?, self.next(), self.next());
-        let (reply, header_size, size) = match (with_header, second, third) {
-            (false, None, _) => (None, None, first),
-            (false, Some(size), None) => (Some(first), None, size),
-            (true, Some(size), None) => (None, Some(first), size),
-            (true, Some(header_size), Some(size)) => (Some(first), Some(header_size), size),
-            _ => return None,
+        let sid = self.number()?;
+        let behind_sid = self.rest;
+        let (reply, (header_size, size)) = match self.sizes(with_header) {
+            Some(sizes) => (None, sizes),
+            None if self.rest.is_empty() => return None,
+            None => {
+                self.rest = behind_sid;
+                if !matches!(behind_sid, [b' ' | b'\t', ..]) {
+                    return None;
+                }
+                (Some(self.word()?), self.sizes(with_header)?)
+            }
         };
-        let header_size = if let Some(header_size) = header_size { number(header_size)? } else { 0 };
-        let size = number(size)?;
         (header_size <= size).then_some(Head { sid, subject, reply, header_size, size })
     }
 
-    /// The next word of the line; `None` at its end, and where the input ends.
+    /// The next word; `None` if it is the last of the line.
     #[inline(never)]
-    fn next(&mut self) -> Option<&'b [u8]> {
-        while let [b' ' | b'\t', tail @ ..] = self.rest {
-            self.rest = tail;
+    fn word(&mut self) -> Option<&'b [u8]> {
+        let rest = skip_blanks(self.rest);
+        // Most bytes are no control characters, and are looked at once.
+        let mut len = rest.iter().position(|byte| *byte <= b' ');
+        if let Some(at) = len
+            && !matches!(rest.get(at), Some(b' ' | b'\t' | b'\n'))
+        {
+            len = rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
         }
-        let mut len = 0usize;
-        for byte in self.rest {
-            // Most bytes are no control characters, and are looked at once.
-            if *byte <= b' ' && (*byte == b' ' || *byte == b'\n' || *byte == b'\t') {
-                break;
+        let Some(len) = len else {
+            self.rest = &[];
+            return None;
+        };
+        let (word, rest) = rest.split_at_checked(len)?;
+        self.rest = rest;
+        if let [b'\n', ..] = rest { None } else { Some(word) }
+    }
+
+    /// The sizes that end a line: of the header block, and of all.
+    #[inline(never)]
+    fn sizes(&mut self, with_header: bool) -> Option<(u32, u32)> {
+        let header_size = if with_header { self.number()? } else { 0 };
+        let size = self.number()?;
+        let rest = skip_blanks(self.rest);
+        self.rest = rest.strip_prefix(b"\r").unwrap_or(rest);
+        if let [b'\n', ..] = self.rest { Some((header_size, size)) } else { None }
+    }
+
+    /// Blanks, then decimal digits, so few that they fit. Who comes next looks at what ends them.
+    #[inline(never)]
+    fn number(&mut self) -> Option<u32> {
+        let mut rest = skip_blanks(self.rest);
+        if rest.len() == self.rest.len() {
+            return None;
+        }
+        let (mut number, digits) = (0u32, rest.len());
+        while let [byte, tail @ ..] = rest {
+            let digit = u32::from(byte.wrapping_sub(b'0'));
+            if digit > 9 {
+                self.rest = rest;
+                let digits = digits.wrapping_sub(rest.len());
+                return if digits.wrapping_sub(1) < MAX_SIZE_DIGITS { Some(number) } else { None };
             }
-            len = len.wrapping_add(1);
+            (number, rest) = (number.wrapping_mul(10).wrapping_add(digit), tail);
         }
-        let (mut word, tail) = self.rest.split_at_checked(len)?;
-        self.rest = tail;
-        if let [b'\n', ..] = tail {
-            word = word.strip_suffix(b"\r").unwrap_or(word);
-        }
-        if word.is_empty() || tail.is_empty() { None } else { Some(word) }
+        self.rest = &[];
+        None
     }
 }
 
-/// Decimal digits, so few that they fit.
-#[inline(never)]
-fn number(text: &[u8]) -> Option<u32> {
-    if text.is_empty() || text.len() > MAX_SIZE_DIGITS {
-        return None;
+fn skip_blanks(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', tail @ ..] = bytes {
+        bytes = tail;
     }
-    let mut number = 0u32;
-    for byte in text {
-        let digit = u32::from(byte.wrapping_sub(b'0'));
-        if digit > 9 {
-            return None;
-        }
-        number = number.wrapping_mul(10).wrapping_add(digit);
-    }
-    Some(number)
+    bytes
 }

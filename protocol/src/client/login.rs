@@ -1,7 +1,7 @@
 //! CONNECT as a client writes it.
 
 use super::Server;
-use crate::emit::{CRLF, Sink};
+use crate::emit::Sink;
 
 /// Who a client says it is. What is `None` is left out; a server takes its pick of the rest.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -61,24 +61,14 @@ impl<'a> Login<'a> {
         if self.no_echo {
             out.put(b",\"echo\":false");
         }
-        for (key, value) in [
-            ("name", self.name),
-            ("user", self.user),
-            ("pass", self.password),
-            ("auth_token", self.token),
-            ("nkey", self.nkey),
-            ("sig", self.signature),
-            ("jwt", self.jwt),
-        ] {
-            let Some(value) = value else { continue };
-            out.put(b",\"");
-            out.put(key.as_bytes());
-            out.put(b"\":\"");
-            escaped(value, out);
-            out.put(b"\"");
-        }
-        out.put(b"}");
-        out.put(CRLF);
+        member(",\"name\":\"", self.name, out);
+        member(",\"user\":\"", self.user, out);
+        member(",\"pass\":\"", self.password, out);
+        member(",\"auth_token\":\"", self.token, out);
+        member(",\"nkey\":\"", self.nkey, out);
+        member(",\"sig\":\"", self.signature, out);
+        member(",\"jwt\":\"", self.jwt, out);
+        out.put(b"}\r\n");
     }
 }
 
@@ -104,10 +94,12 @@ const BEGIN: &[u8] = concat!(
 )
 .as_bytes();
 
-/// The characters between the quotes of a JSON string.
+/// A member of JSON: `begin` goes up to the first quote of its value.
 #[inline(never)]
-fn escaped(text: &str, out: &mut dyn Sink) {
-    for byte in text.bytes() {
+fn member(begin: &str, value: Option<&str>, out: &mut dyn Sink) {
+    let Some(value) = value else { return };
+    out.put(begin.as_bytes());
+    for byte in value.bytes() {
         match byte {
             b'"' | b'\\' => out.put(&[b'\\', byte]),
             0..b' ' => {
@@ -117,6 +109,7 @@ fn escaped(text: &str, out: &mut dyn Sink) {
             byte => out.put(&[byte]),
         }
     }
+    out.put(b"\"");
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

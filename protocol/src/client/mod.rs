@@ -262,6 +262,7 @@ impl Session {
     }
 
     /// As [`Session::next`], for a caller that has a place for the event. The first number is of the bytes used.
+    #[inline(never)]
     pub fn next_into<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> (usize, Next) {
         let mut used = 0usize;
         loop {
@@ -289,22 +290,21 @@ impl Session {
     }
 
     fn operation<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
-        let Some((verb, name)) = line::verb(input) else { return Flow::Bad(Rule::UnknownOperation) };
-        let rest = input.get(name..).unwrap_or_default();
-        if name == 0 {
-            return self.part_of_line(verb, name, input, event);
+        if input.len() < line::SHORTEST {
+            return Flow::Need(line::SHORTEST);
         }
+        let Some((verb, rest)) = line::verb(input) else { return Flow::Bad(Rule::UnknownOperation) };
         if matches!(verb, Verb::Msg | Verb::Hmsg) {
             return match Head::read(rest, verb == Verb::Hmsg) {
                 Ok((head, body)) => self.message(&head, body, input, event),
                 Err(true) => Flow::Bad(Rule::Arguments),
-                Err(false) => self.part_of_line(verb, name, input, event),
+                Err(false) => self.part_of_line(verb, rest, input, event),
             };
         }
         let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
-            return self.part_of_line(verb, name, input, event);
+            return self.part_of_line(verb, rest, input, event);
         };
-        let used = name.wrapping_add(end).wrapping_add(1);
+        let used = input.len().wrapping_sub(rest.len()).wrapping_add(end).wrapping_add(1);
         let text = rest.get(..end).unwrap_or_default();
         *event = match verb {
             Verb::Info => {
@@ -359,7 +359,13 @@ impl Session {
     }
 
     /// The line isn't whole: wait, or, if it already fills the buffer, go on in pieces.
-    fn part_of_line<'b>(&mut self, verb: Verb, name: usize, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+    fn part_of_line<'b>(
+        &mut self,
+        verb: Verb,
+        rest: &'b [u8],
+        input: &'b [u8],
+        event: &mut Event<'b>,
+    ) -> Flow {
         if input.len() < self.config.buffer_size {
             return Flow::Need(input.len().wrapping_add(1));
         }
@@ -367,11 +373,11 @@ impl Session {
             Verb::Info => {
                 self.server.clear();
                 self.reading = Reading::Info(Scan::default());
-                Flow::Used(name)
+                Flow::Used(input.len().wrapping_sub(rest.len()))
             }
             Verb::Err => {
                 self.reading = Reading::RestOfLine;
-                *event = self.error(input.get(name..).unwrap_or_default());
+                *event = self.error(rest);
                 Flow::Event(input.len())
             }
             Verb::Msg | Verb::Hmsg if self.may_speak() => {
@@ -503,11 +509,8 @@ impl Session {
     ) -> Result<(), Error> {
         let size = Number::new(self.size(0, payload)?);
         let reply = reply.map(Subject::as_bytes).unwrap_or_default();
-        let words = [&b"PUB"[..], subject.as_bytes(), reply, size.as_bytes()];
-        control_line(out, &words, payload.len().wrapping_add(CRLF.len()))?;
-        out.put(payload);
-        out.put(CRLF);
-        Ok(())
+        check_line(subject.as_bytes(), reply)?;
+        frame(out, &[b"PUB ", subject.as_bytes(), reply, size.as_bytes()], Some(payload), 0)
     }
 
     /// Writes a message that may have headers.
@@ -523,8 +526,9 @@ impl Session {
         // Not above the size of both, which is 32 bits.
         let header_size = Number::new(header_size as u32);
         let reply = reply.map(Subject::as_bytes).unwrap_or_default();
-        let words = [&b"HPUB"[..], subject.as_bytes(), reply, header_size.as_bytes(), size.as_bytes()];
-        control_line(out, &words, body)?;
+        check_line(subject.as_bytes(), reply)?;
+        let words = [&b"HPUB "[..], subject.as_bytes(), reply, header_size.as_bytes(), size.as_bytes()];
+        frame(out, &words, None, body)?;
         header.put(out);
         out.put(payload);
         out.put(CRLF);
@@ -549,21 +553,29 @@ impl Session {
         out: &mut impl Sink,
     ) -> Result<(), Error> {
         self.can_speak()?;
-        if queue.is_some_and(|queue| !is_word(queue)) {
-            return Err(Error::Queue);
-        }
+        check_queue(filter.as_bytes(), queue)?;
+        self.subscribe_checked(sid, filter.as_bytes(), queue, out)
+    }
+
+    /// As [`Session::subscribe`], for what was checked before.
+    fn subscribe_checked(
+        &self,
+        sid: Sid,
+        filter: &[u8],
+        queue: Option<&[u8]>,
+        out: &mut impl Sink,
+    ) -> Result<(), Error> {
+        self.can_speak()?;
         let sid = Number::new(sid.0);
-        control_line(out, &[b"SUB", filter.as_bytes(), queue.unwrap_or_default(), sid.as_bytes()], 0)
+        frame(out, &[b"SUB ", filter, queue.unwrap_or_default(), sid.as_bytes()], None, 0)
     }
 
     /// Ends a subscription: now, or after `max` deliveries counted from its start.
     pub fn unsubscribe(&self, sid: Sid, max: Option<u32>, out: &mut impl Sink) -> Result<(), Error> {
         self.can_speak()?;
-        let (sid, max) = (Number::new(sid.0), max.map(Number::new));
-        match &max {
-            Some(max) => control_line(out, &[b"UNSUB", sid.as_bytes(), max.as_bytes()], 0),
-            None => control_line(out, &[b"UNSUB", sid.as_bytes()], 0),
-        }
+        let (sid, number) = (Number::new(sid.0), Number::new(max.unwrap_or_default()));
+        let max = if max.is_some() { number.as_bytes() } else { &[] };
+        frame(out, &[b"UNSUB ", sid.as_bytes(), max], None, 0)
     }
 
     /// Writes a PING. When its PONG is here the server has dealt with all that was written before, and all that it
@@ -584,7 +596,8 @@ impl Session {
 
     /// Writes what the session owes, as far as there is room: PONGs, and the PING that [`Session::tick`] asked for.
     pub fn poll_transmit(&mut self, out: &mut impl Sink) {
-        if !self.may_speak() {
+        // The usual case: this is asked after each message that is sent.
+        if (self.pongs_due == 0 && !self.keepalive.ping_due) || !self.may_speak() {
             return;
         }
         while self.pongs_due > 0 && needs(out, emit::PONG.len()).is_ok() {
@@ -644,28 +657,24 @@ impl Sink for Size {
     }
 }
 
-/// Writes a control line of those of `words` that are not empty, as the last one isn't, if a server will read it and
-/// there is room for it and the `body` bytes behind it.
+/// True if a control line with these two is one that a server reads: what else it holds takes less than 32 bytes.
+fn check_line(one: &[u8], other: &[u8]) -> Result<(), Error> {
+    let line = one.len().saturating_add(other.len()).saturating_add(32);
+    if line > MAX_CONTROL_LINE as usize { Err(Error::ControlLine) } else { Ok(()) }
+}
+
+/// What must be true of a subscription.
+fn check_queue(filter: &[u8], queue: Option<&[u8]>) -> Result<(), Error> {
+    if queue.is_some_and(|queue| !is_word(queue)) {
+        return Err(Error::Queue);
+    }
+    check_line(filter, queue.unwrap_or_default())
+}
+
+/// Writes a frame, see [`Sink::put_frame`].
 #[inline(never)]
-fn control_line(out: &mut impl Sink, words: &[&[u8]], body: usize) -> Result<(), Error> {
-    // LF, and for each word what separates it from the next, or CR. A few slices are no longer than all memory.
-    let mut size = 1usize;
-    for word in words {
-        size = size.wrapping_add(word.len()).wrapping_add(usize::from(!word.is_empty()));
-    }
-    if size > MAX_CONTROL_LINE as usize {
-        return Err(Error::ControlLine);
-    }
-    needs(out, size.wrapping_add(body))?;
-    let mut words = words;
-    while let [word, rest @ ..] = words {
-        if !word.is_empty() {
-            out.put_word(word, if rest.is_empty() { b'\r' } else { b' ' });
-        }
-        words = rest;
-    }
-    out.put_word(&[], b'\n');
-    Ok(())
+fn frame(out: &mut impl Sink, words: &[&[u8]], body: Option<&[u8]>, behind: usize) -> Result<(), Error> {
+    out.put_frame(words, body, behind).map_err(|needed| Error::Room { needed })
 }
 
 /// A number in decimal digits.

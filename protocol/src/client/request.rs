@@ -4,6 +4,7 @@ use super::{Error, Session, Sid};
 use crate::emit::Sink;
 use crate::subject::{Filter, Subject};
 use crate::time::{Instant, Kept};
+use core::num::NonZeroU32;
 
 /// Where answers go: `_INBOX.` and 26 characters that nobody else has. Kept as the bits behind them; the text is made
 /// when it is needed.
@@ -34,7 +35,7 @@ impl Inbox {
     pub fn reply(&self, token: Token) -> Reply {
         let subject = core::array::from_fn(|at| match at.checked_sub(INBOX_LEN) {
             None => self.byte(at),
-            Some(at) => letter((token.0 >> (at.wrapping_mul(5) & 31)) as u8),
+            Some(at) => letter((token.0.get() >> (at.wrapping_mul(5) & 31)) as u8),
         });
         Reply { subject }
     }
@@ -50,7 +51,7 @@ impl Inbox {
             // Seven letters hold 35 bits; three of the last one's five are always clear.
             if token >> 27 == 0 { Some(token << 5 | digit) } else { None }
         })?;
-        Some(Token(token))
+        NonZeroU32::new(token).map(Token)
     }
 
     /// A byte of `_INBOX.<id>.`
@@ -85,7 +86,7 @@ impl Answers {
 /// One request among those of an [`Inbox`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Token(u32);
+pub struct Token(NonZeroU32);
 
 /// A subject that an answer goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,8 +145,8 @@ impl<const N: usize> Requests<N> {
     /// Begins to wait. [`Error::Full`] if `N` requests wait already.
     pub fn begin(&mut self, deadline: Instant) -> Result<(Token, Reply), Error> {
         let place = self.waiting.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
-        self.last = self.last.wrapping_add(1);
-        let token = Token(self.last);
+        self.last = self.last.wrapping_add(1).max(1);
+        let token = Token(NonZeroU32::new(self.last).unwrap_or(NonZeroU32::MIN));
         *place = Some(Waiting { token, deadline: deadline.into() });
         Ok((token, self.inbox.reply(token)))
     }
@@ -196,15 +197,17 @@ mod tests {
     fn a_token_survives_its_subject() {
         let inbox = Inbox::new(*b"0123456789abcdef");
         assert!(Filter::new(inbox.answers().filter().as_bytes()).is_ok());
-        for token in [0, 1, 31, 32, 1 << 27, u32::MAX] {
-            let reply = inbox.reply(Token(token));
+        for token in [1, 31, 32, 1 << 27, u32::MAX] {
+            let token = Token(NonZeroU32::new(token).unwrap());
+            let reply = inbox.reply(token);
             assert!(Subject::new(reply.subject().as_bytes()).is_ok());
             assert!(inbox.answers().filter().matches(reply.subject().as_bytes()));
-            assert_eq!(inbox.token(reply.subject().as_bytes()), Some(Token(token)));
+            assert_eq!(inbox.token(reply.subject().as_bytes()), Some(token));
         }
-        let other = Inbox::new(*b"0123456789abcdeF").reply(Token(7));
+        let seven = Token(NonZeroU32::new(7).unwrap());
+        let other = Inbox::new(*b"0123456789abcdeF").reply(seven);
         assert_eq!(inbox.token(other.subject().as_bytes()), None);
-        let mut forged = inbox.reply(Token(7)).subject;
+        let mut forged = inbox.reply(seven).subject;
         forged[INBOX_LEN + TOKEN_LEN - 1] = b'7';
         assert_eq!(inbox.token(&forged), None, "more than 32 bits");
     }

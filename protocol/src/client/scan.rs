@@ -105,14 +105,15 @@ const MAX_PAYLOAD: u32 = hash_of(b"max_payload");
 const NONCE: u32 = hash_of(b"nonce");
 
 /// FNV-1, begun with 0. Among the names that nats-server has, no two have the same.
-const fn hash(hash: u32, byte: u8) -> u32 {
+pub(super) const fn hash(hash: u32, byte: u8) -> u32 {
     hash.wrapping_mul(0x0100_0193) ^ byte as u32
 }
 
-const fn hash_of(mut name: &[u8]) -> u32 {
+/// Of a text in lower case.
+pub(super) const fn hash_of(mut name: &[u8]) -> u32 {
     let mut sum = 0;
     while let [byte, rest @ ..] = name {
-        sum = hash(sum, *byte);
+        sum = hash(sum, byte.to_ascii_lowercase());
         name = rest;
     }
     sum

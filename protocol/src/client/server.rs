@@ -58,7 +58,7 @@ const TOO_LONG: u8 = Nonce::MAX as u8 + 1;
 
 impl Nonce {
     /// Bytes that are kept.
-    pub const MAX: usize = 24;
+    pub const MAX: usize = 18;
 
     /// The bytes as they stood in INFO.
     pub fn bytes(&self) -> &[u8] {

@@ -1,9 +1,8 @@
 //! The subscriptions that outlive a connection.
 
-use super::{Error, Session, Sid};
+use super::{Error, Session, Sid, check_queue};
 use crate::emit::Sink;
-use crate::limits::MAX_CONTROL_LINE;
-use crate::subject::{Filter, is_word};
+use crate::subject::Filter;
 
 /// A table of up to `N` subscriptions, which asks for them again on each new connection.
 ///
@@ -14,10 +13,11 @@ use crate::subject::{Filter, is_word};
 #[derive(Clone, Debug)]
 pub struct Subs<S, const N: usize> {
     entries: [Option<Entry<S>>; N],
+    /// Nine digits, and the bit [`IS_DUE`]: something is to be written.
     last_sid: u32,
-    /// Something is to be written.
-    is_due: bool,
 }
+
+const IS_DUE: u32 = 1 << 31;
 
 #[derive(Clone, Debug)]
 struct Entry<S> {
@@ -49,27 +49,18 @@ impl<S: AsRef<[u8]>, const N: usize> Default for Subs<S, N> {
 impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
     /// An empty table.
     pub fn new() -> Self {
-        Self { entries: [const { None }; N], last_sid: Sid::INBOX.0, is_due: false }
+        Self { entries: [const { None }; N], last_sid: Sid::INBOX.0 }
     }
 
     /// Adds a subscription.
     pub fn subscribe(&mut self, subject: S, queue: Option<S>) -> Result<Sid, Error> {
         Filter::new(subject.as_ref())?;
-        let queue_size = match &queue {
-            Some(queue) if !is_word(queue.as_ref()) => return Err(Error::Queue),
-            Some(queue) => queue.as_ref().len(),
-            None => 0,
-        };
-        // Verb, sid, spaces and line end take less than the 32 bytes.
-        let line = subject.as_ref().len().saturating_add(queue_size).saturating_add(32);
-        if line > MAX_CONTROL_LINE as usize {
-            return Err(Error::ControlLine);
-        }
+        check_queue(subject.as_ref(), queue.as_ref().map(S::as_ref))?;
         let place = self.entries.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
-        self.is_due = true;
-        // Nine digits: more are no sid of ours, see `line`.
-        self.last_sid = if self.last_sid < 999_999_999 { self.last_sid.wrapping_add(1) } else { 1 };
-        let sid = Sid(self.last_sid);
+        // More digits are no sid of ours, see `line`.
+        let last = self.last_sid & !IS_DUE;
+        let sid = Sid(if last < 999_999_999 { last.wrapping_add(1) } else { 1 });
+        self.last_sid = sid.0 | IS_DUE;
         *place = Some(Entry { sid, subject, queue, max: 0, delivered: 0, due: SUB });
         Ok(sid)
     }
@@ -77,7 +68,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
     /// Ends a subscription: now, or after `max` deliveries counted from its start. An unknown sid is no error: it may
     /// just have ended.
     pub fn unsubscribe(&mut self, sid: Sid, max: Option<u32>) {
-        self.is_due = true;
+        self.last_sid |= IS_DUE;
         let Some(place) = place(&mut self.entries, sid) else { return };
         let Some(entry) = place else { return };
         match max {
@@ -107,7 +98,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
                 *place = None;
             } else {
                 entry.due = END;
-                self.is_due = true;
+                self.last_sid |= IS_DUE;
             }
         }
         true
@@ -115,7 +106,7 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
 
     /// The connection is gone: all that is still wanted is due again.
     pub fn handle_disconnect(&mut self) {
-        self.is_due = true;
+        self.last_sid |= IS_DUE;
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
             if entry.due == END {
@@ -131,31 +122,31 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
 
     /// True if [`Subs::poll_transmit`] has something to write.
     pub fn is_due(&self) -> bool {
-        self.is_due
+        self.last_sid & IS_DUE != 0
     }
 
     /// Writes what is due; stops when something doesn't fit, and goes on from there when called again.
     pub fn poll_transmit(&mut self, session: &Session, out: &mut impl Sink) -> Result<(), Error> {
-        if !self.is_due {
+        if !self.is_due() {
             return Ok(());
         }
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
             if entry.due == SUB {
-                let filter = Filter::new(entry.subject.as_ref())?;
-                session.subscribe(entry.sid, filter, entry.queue.as_ref().map(S::as_ref), out)?;
+                let queue = entry.queue.as_ref().map(S::as_ref);
+                session.subscribe_checked(entry.sid, entry.subject.as_ref(), queue, out)?;
                 entry.due = if entry.max > 0 { MAX } else { NOTHING };
             }
-            if entry.due == MAX {
-                session.unsubscribe(entry.sid, Some(entry.max), out)?;
+            if entry.due != NOTHING {
+                let max = (entry.due == MAX).then_some(entry.max);
+                session.unsubscribe(entry.sid, max, out)?;
                 entry.due = NOTHING;
-            }
-            if entry.due == END {
-                session.unsubscribe(entry.sid, None, out)?;
-                *place = None;
+                if max.is_none() {
+                    *place = None;
+                }
             }
         }
-        self.is_due = false;
+        self.last_sid &= !IS_DUE;
         Ok(())
     }
 
