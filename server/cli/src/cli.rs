@@ -63,7 +63,7 @@ pub(crate) enum Command {
     Account(account::Account),
     /// Check a midged configuration file without starting anything
     CheckConfig(CheckConfig),
-    /// Look at the files of a stream store whose daemon isn't running
+    /// Look at the files of a stream store whose daemon isn't running, and repair them
     #[command(subcommand)]
     Store(Store),
     /// Print a completion script for a shell
@@ -275,6 +275,16 @@ pub(crate) enum Store {
         /// Leave payloads out
         #[arg(long)]
         no_payload: bool,
+    },
+    /// Make a damaged store right: what can be read stays, what is lost is written down, so that it is named and never served.
+    /// Files with damage are kept aside in a directory of their own, and copies take their place. Exits with 0 if the store is
+    /// right now, or 74 if it can't be made so
+    Repair {
+        /// The store's directory
+        directory: PathBuf,
+        /// Only say what would be done; exits with 74 if that is anything
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -1,4 +1,4 @@
-//! `midge store`: what is in the files, without a daemon and without changing anything.
+//! `midge store`: what is in the files, without a daemon; only `repair` changes them.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,20 +16,60 @@ pub(crate) fn run(command: &cli::Store) -> Outcome {
     match command {
         cli::Store::Check { directory } => check(directory),
         cli::Store::Dump { directory, stream, no_payload } => dump(directory, *stream, !no_payload),
+        cli::Store::Repair { directory, dry_run } => repair(directory, *dry_run),
     }
 }
 
 /// Opens it to look, and takes nothing for granted: what opening found is in the report.
 fn open(directory: &Path) -> Outcome<(Store<OsDisk>, Report)> {
-    let at = directory.display();
-    let opened = OsDisk::open_read_only(directory)
+    OsDisk::open_read_only(directory)
         .map_err(Error::from)
-        .and_then(|disk| Store::open(disk, Options { read_only: true, ..Options::default() }));
-    opened.map_err(|error| match error {
+        .and_then(|disk| Store::open(disk, Options { read_only: true, ..Options::default() }))
+        .map_err(|error| refused(directory, error))
+}
+
+fn refused(directory: &Path, error: Error) -> Failure {
+    let at = directory.display();
+    match error {
         Error::Locked => Failure::unavailable(format_args!("{at}: a daemon has it; stop it first")),
         Error::NotAStore(why) => Failure::damaged(format_args!("{at}: {why}")),
         error => Failure::runtime(format_args!("{at}: {error}")),
-    })
+    }
+}
+
+fn repair(directory: &Path, dry_run: bool) -> Outcome {
+    let disk = match dry_run {
+        true => OsDisk::open_read_only(directory),
+        // What isn't there isn't made.
+        false => std::fs::metadata(directory).and_then(|_| OsDisk::open(directory)),
+    };
+    let repaired =
+        disk.map_err(Error::from).and_then(|disk| midge_store::repair(disk, rand::random(), dry_run));
+    let repaired = repaired.map_err(|error| refused(directory, error))?;
+    let mut out = std::io::stdout().lock();
+    for damage in &repaired.damages {
+        writeln!(out, "{damage}")?;
+    }
+    for file in &repaired.aside {
+        match &repaired.directory {
+            Some(aside) => writeln!(out, "{file} is kept in {}", directory.join(aside).display())?,
+            None => writeln!(out, "{file} would be kept aside, and a copy be repaired")?,
+        }
+    }
+    for (stream, first, last) in &repaired.lost {
+        writeln!(out, "lost: stream {stream}, sequence {first} to {last}")?;
+    }
+    writeln!(out, "{} messages as they were written", repaired.messages)?;
+    if dry_run && !repaired.aside.is_empty() {
+        return Err(Failure::damaged(format_args!("{} files would be repaired", repaired.aside.len())));
+    }
+    for damage in &repaired.left {
+        writeln!(out, "still: {damage}")?;
+    }
+    match repaired.left.len() {
+        0 => Ok(()),
+        left => Err(Failure::damaged(format_args!("{left} places are still damaged; is the disk full?"))),
+    }
 }
 
 fn check(directory: &Path) -> Outcome {
@@ -69,6 +109,11 @@ fn check(directory: &Path) -> Outcome {
             out,
             "the log ends in a frame that isn't whole at {file}:{offset}; it was not acknowledged"
         )?;
+    }
+    for stream in store.streams().collect::<Vec<_>>() {
+        for (first, last) in store.lost(stream) {
+            writeln!(out, "lost: stream {stream}, sequence {first} to {last}")?;
+        }
     }
     writeln!(out, "{} streams, {messages} messages as they were written", store.streams().count())?;
     // What has a second copy, or a shortcut, is mended by the next start.

@@ -68,4 +68,46 @@ fn a_store_is_checked_and_dumped() {
     assert!(text(&rotten.stdout).contains("stream 1, sequence 3 to 3"), "{}", text(&rotten.stdout));
     assert!(text(&rotten.stdout).contains("1 streams, 2 messages as they were written"));
     assert_eq!(midge(&["dump"], &at).status.code(), Some(74));
+
+    // Repaired: what it would do, then it does it, and what was there is kept.
+    let files = |at: &Path| -> Vec<(String, Vec<u8>)> {
+        let entries = std::fs::read_dir(at).expect("a directory").map(|entry| entry.expect("an entry"));
+        let files = entries.filter(|entry| entry.path().is_file());
+        let read = |path: &Path| std::fs::read(path).expect("a file");
+        let mut files: Vec<_> = files
+            .map(|entry| (entry.file_name().to_string_lossy().into_owned(), read(&entry.path())))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files(&at);
+    let planned = midge(&["repair", "--dry-run"], &at);
+    assert_eq!(planned.status.code(), Some(74), "{}", text(&planned.stderr));
+    assert!(text(&planned.stdout).contains("lost: stream 1, sequence 3 to 3\n"), "{}", text(&planned.stdout));
+    assert_eq!(files(&at), before);
+    let repaired = midge(&["repair"], &at);
+    assert_eq!(repaired.status.code(), Some(0), "{}{}", text(&repaired.stdout), text(&repaired.stderr));
+    assert!(
+        text(&repaired.stdout)
+            .ends_with("lost: stream 1, sequence 3 to 3\n2 messages as they were written\n")
+    );
+    let kept = files(&at.join("aside-1"));
+    assert!(kept.len() == 1 && before.contains(&kept[0]), "{:?}", kept.iter().map(|kept| &kept.0));
+    let after = midge(&["check"], &at);
+    assert_eq!(after.status.code(), Some(0), "{}{}", text(&after.stdout), text(&after.stderr));
+    assert_eq!(
+        text(&after.stdout),
+        "lost: stream 1, sequence 3 to 3\n1 streams, 2 messages as they were written\n"
+    );
+    let again = midge(&["repair"], &at);
+    assert_eq!(text(&again.stdout), "lost: stream 1, sequence 3 to 3\n2 messages as they were written\n");
+    assert!(again.status.success() && !at.join("aside-2").exists());
+    // And it takes messages.
+    let (mut store, _) = Store::open(OsDisk::open(&at).expect("a disk"), options).expect("a store");
+    let seq = store.append(stream, &Append::default()).expect("a message");
+    assert!(seq == 4 && store.is_damaged(stream, 3));
+    store.commit().expect("a commit");
+    drop(store);
+    assert_eq!(midge(&["repair"], &directory.path().join("none")).status.code(), Some(1));
+    assert!(!directory.path().join("none").exists());
 }

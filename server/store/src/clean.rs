@@ -12,10 +12,9 @@ use crate::header::{self, Header, Kind};
 use crate::index;
 use crate::op::{self, Op};
 use crate::record::{self, Found};
-use crate::room::{LOST_OVERHEAD, RESERVE};
+use crate::room::RESERVE;
 use crate::segment::{Segment, Slot};
 use crate::store::{Health, Store, weight};
-use crate::stream::Lost;
 
 /// A cold segment that is being written.
 #[derive(Debug)]
@@ -35,6 +34,15 @@ pub(crate) struct Cleaning<F> {
     waiting: Vec<(u32, Entry)>,
     /// By stream, with their new places.
     moved: BTreeMap<u32, Vec<Entry>>,
+    /// What is alive of the victims doesn't fit one segment after all.
+    overflows: bool,
+}
+
+/// What is known of a cold segment once all of it is written.
+struct Sealed {
+    runs: BTreeMap<u32, Vec<Chunk>>,
+    live_bytes: u64,
+    index_bytes: u32,
 }
 
 /// What one stream has in one chunk of a victim.
@@ -60,13 +68,30 @@ impl<D: Disk> Store<D> {
         if self.cleaning.is_none() && !self.start_cleaning() {
             return false;
         }
-        let Some(cleaning) = self.cleaning.take() else { return false };
-        match self.go_on_cleaning(cleaning, budget) {
-            Ok(cleaning) => {
-                self.cleaning = cleaning;
+        let Some(mut cleaning) = self.cleaning.take() else { return false };
+        let done = self.go_on_cleaning(&mut cleaning, budget).and_then(|done| match done {
+            true => self.seal_cold(&mut cleaning).map(Some),
+            false => Ok(None),
+        });
+        match done {
+            Ok(None) => {
+                self.cleaning = Some(cleaning);
                 true
             }
-            // The slot that couldn't be written is left alone; the victims are as they were.
+            Ok(Some(sealed)) => {
+                self.install(cleaning, sealed);
+                true
+            }
+            // The victims are as they were; the next time it is one less.
+            Err(_) if cleaning.overflows => {
+                let last = cleaning.victims.last().and_then(|victim| self.segments.get_mut(victim));
+                if let Some(last) = last {
+                    last.stuck = true;
+                }
+                self.free.push(cleaning.slot);
+                true
+            }
+            // A slot that couldn't be written is left alone.
             Err(_) => false,
         }
     }
@@ -84,9 +109,10 @@ impl<D: Disk> Store<D> {
             return false;
         }
         let mut candidates: Vec<(bool, u64, u64)> = sealed()
-            .filter(|segment| segment.live_bytes > 0 && !segment.unreadable)
+            .filter(|segment| segment.live_bytes > 0 && !segment.stuck)
             .filter(|segment| {
-                segment.erase || segment.live_bytes * 2 < segment.capacity() || self.health == Health::Full
+                let sparse = segment.live_bytes * 2 < segment.capacity();
+                segment.erase || (wasteful && sparse) || self.health == Health::Full
             })
             .map(|segment| (!segment.erase, segment.live_bytes, segment.header.segment))
             .collect();
@@ -94,7 +120,8 @@ impl<D: Disk> Store<D> {
         // What frames and the index take is bounded by an eighth.
         let (room, mut taken, mut victims) = (one - one / 8, 0, Vec::new());
         for (_, bytes, number) in candidates {
-            if taken + bytes > room {
+            // One that is nearly full moves alone, if it has to: it had room for a checkpoint, too.
+            if taken + bytes > room && !(erase && victims.is_empty()) {
                 break;
             }
             taken += bytes;
@@ -133,15 +160,13 @@ impl<D: Disk> Store<D> {
             buffer: vec![0; frame::HEAD],
             waiting: Vec::new(),
             moved: BTreeMap::new(),
+            overflows: false,
         });
         true
     }
 
-    fn go_on_cleaning(
-        &mut self,
-        mut cleaning: Cleaning<D::File>,
-        budget: u64,
-    ) -> io::Result<Option<Cleaning<D::File>>> {
+    /// `true` once everything is moved.
+    fn go_on_cleaning(&mut self, cleaning: &mut Cleaning<D::File>, budget: u64) -> io::Result<bool> {
         if cleaning.number == 1 && cleaning.waiting.is_empty() && cleaning.moved.is_empty() {
             let page = cleaning.header.page_bytes as usize;
             let mut bytes = vec![0; header::PAGES as usize * page];
@@ -171,7 +196,7 @@ impl<D: Disk> Store<D> {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     if let Some(segment) = self.segments.get_mut(&victim) {
-                        segment.unreadable = true;
+                        segment.stuck = true;
                     }
                     return Err(error);
                 }
@@ -195,14 +220,10 @@ impl<D: Disk> Store<D> {
             cleaning.waiting.push((id, Entry { place: place as u32, ..entry }));
             left = left.saturating_sub(bytes.len() as u64);
             if cleaning.buffer.len() >= frame_bytes {
-                self.write_cold(&mut cleaning, &[])?;
+                self.write_cold(cleaning, &[])?;
             }
         }
-        if cleaning.work.is_empty() {
-            self.finish_cleaning(cleaning)?;
-            return Ok(None);
-        }
-        Ok(Some(cleaning))
+        Ok(cleaning.work.is_empty())
     }
 
     /// Writes what is in the buffer as a frame, with these ops besides.
@@ -236,6 +257,7 @@ impl<D: Disk> Store<D> {
         cleaning.sum = frame::finish(&mut buffer, &ops, false, &place);
         let pages = (buffer.len() / header.page_bytes as usize) as u32;
         if cleaning.page + pages > header.pages {
+            cleaning.overflows = true;
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.usage.written_bytes += buffer.len() as u64;
@@ -252,8 +274,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Everything is moved: the index, and the op that puts the new segment in the place of the old ones.
-    fn finish_cleaning(&mut self, mut cleaning: Cleaning<D::File>) -> io::Result<()> {
+    /// Everything is moved: what the ops of the old segments removed elsewhere, and the index.
+    fn seal_cold(&mut self, cleaning: &mut Cleaning<D::File>) -> io::Result<Sealed> {
         let mut removed = Vec::new();
         for victim in &cleaning.victims {
             removed.extend(self.removed_by(*victim)?);
@@ -265,10 +287,10 @@ impl<D: Disk> Store<D> {
                 let (stream, first_seq, last_seq) = (*stream, *first_seq, *last_seq);
                 op::push(&mut ops, &Op::Remove { stream, first_seq, last_seq });
             }
-            self.write_cold(&mut cleaning, &ops)?;
+            self.write_cold(cleaning, &ops)?;
         }
         if !cleaning.waiting.is_empty() {
-            self.write_cold(&mut cleaning, &[])?;
+            self.write_cold(cleaning, &[])?;
         }
 
         // Runs of a stream that nothing else lies between, with what was removed meanwhile as dead.
@@ -326,6 +348,13 @@ impl<D: Disk> Store<D> {
         self.usage.syncs += 1;
         self.disk.sync(&cleaning.slot.file)?;
 
+        Ok(Sealed { runs, live_bytes, index_bytes })
+    }
+
+    /// Puts the new segment in the place of the old ones.
+    fn install(&mut self, cleaning: Cleaning<D::File>, sealed: Sealed) {
+        let Sealed { runs, live_bytes, index_bytes } = sealed;
+        let number = cleaning.header.segment;
         let segment = Segment {
             seed: cleaning.header.seed(),
             header: cleaning.header,
@@ -336,7 +365,7 @@ impl<D: Disk> Store<D> {
             index_bytes,
             live_bytes,
             erase: false,
-            unreadable: false,
+            stuck: false,
         };
         let replaces = cleaning.victims.clone();
         op::push(&mut self.open.ops, &Op::Install { segment: segment.op(), replaces });
@@ -357,7 +386,6 @@ impl<D: Disk> Store<D> {
                 stream.chunks.make_contiguous().sort_by_key(|chunk| chunk.seqs().0);
             }
         }
-        Ok(())
     }
 
     /// A message that can't be moved is lost, and stays named. Its bytes go to a file of their own.
@@ -369,19 +397,7 @@ impl<D: Disk> Store<D> {
         self.disk.sync_dir()?;
         let damage = Damage { what: Damaged::Messages, ..self.damage_at(segment, id, entry.seq, offset) };
         self.note(damage);
-        let lost = Lost { first_seq: entry.seq, last_seq: entry.seq, segment, offset };
-        let op = Op::Lost { stream: id, first_seq: entry.seq, last_seq: entry.seq, segment, offset };
-        op::push(&mut self.open.ops, &op);
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        if let Some(removed) = stream.remove(entry.seq)
-            && let Some(segment) = self.segments.get_mut(&segment)
-        {
-            segment.live_bytes = segment.live_bytes.saturating_sub(weight(removed.entry.size));
-        }
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.lost.push(lost);
-        }
-        self.state_bytes += LOST_OVERHEAD;
+        self.lose(id, entry.seq);
         Ok(())
     }
 }

@@ -78,7 +78,7 @@ pub struct Damage {
     pub first_seq: u64,
     /// Last sequence that is affected; 0 if that isn't known.
     pub last_seq: u64,
-    /// File in the store's directory.
+    /// File in the store's directory; empty if the segment that it held is no more.
     pub file: String,
     /// Where in the file.
     pub offset: u64,
@@ -113,7 +113,10 @@ impl fmt::Display for Damage {
             Damaged::Segment => "a segment",
             Damaged::Count => "messages by count",
         };
-        write!(f, "{what} damaged at {}:{}", self.file, self.offset)?;
+        match &*self.file {
+            "" => write!(f, "{what} damaged in a segment that is no more")?,
+            file => write!(f, "{what} damaged at {file}:{}", self.offset)?,
+        }
         if let Some(stream) = self.stream {
             write!(f, ", stream {stream}, sequence {} to {}", self.first_seq, self.last_seq)?;
         }

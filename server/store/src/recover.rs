@@ -7,7 +7,7 @@
 //! 4. Load the indexes of the sealed segments; scan a segment whose index isn't right.
 //! 5. Replay the frames of the scanned segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::checksum::Seed;
@@ -94,6 +94,7 @@ impl<D: Disk> Store<D> {
             state_bytes: 0,
             health: Health::Good,
             damages: Vec::new(),
+            damaged_files: BTreeSet::new(),
             usage: Usage::default(),
             filling: None,
             cleaning: None,
@@ -236,24 +237,28 @@ impl<D: Disk> Store<D> {
             }
         }
         sealed.retain(|number, _| !retired.contains(number));
+        let mut told = BTreeMap::new();
         if let Some((at, header, scan)) = replay.first()
             && let Some(slot) = slots.iter().find(|slot| slot.number == *at)
             && let Some(first) = scan.frames.first()
         {
-            self.load_checkpoint(&slot.file, header, first)?;
+            told = self.load_checkpoint(&slot.file, header, first)?;
         }
 
         // Sealed segments.
-        let mut removed = Vec::new();
+        let mut loaded = Loaded::default();
         for segment in sealed.values() {
             self.next_segment = self.next_segment.max(segment.number + 1);
-            self.load(&mut slots, segment, &mut removed, report)?;
+            self.load(&mut slots, segment, &mut loaded, report)?;
         }
         for stream in self.streams.values_mut() {
             stream.sort_chunks();
         }
-        for (stream, first, last) in removed {
+        for (stream, first, last) in loaded.removed {
             self.kill(stream, first, last);
+        }
+        for segment in loaded.gone {
+            self.note_gaps(&segment, &sealed, &told);
         }
 
         // The frames after it.
@@ -287,7 +292,7 @@ impl<D: Disk> Store<D> {
                 index_bytes: 0,
                 live_bytes: 0,
                 erase: false,
-                unreadable: false,
+                stuck: false,
             };
             self.segments.insert(header.segment, segment);
         }
@@ -505,21 +510,72 @@ impl<D: Disk> Store<D> {
         Ok(one.or(two).map(<[u8]>::to_vec))
     }
 
-    fn load_checkpoint(&mut self, file: &D::File, header: &Header, at: &At) -> io::Result<()> {
+    /// Gives the last sequence that each stream had before the checkpoint's own messages.
+    fn load_checkpoint(
+        &mut self,
+        file: &D::File,
+        header: &Header,
+        at: &At,
+    ) -> io::Result<BTreeMap<u32, u64>> {
         let ops = self.ops_of(file, header, at)?.unwrap_or_default();
+        let mut told = BTreeMap::new();
         for op in op::read(&ops).flatten() {
             match op {
                 Op::Stream { id, first_seq, last_seq, last_time, config, .. } => {
+                    told.insert(id, last_seq);
                     let mut stream = Stream::new(config);
                     stream.first_seq = first_seq;
                     stream.last_seq = last_seq;
                     stream.last_time = last_time;
                     self.streams.insert(id, stream);
                 }
+                Op::Messages { stream, after, .. } => {
+                    told.entry(stream).and_modify(|last| *last = after.min(*last));
+                }
                 op => self.apply_state(&op),
             }
         }
-        Ok(())
+        Ok(told)
+    }
+
+    /// A sealed segment is gone, or frames of it with the index. Which messages were in it isn't known any more: those sequences
+    /// count as lost that may have been there and that nothing else tells of. Some may have been removed.
+    fn note_gaps(
+        &mut self,
+        gone: &op::Segment,
+        sealed: &BTreeMap<u64, op::Segment>,
+        told: &BTreeMap<u32, u64>,
+    ) {
+        let is_hot = |number: &u64| !gone.cold && sealed.get(number).is_some_and(|segment| !segment.cold);
+        for (id, last_seq) in told {
+            let Some(stream) = self.streams.get(id) else { continue };
+            // What commits wrote lies in the order of the segments.
+            let (mut from, mut until) = (stream.first_seq, *last_seq);
+            for chunk in stream.chunks.iter().filter(|chunk| is_hot(&chunk.segment)) {
+                match chunk.segment.cmp(&gone.number) {
+                    std::cmp::Ordering::Less => from = from.max(chunk.seqs().1 + 1),
+                    std::cmp::Ordering::Greater => until = until.min(chunk.seqs().0 - 1),
+                    std::cmp::Ordering::Equal => {}
+                }
+            }
+            let mut gaps: Vec<(u64, u64)> = Vec::new();
+            let known = stream.chunks.iter().flat_map(|chunk| chunk.all().map(|(_, entry)| entry.seq));
+            let start = from;
+            for seq in known.skip_while(|seq| *seq < start).take_while(|seq| *seq <= until) {
+                if seq > from && gaps.len() < GAPS_MAX {
+                    gaps.push((from, seq - 1));
+                }
+                from = seq + 1;
+            }
+            if from <= until {
+                gaps.push((from, until));
+            }
+            for (first_seq, last_seq) in gaps {
+                let offset = u64::from(header::PAGES) * u64::from(self.options.page_bytes);
+                let lost = Lost { first_seq, last_seq, segment: gone.number, offset };
+                self.note_lost(*id, gone.slot, lost);
+            }
+        }
     }
 
     /// Ops on streams and states.
@@ -537,7 +593,7 @@ impl<D: Disk> Store<D> {
             }
             Op::Lost { stream, first_seq, last_seq, segment, offset } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
-                    stream.lost.push(Lost { first_seq, last_seq, segment, offset });
+                    stream.add_lost(Lost { first_seq, last_seq, segment, offset });
                 }
             }
             Op::Put { stream, key, value } => {
@@ -765,13 +821,14 @@ impl<D: Disk> Store<D> {
         &mut self,
         slots: &mut Vec<Candidate<D::File>>,
         sealed: &op::Segment,
-        removed: &mut Vec<(u32, u64, u64)>,
+        loaded: &mut Loaded,
         report: &mut Report,
     ) -> io::Result<()> {
         let kind = if sealed.cold { Kind::Cold } else { Kind::Hot };
         let at = slots.iter().position(|slot| slot.number == sealed.slot);
         let Some(at) = at else {
             self.note_segment(sealed.slot, Damaged::Segment);
+            loaded.gone.push(*sealed);
             return Ok(());
         };
         let page_bytes = slots[at].header.map_or(self.options.page_bytes, |header| header.page_bytes);
@@ -788,6 +845,7 @@ impl<D: Disk> Store<D> {
             Some(header) if header.segment != sealed.number || header.salt != sealed.salt => {
                 // The file has become another segment, or was put here by hand.
                 self.note_segment(sealed.slot, Damaged::Segment);
+                loaded.gone.push(*sealed);
                 return Ok(());
             }
             Some(_) => {}
@@ -800,7 +858,7 @@ impl<D: Disk> Store<D> {
         if sealed.index_bytes > 0 && u64::from(sealed.index_bytes) + index_at <= slot.size {
             let mut bytes = vec![0; sealed.index_bytes as usize];
             read_full(&self.disk, &slot.file, &mut bytes, index_at, false)?;
-            indexed = self.load_index(sealed.number, &bytes, seed, index_at, removed);
+            indexed = self.load_index(sealed.number, &bytes, seed, index_at, &mut loaded.removed);
             if !indexed {
                 self.note(Damage {
                     stream: None,
@@ -814,7 +872,9 @@ impl<D: Disk> Store<D> {
         }
         if !indexed {
             report.scanned += 1;
-            self.scan_sealed(&slot, &expected, sealed.end_page, removed)?;
+            if !self.scan_sealed(&slot, &expected, sealed.end_page, &mut loaded.removed)? {
+                loaded.gone.push(*sealed);
+            }
         }
         let segment = Segment {
             header: expected,
@@ -826,7 +886,7 @@ impl<D: Disk> Store<D> {
             index_bytes: if indexed { sealed.index_bytes } else { 0 },
             live_bytes: 0,
             erase: false,
-            unreadable: false,
+            stuck: false,
         };
         self.segments.insert(sealed.number, segment);
         Ok(())
@@ -874,19 +934,20 @@ impl<D: Disk> Store<D> {
         true
     }
 
-    /// Reads a sealed segment whose index isn't right. Everything in it was durable once.
+    /// Reads a sealed segment whose index isn't right. Everything in it was durable once. `false` if frames are missing.
     fn scan_sealed(
         &mut self,
         slot: &Candidate<D::File>,
         header: &Header,
         end_page: u32,
         removed: &mut Vec<(u32, u64, u64)>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let frames = self.frames(&slot.file, header, slot.size, Some(end_page))?;
-        let mut expected_page = header::PAGES;
+        let (mut expected_page, mut complete) = (header::PAGES, true);
         for at in &frames {
             let offset = u64::from(at.page) * u64::from(header.page_bytes);
             if at.page != expected_page {
+                complete = false;
                 self.note_frame(slot.number, u64::from(expected_page) * u64::from(header.page_bytes));
             }
             expected_page = at.page + at.head.pages;
@@ -906,9 +967,10 @@ impl<D: Disk> Store<D> {
             self.absorb(&frame, &bytes, header, slot.number, offset, &expected, false);
         }
         if expected_page < end_page {
+            complete = false;
             self.note_frame(slot.number, u64::from(expected_page) * u64::from(header.page_bytes));
         }
-        Ok(())
+        Ok(complete)
     }
 
     // ---- odds and ends ----
@@ -936,16 +998,7 @@ impl<D: Disk> Store<D> {
 
     fn note_lost(&mut self, id: u32, slot: u32, lost: Lost) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let known = stream.lost.iter().any(|known| known.covers(&lost));
-        // A segment that is garbage all through is one range, not one for each of its messages.
-        let goes_on = |last: &&mut Lost| {
-            last.segment == lost.segment && last.last_seq.checked_add(1) == Some(lost.first_seq)
-        };
-        if let Some(last) = stream.lost.last_mut().filter(goes_on) {
-            last.last_seq = lost.last_seq;
-        } else if !known {
-            stream.lost.push(lost);
-        }
+        stream.add_lost(lost);
         self.note(Damage {
             stream: Some(id),
             first_seq: lost.first_seq,
@@ -968,12 +1021,24 @@ impl Options {
 }
 
 /// A file that may be a segment.
-struct Candidate<F> {
-    number: u32,
-    file: F,
-    size: u64,
-    header: Option<Header>,
+pub(crate) struct Candidate<F> {
+    pub(crate) number: u32,
+    pub(crate) file: F,
+    pub(crate) size: u64,
+    pub(crate) header: Option<Header>,
 }
+
+/// What loading sealed segments leaves to be done.
+#[derive(Debug, Default)]
+struct Loaded {
+    /// What their ops removed: stream, first and last sequence.
+    removed: Vec<(u32, u64, u64)>,
+    /// Those of which something is missing.
+    gone: Vec<op::Segment>,
+}
+
+/// Ranges that a stream loses with one segment: the last of them takes in what comes after, too.
+const GAPS_MAX: usize = 1_000;
 
 enum Next {
     /// The foot of the frame was found.
@@ -1071,7 +1136,7 @@ fn read_header<D: Disk>(disk: &D, file: &D::File) -> io::Result<Option<Header>> 
 }
 
 /// All files that may be segments.
-fn candidates<D: Disk>(disk: &mut D) -> io::Result<Vec<Candidate<D::File>>> {
+pub(crate) fn candidates<D: Disk>(disk: &mut D) -> io::Result<Vec<Candidate<D::File>>> {
     let mut slots = Vec::new();
     for name in disk.list()? {
         let Some(number) = slot_number(&name) else { continue };

@@ -34,8 +34,8 @@ pub(crate) struct Segment<F> {
     pub(crate) live_bytes: u64,
     /// Something in it was erased: it is to be rewritten, and its slot to be filled with zeros.
     pub(crate) erase: bool,
-    /// Reading failed: it isn't cleaned until the next opening.
-    pub(crate) unreadable: bool,
+    /// Reading failed, or what is alive doesn't fit another: it isn't cleaned until the next opening.
+    pub(crate) stuck: bool,
 }
 
 impl<F> Segment<F> {

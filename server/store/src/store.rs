@@ -1,6 +1,6 @@
 //! The store: streams in one log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use bytes::Bytes;
@@ -187,6 +187,8 @@ pub struct Store<D: Disk> {
     pub(crate) state_bytes: usize,
     pub(crate) health: Health,
     pub(crate) damages: Vec<Damage>,
+    /// Files with damage, all of them.
+    pub(crate) damaged_files: BTreeSet<String>,
     pub(crate) usage: Usage,
     pub(crate) filling: Option<crate::maintain::Filling<D::File>>,
     pub(crate) scrub: crate::scrub::Scrub,
@@ -1114,7 +1116,7 @@ impl<D: Disk> Store<D> {
             index_bytes: 0,
             live_bytes: 0,
             erase: false,
-            unreadable: false,
+            stuck: false,
         };
         self.segments.insert(header.segment, segment);
         self.next_frame += 1;
@@ -1208,6 +1210,9 @@ impl<D: Disk> Store<D> {
     }
 
     pub(crate) fn note(&mut self, damage: Damage) {
+        if !self.damaged_files.contains(&damage.file) {
+            self.damaged_files.insert(damage.file.clone());
+        }
         if self.damages.len() < DAMAGES_MAX && !self.damages.contains(&damage) {
             self.damages.push(damage);
         }

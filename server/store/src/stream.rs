@@ -399,6 +399,27 @@ impl Stream {
         self.live_from(seq).filter(|(entry, _)| select.wants(subjects, entry.subject)).count() as u64
     }
 
+    /// Adds to what is lost. `false` if nothing had to be written for it: it is known, or goes on where the last ended.
+    pub(crate) fn add_lost(&mut self, lost: Lost) -> bool {
+        if self.lost.iter().any(|known| known.covers(&lost)) {
+            return false;
+        }
+        // A segment that is garbage all through is one range, not one for each of its messages.
+        let goes_on = |last: &&mut Lost| {
+            last.segment == lost.segment && last.last_seq.checked_add(1) == Some(lost.first_seq)
+        };
+        match self.lost.last_mut().filter(goes_on) {
+            Some(last) => {
+                last.last_seq = lost.last_seq;
+                false
+            }
+            None => {
+                self.lost.push(lost);
+                true
+            }
+        }
+    }
+
     pub(crate) fn lost_at(&self, seq: u64) -> Option<&Lost> {
         self.lost.iter().find(|lost| (lost.first_seq..=lost.last_seq).contains(&seq))
     }

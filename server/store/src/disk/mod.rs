@@ -73,6 +73,19 @@ pub trait Disk {
     /// # Errors
     /// Those of the system.
     fn remove(&mut self, name: &str) -> io::Result<()>;
+
+    /// Makes a directory for files that are kept aside. Its files aren't listed.
+    ///
+    /// # Errors
+    /// Those of the system; `AlreadyExists` if there is something of that name.
+    fn make_dir(&mut self, name: &str) -> io::Result<()>;
+
+    /// Puts the file `with` in the place of the file `name`, which keeps its name in the directory. Returns once that is so
+    /// on the medium. `name` is there all the time, as the one or the other, unless the file system knows no links.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn replace(&mut self, name: &str, with: &str, directory: &str) -> io::Result<()>;
 }
 
 /// Fills the buffer from `offset`; what lies beyond the end of the file reads as zeros.

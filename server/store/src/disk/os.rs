@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Disk;
 
@@ -28,7 +29,7 @@ impl OsDisk {
     /// `WouldBlock` if another process has it; else those of the system.
     pub fn open(path: &Path) -> io::Result<Self> {
         match rustix::fs::mkdir(path, Mode::from_raw_mode(0o750)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
         let mut disk = Self::directory(path, false)?;
@@ -55,7 +56,7 @@ impl OsDisk {
                 rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
                 disk._lock = Some(lock);
             }
-            Err(rustix::io::Errno::NOENT) => {}
+            Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(disk)
@@ -130,6 +131,26 @@ impl Disk for OsDisk {
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.directory, name, rustix::fs::AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(&self.directory, name, AtFlags::empty())?)
+    }
+
+    fn make_dir(&mut self, name: &str) -> io::Result<()> {
+        rustix::fs::mkdirat(&self.directory, name, Mode::from_raw_mode(0o750))?;
+        self.sync_dir()
+    }
+
+    fn replace(&mut self, name: &str, with: &str, directory: &str) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let aside = rustix::fs::openat(&self.directory, directory, flags, Mode::empty())?;
+        match rustix::fs::linkat(&self.directory, name, &aside, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                rustix::fs::renameat(&self.directory, name, &aside, name)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        rustix::fs::fsync(&aside)?;
+        rustix::fs::renameat(&self.directory, with, &self.directory, name)?;
+        self.sync_dir()
     }
 }

@@ -14,6 +14,7 @@
 //! - **Calls fail** ([`SimDisk::fail_at`]): the n-th, or all from the n-th on, with EIO, ENOSPC, or by doing a part of what
 //!   they were asked for; or the power goes at the n-th, and every later call fails until the crash.
 //! - **The medium is full** at [`SimDisk::room`] bytes.
+//! - **Pages can't be read** any more ([`SimDisk::make_unreadable`]).
 //! - **Bits rot** ([`SimDisk::flip`], [`SimDisk::damage`]), **writes go astray** ([`SimDisk::misdirect_at`]).
 //! - **Calls are slow**: each sync takes [`SimDisk::sync_takes`] on a clock that nobody waits for.
 //! - **The disk lies** ([`SimDisk::ignore_syncs`], [`SimDisk::ignore_dir_syncs`]): no store survives that. It is here so
@@ -21,7 +22,7 @@
 //!
 //! Not modelled: a medium that loses what it had synced long ago without being asked, other than by rot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,9 @@ pub struct SimDisk {
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
+    directories: BTreeSet<String>,
+    /// Inodes, and pages of them.
+    unreadable: BTreeSet<(usize, usize)>,
     random: u64,
     /// Calls so far that can fail.
     pub calls: u64,
@@ -93,6 +97,8 @@ impl SimDisk {
             inodes: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
+            directories: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             random: seed,
             calls: 0,
             fail_at: None,
@@ -120,6 +126,8 @@ impl SimDisk {
             let kept = disk.survives(inode, style);
             disk.inodes.push(Inode { now: kept.clone(), durable: kept, pending: Vec::new() });
         }
+        disk.directories = self.directories.clone();
+        disk.unreadable = self.unreadable.clone();
         disk.names = self.durable_names.clone();
         let all: Vec<_> = self.names.keys().chain(self.durable_names.keys()).cloned().collect();
         for name in all {
@@ -202,6 +210,13 @@ impl SimDisk {
         true
     }
 
+    /// Reading the page of the file fails from now on. `false` if the file isn't that long.
+    pub fn make_unreadable(&mut self, name: &str, page: usize) -> bool {
+        let Some(inode) = self.names.get(name) else { return false };
+        self.unreadable.insert((*inode, page));
+        page * self.page_bytes < self.inodes[*inode].now.len()
+    }
+
     /// A file's bytes as readers see them.
     #[must_use]
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
@@ -255,7 +270,7 @@ impl Disk for SimDisk {
     fn list(&mut self) -> io::Result<Vec<String>> {
         match self.call()? {
             Some(Fault::PowerCut) => Err(eio()),
-            _ => Ok(self.names.keys().cloned().collect()),
+            _ => Ok(self.names.keys().filter(|name| !name.contains('/')).cloned().collect()),
         }
     }
 
@@ -284,6 +299,13 @@ impl Disk for SimDisk {
     fn read_at(&self, file: &usize, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         if let Some((at, Fault::PowerCut)) = self.fail_at
             && self.calls >= at
+        {
+            return Err(eio());
+        }
+        let (from, until) = (offset as usize, offset as usize + buffer.len());
+        let pages = from / self.page_bytes..until.div_ceil(self.page_bytes);
+        if !self.unreadable.is_empty()
+            && pages.into_iter().any(|page| self.unreadable.contains(&(*file, page)))
         {
             return Err(eio());
         }
@@ -371,6 +393,28 @@ impl Disk for SimDisk {
         let fault = self.call()?;
         self.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         if fault == Some(Fault::PowerCut) { Err(eio()) } else { Ok(()) }
+    }
+
+    fn make_dir(&mut self, name: &str) -> io::Result<()> {
+        if self.call()? == Some(Fault::PowerCut) {
+            return Err(eio());
+        }
+        if !self.directories.insert(name.to_owned()) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, name: &str, with: &str, directory: &str) -> io::Result<()> {
+        if self.call()? == Some(Fault::PowerCut) {
+            return Err(eio());
+        }
+        let (old, new) = (self.names.get(name).copied(), self.names.remove(with));
+        let (Some(old), Some(new)) = (old, new) else { return Err(io::ErrorKind::NotFound.into()) };
+        self.names.insert(format!("{directory}/{name}"), old);
+        self.names.insert(name.to_owned(), new);
+        self.durable_names = self.names.clone();
+        Ok(())
     }
 }
 
