@@ -35,7 +35,7 @@ impl Courier {
             for letter in hub.look(|broker, _| broker.take_letters(mailbox)) {
                 if let Some(waiting) = hub.courier.open().remove(&letter.tag) {
                     // Whoever waited may have gone.
-                    let _ = waiting.send(letter.payload());
+                    let _ = waiting.send(Bytes::copy_from_slice(letter.payload()));
                 }
             }
         }

@@ -257,13 +257,12 @@ impl Clerk {
         }
         for _ in 0..LETTERS_AT_ONCE {
             let Some(letter) = self.letters.pop_front() else { break };
-            let payload = letter.payload();
             let message = Message {
                 tag: Tag::from_bits(letter.tag),
                 subject: letter.subject(),
                 reply: letter.reply(),
                 header: letter.header(),
-                payload: &payload,
+                payload: letter.payload(),
             };
             self.engine.handle(Input::Message(message), now)?;
         }

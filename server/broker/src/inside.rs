@@ -39,6 +39,8 @@ impl MailboxId {
 
 /// Bytes that wait for [`MailboxId::SYSTEM`] at most.
 const SYSTEM_BYTES_MAX: usize = 1024 * 1024;
+/// What is put together at once and kept for the next message.
+const BODY_BYTES_KEPT: usize = 16 * 1024;
 /// Mailboxes of one broker at most.
 const MAILBOXES_MAX: u8 = 32;
 
@@ -106,9 +108,9 @@ impl Letter {
         self.part(&[self.subject, self.reply], Some(self.header))
     }
 
-    /// The payload. Shares the letter's memory.
-    pub fn payload(&self) -> Bytes {
-        self.text.slice(self.text.len() - self.part(&[self.subject, self.reply, self.header], None).len()..)
+    /// The payload.
+    pub fn payload(&self) -> &[u8] {
+        self.part(&[self.subject, self.reply, self.header], None)
     }
 
     /// Memory that it takes.
@@ -154,11 +156,18 @@ pub(crate) struct Mail {
     boxes: Vec<Mailbox>,
     told: ToldQueue,
     rings: u32,
+    /// Where messages from inside are put together.
+    body: Vec<u8>,
 }
 
 impl Default for Mail {
     fn default() -> Self {
-        Self { boxes: vec![Mailbox::new(SYSTEM_BYTES_MAX)], told: ToldQueue::new(), rings: 0 }
+        Self {
+            boxes: vec![Mailbox::new(SYSTEM_BYTES_MAX)],
+            told: ToldQueue::new(),
+            rings: 0,
+            body: Vec::new(),
+        }
     }
 }
 
@@ -261,7 +270,8 @@ impl<P: Port> Broker<P> {
         if self.accounts.get(account.index()).is_none() {
             return false;
         }
-        let mut body = Vec::with_capacity(post.header.len() + post.payload.len() + CRLF.len());
+        let mut body = std::mem::take(&mut self.mail.body);
+        body.clear();
         for part in [post.header, post.payload, CRLF] {
             body.extend_from_slice(part);
         }
@@ -274,7 +284,11 @@ impl<P: Port> Broker<P> {
             size: Size::from(&size),
             body: &body,
         };
-        self.route(account, post.subject, ConnId::NOBODY, &message, None, now).delivered
+        let delivered = self.route(account, post.subject, ConnId::NOBODY, &message, None, now).delivered;
+        if body.capacity() <= BODY_BYTES_KEPT {
+            self.mail.body = body;
+        }
+        delivered
     }
 
     /// Asks the driver for the server's figures, to be published on `subject`.

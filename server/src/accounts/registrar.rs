@@ -121,7 +121,7 @@ impl Registrar {
                 let keys = self.store.as_ref().map(|store| store.keys()).unwrap_or_default();
                 self.answer(letter, Some(keys), None);
             }
-            ["$SYS", "REQ", "CLAIMS", "PACK"] => self.pack(letter, letter.payload().as_ref()),
+            ["$SYS", "REQ", "CLAIMS", "PACK"] => self.pack(letter, letter.payload()),
             _ => {}
         }
     }

@@ -3,6 +3,7 @@
 //! Source: nats-server's `consumer.go` (`getNextMsg`, `loopAndGatherMsgs`, `deliverMsg`).
 
 use bytes::Bytes;
+use midge_protocol::emit::Digits;
 
 use super::Consumer;
 use super::kept::Step;
@@ -107,7 +108,7 @@ impl Consumer {
             header = headers::with(&header, headers::PIN_ID, &pin.id).into();
         }
         let subject: Bytes = match &served {
-            Some(served) => Bytes::copy_from_slice(&served.reply),
+            Some(served) => served.reply.clone(),
             None => self.config.deliver_subject.clone().into(),
         };
         self.note_sent(seq, count, fresh, cx);
@@ -116,7 +117,7 @@ impl Consumer {
             account: cx.account,
             subject: subject.clone(),
             shown: Some(message.subject_bytes()),
-            reply: Some(reply.into()),
+            reply: Some(reply),
             header,
             payload,
             receipt: Some(Receipt { tag: self.tag(What::Next), seq }),
@@ -218,10 +219,21 @@ impl Consumer {
     }
 
     /// How a message is acknowledged.
-    fn ack_subject(&self, message: &Stored, count: u64, unseen: u64) -> String {
-        let (stream, name) = (&self.stream_name, &self.name);
-        let (seq, time) = (message.seq, message.time);
-        format!("$JS.ACK.{stream}.{name}.{count}.{seq}.{}.{time}.{unseen}", self.next_delivery)
+    fn ack_subject(&self, message: &Stored, count: u64, unseen: u64) -> Bytes {
+        let time = u64::try_from(message.time).unwrap_or(0);
+        let numbers = [count, message.seq, self.next_delivery, time, unseen].map(Digits::new);
+        let names = ["$JS.ACK.", &*self.stream_name, ".", &*self.name];
+        let len = |parts: usize, part: &[u8]| parts + part.len();
+        let bytes = names.iter().map(|name| name.as_bytes()).fold(0, len);
+        let bytes = numbers.iter().map(Digits::as_bytes).fold(bytes + numbers.len(), len);
+        // Of exactly this size, or sharing it takes another allocation.
+        let mut text = Vec::with_capacity(bytes);
+        names.iter().for_each(|name| text.extend_from_slice(name.as_bytes()));
+        for number in &numbers {
+            text.push(b'.');
+            text.extend_from_slice(number.as_bytes());
+        }
+        text.into()
     }
 
     /// Nobody took a message: it goes again, and that it went doesn't count.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Consumer;
@@ -33,7 +34,7 @@ pub(super) struct Pin {
 /// Somebody who waits for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    pub(super) reply: Box<[u8]>,
+    pub(super) reply: Bytes,
     /// Messages still wanted.
     pub(super) left: i64,
     /// Messages that it got.
@@ -138,7 +139,7 @@ impl Consumer {
             }
         }
         let request = Request {
-            reply: reply.into(),
+            reply: Bytes::copy_from_slice(reply),
             left: ask.batch,
             got: 0,
             bytes: ask.max_bytes.max(0),
@@ -368,7 +369,7 @@ impl Consumer {
 
 /// What a request got.
 pub(super) struct Served {
-    pub(super) reply: Box<[u8]>,
+    pub(super) reply: Bytes,
     pub(super) left: i64,
     pub(super) bytes: i64,
     pub(super) done: bool,

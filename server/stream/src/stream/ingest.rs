@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use midge_protocol::emit::Digits;
 use serde::Serialize;
 
 use super::Stream;
@@ -333,10 +334,12 @@ impl Stream {
 
     fn answer(&self, reply: Option<&[u8]>, seq: u64, duplicate: bool, cx: &mut Cx<'_>) {
         let Some(reply) = reply else { return };
-        let mut text = Vec::with_capacity(self.ack.len() + 40);
-        text.extend_from_slice(&self.ack);
-        text.extend_from_slice(seq.to_string().as_bytes());
-        text.extend_from_slice(if duplicate { b",\"duplicate\": true}" } else { b"}" });
+        let seq = Digits::new(seq);
+        let end: &[u8] = if duplicate { b",\"duplicate\": true}" } else { b"}" };
+        let mut text = Vec::with_capacity(self.ack.len() + seq.as_bytes().len() + end.len());
+        for part in [&self.ack[..], seq.as_bytes(), end] {
+            text.extend_from_slice(part);
+        }
         cx.publish(reply, "", text);
     }
 
