@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_broker::{Broker, ServerKeys, TlsOffer};
-use midge_config::{HandshakeFirst, Listen, Options, OsFiles, Run, World, unserved};
+use midge_config::{HandshakeFirst, Listen, Options, OsFiles, Run, SerialLine, World, unserved};
 use midge_setup::{NATS_VERSION, VERSION};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -22,6 +22,7 @@ use crate::memory::Budget;
 use crate::monitor::{self, About, Desk, Order};
 use crate::net::{Acceptor, Keeper, Listener, Protocol};
 use crate::ports::{PidFile, Ports, PortsFile, urls};
+use crate::serial::{self, Leaving};
 use crate::signals::{Request, Signals};
 use crate::workers::{self, Workers};
 
@@ -285,6 +286,7 @@ struct Bound {
     /// Nobody is told anything before the handshake.
     tls_first: bool,
     others: Vec<(Protocol, Listener, Listen)>,
+    serial: Vec<SerialLine>,
     unix: Option<(Listener, PathBuf)>,
 }
 
@@ -329,7 +331,8 @@ impl Bound {
         };
         let tls = options.tls.as_ref().map(|_| midge_setup::tls_offer(options));
         let tls_first = options.tls.as_ref().is_some_and(|tls| tls.handshake_first == HandshakeFirst::Yes);
-        Ok(Self { client, client_listen, monitor, monitor_secure, tls, tls_first, others, unix })
+        let serial = options.serial.clone();
+        Ok(Self { client, client_listen, monitor, monitor_secure, tls, tls_first, others, serial, unix })
     }
 
     fn client_port(&self) -> u16 {
@@ -420,19 +423,26 @@ impl Bound {
         let monitor = self.monitor.map(|(listener, _)| {
             tokio::spawn(monitor::serve(listener, secure, Arc::clone(hub), Arc::clone(about)))
         });
-        Listeners { tasks, _monitor: monitor }
+        let leaving = Leaving::default();
+        for line in self.serial {
+            tokio::spawn(serial::run(line, Arc::clone(hub), workers.clone(), leaving.clone()));
+        }
+        Listeners { tasks, lines: leaving, _monitor: monitor }
     }
 }
 
 /// The tasks that let connections in.
 struct Listeners {
     tasks: Vec<JoinHandle<()>>,
+    /// Serial lines go on, without new sessions.
+    lines: Leaving,
     /// Goes on in lame duck mode, so that somebody can watch.
     _monitor: Option<JoinHandle<()>>,
 }
 
 impl Listeners {
     async fn close(&mut self) {
+        self.lines.begin();
         for task in self.tasks.drain(..) {
             task.abort();
             // The socket is closed once the task is gone.

@@ -16,6 +16,7 @@ mod memory;
 mod monitor;
 mod net;
 mod ports;
+mod serial;
 mod signals;
 mod workers;
 

@@ -201,7 +201,9 @@ impl<P: Port> Broker<P> {
         self.next_cid += 1;
         self.stats.total_connections += 1;
         let account = self.account_or_new(&self.settings.directory.default_account.clone());
-        let must_connect = self.settings.directory.is_required();
+        let directory = &self.settings.directory;
+        let must_connect = directory.is_required() && directory.on_line(&peer.host).is_none();
+        let max_payload = directory.line_payload_max(&peer.host).unwrap_or(u32::MAX);
         let conn = Box::new(Conn {
             port,
             cid,
@@ -221,7 +223,7 @@ impl<P: Port> Broker<P> {
             greeted: false,
             connected: false,
             unasked: false,
-            max_payload: self.settings.max_payload,
+            max_payload: self.settings.max_payload.min(max_payload),
             max_subs: self.settings.max_subscriptions,
             permit: None,
             meter: self.meter(&SmolStr::default()),
@@ -587,7 +589,8 @@ impl<P: Port> Broker<P> {
     /// Gives an open connection its identity.
     pub(crate) fn assign(&mut self, id: ConnId, identity: &Identity) {
         let account = self.account_or_new(&identity.account);
-        let max_payload = self.settings.max_payload;
+        let line = self.conn(id).and_then(|conn| self.settings.directory.line_payload_max(&conn.peer.host));
+        let max_payload = line.unwrap_or(u32::MAX).min(self.settings.max_payload);
         let meter = self.meter(&identity.user);
         let Some(conn) = at(&mut self.conns, id) else { return };
         conn.user = identity.user.clone();
@@ -672,7 +675,9 @@ impl<P: Port> Broker<P> {
             host: server.host.as_str().into(),
             port: i64::from(server.port),
             headers: settings.headers,
-            auth_required: directory.is_required() && directory.no_auth_user.is_none(),
+            auth_required: directory.is_required()
+                && directory.no_auth_user.is_none()
+                && directory.on_line(&conn.peer.host).is_none(),
             tls_required: tls.required,
             tls_verify: tls.verify,
             tls_available: tls.available,

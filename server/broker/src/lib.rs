@@ -53,8 +53,8 @@ pub use account::import::{
 pub use account::{Account, AccountId, GLOBAL_ACCOUNT, Imported, OpenRequest, SYSTEM_ACCOUNT};
 pub use auth::{
     AccountClaims, Answer, CALLOUT_SUBJECT, Callout, CalloutRule, CertificateNames, Certificates, Consulted,
-    Directory, DistinguishedName, Elsewhere, Identity, Permit, Proof, Question, Responses, Rules, Secret,
-    Trust, User, Warrant,
+    Directory, DistinguishedName, Elsewhere, Identity, Line, LineDevice, Permit, Proof, Question, Responses,
+    Rules, Secret, Trust, User, Warrant,
 };
 pub use backoff::Backoff;
 pub use broker::{Broker, Now, Refusals, Stall, Stats};

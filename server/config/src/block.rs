@@ -149,7 +149,8 @@ impl<'a> Block<'a> {
             Some(Value { data: Data::List(list), .. }) => {
                 list.iter().filter_map(|value| block_of(self.inner(name), value)).collect()
             }
-            _ => Vec::new(),
+            Some(value) => block_of(self.inner(name), value).into_iter().collect(),
+            None => Vec::new(),
         }
     }
 

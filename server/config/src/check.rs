@@ -170,6 +170,7 @@ impl Check<'_> {
             (Kind::TextOr(_) | Kind::WordOr(_), Data::Text(_)) => {}
             (
                 Kind::Block(keys)
+                | Kind::BlockOrBlocks(keys)
                 | Kind::TextOr(keys)
                 | Kind::WordOr(keys)
                 | Kind::BoolOr(keys)
@@ -177,7 +178,9 @@ impl Check<'_> {
                 | Kind::Permission(keys, _),
                 Data::Map(map),
             ) => self.block(keys, map),
-            (Kind::Blocks(keys), Data::List(list)) => self.each(name, Kind::Block(keys), list),
+            (Kind::Blocks(keys) | Kind::BlockOrBlocks(keys), Data::List(list)) => {
+                self.each(name, Kind::Block(keys), list)
+            }
             (Kind::Named(keys), Data::Map(map)) => {
                 for (name, entry) in map.iter().filter(|(_, entry)| !entry.used) {
                     self.value(name, Kind::Block(keys), &entry.value);
@@ -307,6 +310,7 @@ fn wanted(kind: Kind) -> &'static str {
         Kind::Nkey(_) => "a public nkey",
         Kind::Percent(_) => "a percentage",
         Kind::Blocks(_) => "a list of maps",
+        Kind::BlockOrBlocks(_) => "a map or a list of maps",
         Kind::TextOr(_) => "a string or a map",
         Kind::WordOr(_) => "a string, a boolean or a map",
         Kind::BoolOr(_) => "a boolean or a map",

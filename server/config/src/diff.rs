@@ -7,6 +7,7 @@
 use std::fmt::{self, Debug};
 
 use crate::options::Options;
+use crate::serial::SerialLine;
 
 /// Whether a running server can follow a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.field("server_tags", Reloadable, |o| &o.server_tags);
     d.field("server_metadata", Reloadable, |o| &o.server_metadata);
     d.field("unix_socket", NeedsRestart, |o| &o.unix_socket);
+    d.part("serial", NeedsRestart, |o| Some(o.serial.iter().map(SerialLine::wire).collect::<Vec<_>>()));
+    d.part("serial.permissions", Reloadable, |o| {
+        Some(o.serial.iter().map(|line| (&line.user, &line.account, &line.permissions)).collect::<Vec<_>>())
+    });
     d.field("pid_file", Reloadable, |o| &o.pid_file);
     d.field("ports_file_dir", Reloadable, |o| &o.ports_file_dir);
 

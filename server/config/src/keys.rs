@@ -79,6 +79,8 @@ pub enum Kind {
     Block(&'static [Key]),
     /// A list of maps with these keys.
     Blocks(&'static [Key]),
+    /// The same, or one such map.
+    BlockOrBlocks(&'static [Key]),
     /// A map with these keys, or a string.
     TextOr(&'static [Key]),
     /// A map with these keys, or a string or boolean.
@@ -112,6 +114,7 @@ impl Kind {
         match self {
             Block(keys)
             | Blocks(keys)
+            | BlockOrBlocks(keys)
             | TextOr(keys)
             | WordOr(keys)
             | BoolOr(keys)
@@ -138,6 +141,22 @@ static RATE_LIMITS: &[Key] = &[key("users", Named(RATE), Served), key("default",
 
 static LOGIN_BACKOFF: &[Key] =
     &[key("after", COUNT, Served), key("longest", Wait, Served), key("loopback", Bool, Served)];
+
+static SERIAL: &[Key] = &[
+    key("device", Text, Served),
+    key("baud", Int(50, 4_000_000), Served),
+    key("data_bits", Int(7, 8), Served),
+    key("parity", Word(&["none", "even", "odd"]), Served),
+    key("stop_bits", Int(1, 2), Served),
+    key("flow", Word(&["none", "rts_cts", "xon_xoff"]), Served),
+    key("rs485", Bool, Served),
+    key("framing", Word(&["text", "crc"]), Served),
+    key("max_payload", Int(1, 1 << 20), Served),
+    key("gap", Duration, Served),
+    key("user", Text, Served),
+    key("account", Text, Served),
+    key("permissions permission", Block(PERMISSIONS), Served),
+];
 
 /// Per second.
 static RATE: &[Key] = &[key("msgs", COUNT, Served), key("bytes", Size, Served)];
@@ -177,6 +196,7 @@ pub static ROOT: &[Key] = &[
     key("remote_syslog", Text, Served),
     // midge's own: nats-server listens on TCP alone, has no ceiling for all memory, and lets users flood it.
     key("unix_socket", Text, Served),
+    key("serial", BlockOrBlocks(SERIAL), Served),
     key("memory_budget", Size, Served),
     key("rate_limits", Block(RATE_LIMITS), Served),
     key("login_backoff", Block(LOGIN_BACKOFF), Served),

@@ -28,6 +28,7 @@ mod options;
 mod parse;
 mod rate;
 mod report;
+mod serial;
 mod text;
 mod tls;
 mod transform;
@@ -59,6 +60,7 @@ pub use options::{
 pub use parse::{DEPTH_MAX, INCLUDES_MAX, REPEATED_BYTES_MAX, World, parse, parse_file};
 pub use rate::{LoginBackoff, RateLimit, RateLimits};
 pub use report::{Problem, Report};
+pub use serial::{Flow, Framing, Parity, SerialLine};
 pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
 pub use trust::{Deletion, Resolver, ResolverDirectory, Trust};
 pub use value::{Data, Entry, Map, Position, Value, Written};

@@ -15,6 +15,7 @@ use crate::leafnodes::LeafNodes;
 use crate::mqtt::Mqtt;
 use crate::rate::{LoginBackoff, RateLimits};
 use crate::report::Report;
+use crate::serial::SerialLine;
 use crate::tls::Tls;
 use crate::trust::Trust;
 use crate::value::Map;
@@ -54,6 +55,8 @@ pub struct Options {
     pub lame_duck: LameDuck,
     /// A Unix socket that clients on this machine may connect to as well. midge's own key.
     pub unix_socket: Option<PathBuf>,
+    /// Serial lines that devices talk over. midge's own key.
+    pub serial: Vec<SerialLine>,
     /// How much users may publish. midge's own key.
     pub rate_limits: RateLimits,
     /// How long those wait who fail to log in. midge's own key.
@@ -118,6 +121,7 @@ impl Options {
             keepalive: Keepalive::read(root),
             lame_duck: LameDuck::read(root),
             unix_socket: root.path("unix_socket"),
+            serial: SerialLine::read_all(root, report),
             rate_limits: RateLimits::read(root, report),
             login_backoff: LoginBackoff::read(root),
             pid_file: root.path("pid_file"),

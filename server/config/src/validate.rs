@@ -12,6 +12,7 @@ pub(crate) fn validate(options: &Options, report: &mut Report) {
     limits(options, report);
     users(options, report);
     accounts(options, report);
+    serial(options, report);
     trust(options, report);
     listeners(options, report);
 }
@@ -97,6 +98,29 @@ fn accounts(options: &Options, report: &mut Report) {
         && !has_account(options, name)
     {
         general(report, format!("system_account {name:?} is not defined"));
+    }
+}
+
+/// Who the devices on serial lines are to be.
+fn serial(options: &Options, report: &mut Report) {
+    for line in &options.serial {
+        let device = line.device.display();
+        let tells = line.user.is_some() || line.account.is_some() || line.permissions.is_some();
+        if tells && (!options.trust.operators.is_empty() || !options.trust.trusted_keys.is_empty()) {
+            report.error(
+                &line.at.0,
+                format!("serial line {device}: operators do not allow users to be configured directly"),
+            );
+        }
+        if let Some(name) = &line.user
+            && !options.users().any(|(_, user)| user.identity.name() == name)
+            && options.authorization.user.as_ref() != Some(name)
+        {
+            report.error(&line.at.0, format!("serial line {device}: user {name:?} is not defined"));
+        }
+        if let Some(name) = line.account.as_ref().filter(|name| !has_account(options, name)) {
+            report.error(&line.at.0, format!("serial line {device}: account {name:?} is not defined"));
+        }
     }
 }
 

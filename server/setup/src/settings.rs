@@ -5,8 +5,8 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use midge_broker::{
-    AccountLimits, AccountSettings, Backoff, CalloutRule, Certificates, Destination, Directory, Mapping,
-    Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
+    AccountLimits, AccountSettings, Backoff, CalloutRule, Certificates, Destination, Directory, Line,
+    LineDevice, Mapping, Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
@@ -180,11 +180,28 @@ fn directory(options: &Options, id: &str) -> Directory {
         token: authorization.token.as_ref().map(secret),
         users,
         no_auth_user,
+        lines: lines(options),
         default_account: GLOBAL_ACCOUNT.into(),
         trust: None,
         callout: None,
         accounts: Default::default(),
     }
+}
+
+/// The serial lines, and who the devices on them are.
+fn lines(options: &Options) -> HashMap<SmolStr, Line> {
+    let line = |line: &midge_config::SerialLine| {
+        let own = line.account.is_some() || line.permissions.is_some();
+        let device = match &line.user {
+            Some(name) => Some(LineDevice::User(name.to_smolstr())),
+            None => own.then(|| LineDevice::Own {
+                account: line.account.as_deref().unwrap_or(GLOBAL_ACCOUNT).into(),
+                permit: line.permissions.as_ref().map(|permissions| Arc::new(permit(permissions))),
+            }),
+        };
+        (line.name().into(), Line { payload_bytes_max: line.payload_bytes_max, device })
+    };
+    options.serial.iter().map(line).collect()
 }
 
 /// The service that is asked about users.

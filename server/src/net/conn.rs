@@ -49,6 +49,11 @@ pub(crate) struct Arrival {
     pub(crate) seat: Seat,
 }
 
+/// Runs a connection over a socket whose other end is in this process, for a `peer` who is elsewhere.
+pub(crate) async fn run_local(hub: Arc<Hub>, socket: std::os::unix::net::UnixStream, peer: Peer, seat: Seat) {
+    run(Box::new(Arrival { hub, socket: Accepted::Unix(socket), peer, tls: None, seat })).await;
+}
+
 /// Runs a connection from its first byte to its last.
 pub(crate) async fn run(arrival: Box<Arrival>) {
     // Beginning and end are large and short: their futures aren't part of what an idle connection holds.

@@ -7,6 +7,7 @@ mod refuse;
 mod tls;
 mod wire;
 
+pub(crate) use conn::run_local;
 pub(crate) use listen::{Listener, Protocol};
 pub(crate) use tls::{Acceptor, Keeper};
 pub(crate) use wire::Handle;

@@ -6,6 +6,7 @@
 
 mod callout;
 mod certificate;
+mod line;
 mod patterns;
 mod permit;
 mod question;
@@ -22,6 +23,7 @@ use smol_str::SmolStr;
 pub(crate) use callout::Consultation;
 pub use callout::{CALLOUT_SUBJECT, Callout, CalloutRule, Consulted};
 pub use certificate::{CertificateNames, Certificates, DistinguishedName};
+pub use line::{Line, LineDevice};
 pub(crate) use permit::Held;
 pub use permit::{Permit, Responses, Rules};
 pub(crate) use question::Known;
@@ -83,6 +85,8 @@ pub(crate) struct Entered<'a> {
     /// Without saying who.
     pub(crate) unasked: bool,
     pub(crate) certificate: Option<&'a CertificateNames>,
+    /// From where.
+    pub(crate) host: &'a str,
 }
 
 impl Credentials {
@@ -221,6 +225,8 @@ pub struct Directory {
     pub certificates: Option<Certificates>,
     /// Who a connection without credentials is.
     pub no_auth_user: Option<SmolStr>,
+    /// The serial lines, by the host that those have who come over them.
+    pub lines: HashMap<SmolStr, Line>,
     /// The account of connections that nobody is asked about.
     pub default_account: SmolStr,
     /// Users are those whom operators' accounts vouch for, and nobody else.
@@ -299,7 +305,10 @@ impl Directory {
 
     /// Who a connection is that sends no CONNECT, if that is allowed. As in nats-server, that is nobody who is known
     /// by an nkey.
-    pub(crate) fn anonymous(&self) -> Option<Identity> {
+    pub(crate) fn anonymous(&self, host: &str) -> Option<Identity> {
+        if let Some(identity) = self.on_line(host) {
+            return Some(identity);
+        }
         if !self.is_required() {
             return Some(self.anybody(""));
         }
@@ -310,7 +319,10 @@ impl Directory {
 
     /// Who somebody is now that came in under `old`; `None` if they wouldn't come in the same way.
     pub(crate) fn readmit(&self, old: &Self, entered: &Entered<'_>) -> Option<Identity> {
-        let Entered { user, unasked, certificate } = *entered;
+        let Entered { user, unasked, certificate, host } = *entered;
+        if let Some(identity) = self.on_line(host).filter(|_| unasked) {
+            return Some(identity);
+        }
         if self.certificates.is_some() || old.certificates.is_some() {
             let by_key = old.users.get(user).is_some_and(|user| matches!(user.proof, Proof::Key(_)));
             if !by_key {

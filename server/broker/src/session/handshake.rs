@@ -207,7 +207,8 @@ impl Session {
 
     /// Something other than CONNECT came first. True if that is somebody's right.
     pub(super) fn enter_unasked<P: Port>(&mut self, broker: &mut Broker<P>, now: Now) -> bool {
-        match broker.settings().directory.anonymous() {
+        let host = broker.conn(self.id).map(|conn| conn.peer.host.clone()).unwrap_or_default();
+        match broker.settings().directory.anonymous(&host) {
             Some(identity) => {
                 broker.connected(self.id, now);
                 self.phase = Phase::Ready;

@@ -1,5 +1,7 @@
 //! What `docs/sensors.md` tells people to type works as it is written there.
 
+mod line;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
