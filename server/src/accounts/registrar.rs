@@ -104,7 +104,7 @@ impl Registrar {
     fn attend(&self, letter: &Letter) {
         let Ok(subject) = std::str::from_utf8(letter.subject()) else { return };
         let body = letter.payload();
-        let body = String::from_utf8_lossy(&body);
+        let body = String::from_utf8_lossy(body);
         let tokens: Vec<_> = subject.split('.').collect();
         match tokens[..] {
             ["$SYS", "REQ", "ACCOUNT", key, "CLAIMS", "LOOKUP"] => {

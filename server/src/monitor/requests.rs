@@ -102,10 +102,10 @@ impl Desk {
                 let (event, _) = self.hub.turn(|broker, now| broker.connections_message(name, now));
                 Some(event.map(Some).ok_or(Refusal::Silence))
             }
-            Request::Subscribers => Some(self.subscribers(letter, &body)),
+            Request::Subscribers => Some(self.subscribers(letter, body)),
             _ => None,
         };
-        let answer = match (plain, Ask::read(&body)) {
+        let answer = match (plain, Ask::read(body)) {
             (Some(plain), _) => plain.ok().flatten(),
             (None, Err(why)) => self.envelope(Err(Refusal::Error { code: 400, why, page: false })),
             (None, Ok(ask)) if ask.is_for_others(&self.about) => None,
