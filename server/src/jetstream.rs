@@ -21,7 +21,7 @@ use midge_broker::{AccountId, Broker, GLOBAL_ACCOUNT, InsideSub, Instant, Mailbo
 use midge_config::{Options, SYSTEM_ACCOUNT};
 use midge_store::disk::OsDisk;
 use midge_store::{Health, Store};
-use midge_stream::log::{FileShelf, Keeper, LogError};
+use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::{AccountLimits, Engine, Input, Message, Output, Receipt, Settings, Tag};
 
 use crate::clock::entropy;
@@ -102,7 +102,7 @@ impl Streams {
         };
         clerk.open_accounts(options)?;
         // Whoever connects first finds the subjects taken.
-        clerk.work().map_err(|error| format!("streams: {error}"))?;
+        clerk.work();
         clerk.say();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
@@ -191,10 +191,7 @@ impl Clerk {
     fn run(mut self, stop: &AtomicBool) {
         loop {
             let ends = stop.load(Ordering::Acquire);
-            if let Err(error) = self.work() {
-                self.hub.log.error(format_args!("streams: {error}"));
-                self.engine.revoke();
-            }
+            self.work();
             let more = self.say();
             if more || !self.letters.is_empty() {
                 continue;
@@ -206,7 +203,9 @@ impl Clerk {
                 }
                 return;
             }
-            self.keep();
+            if self.keep() {
+                continue;
+            }
             let now = self.hub.clock.now().mono;
             match self.engine.deadline().into_iter().chain(self.keep_at).min() {
                 None => std::thread::park(),
@@ -218,16 +217,28 @@ impl Clerk {
         }
     }
 
-    /// Does for the store what is to be done between commits, and says what it has to say.
-    fn keep(&mut self) {
+    /// Does for the store what is to be done between commits, and says what it has to say. True if there is work at once.
+    fn keep(&mut self) -> bool {
         let since = |at: Instant| Duration::from_micros(at.as_micros());
         let now = self.hub.clock.now().mono;
+        if self.keeper.health() != self.health {
+            // A disk that was just found full or broken is tried again soon.
+            self.keep_at = Some(now);
+        }
         if self.keep_at.is_none_or(|at| at <= now) {
             let next = self.keeper.maintain(since(now), KEEP_BYTES);
             // Messages come first: filling a file waits for the disk, and so would they.
             self.keep_at = next.map(|next| (Instant::default() + next).max(now + KEEP_PAUSE));
         }
         let health = self.keeper.health();
+        let recovers = health != Health::ReadOnly && self.engine.has_failed();
+        if recovers {
+            let now = self.now();
+            match self.engine.recover(now) {
+                Ok(()) => self.hub.log.info("streams: as they were when the disk failed"),
+                Err(error) => self.hub.log.error(format_args!("streams can't be read: {error}")),
+            }
+        }
         if std::mem::replace(&mut self.health, health) != health {
             match health {
                 Health::Good => self.hub.log.info("streams: the disk takes everything again"),
@@ -238,22 +249,22 @@ impl Clerk {
         for damage in self.keeper.take_damages() {
             self.hub.log.error(format_args!("streams: {damage}"));
         }
+        recovers
     }
 
     /// Takes in what came, does what is due, and commits.
-    fn work(&mut self) -> Result<(), LogError> {
+    fn work(&mut self) {
         let mailbox = self.mailbox;
         let (letters, interest) =
             self.hub.look(|broker, _| (broker.take_letters(mailbox), broker.take_interest(mailbox)));
         self.letters.extend(letters);
         let now = self.now();
         for (receipt, subject) in std::mem::take(&mut self.lost) {
-            self.engine.handle(Input::Lost { receipt, subject: &subject }, now)?;
+            self.engine.handle(Input::Lost { receipt, subject: &subject }, now);
         }
         for change in interest {
             let tag = Tag::from_bits(change.tag);
-            self.engine
-                .handle(Input::Interest { tag, subject: &change.subject, exists: change.exists }, now)?;
+            self.engine.handle(Input::Interest { tag, subject: &change.subject, exists: change.exists }, now);
         }
         for _ in 0..LETTERS_AT_ONCE {
             let Some(letter) = self.letters.pop_front() else { break };
@@ -264,11 +275,14 @@ impl Clerk {
                 header: letter.header(),
                 payload: letter.payload(),
             };
-            self.engine.handle(Input::Message(message), now)?;
+            self.engine.handle(Input::Message(message), now);
         }
         let now = self.now();
-        self.engine.tick(now)?;
-        self.engine.commit(now)
+        self.engine.tick(now);
+        self.engine.commit(now);
+        for complaint in self.engine.take_complaints() {
+            self.hub.log.warn(format_args!("streams: {complaint}"));
+        }
     }
 
     /// Does what the engine says. True if there is more work at once.

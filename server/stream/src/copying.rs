@@ -143,6 +143,9 @@ impl Engine {
 
     /// Copies into one stream. Whether anything was, and whether there is more.
     fn copy_into(&mut self, id: u32, now: Now) -> Result<(bool, bool), LogError> {
+        if self.is_out_of_reach(id) {
+            return Ok((false, false));
+        }
         let (mut copied, mut more) = (false, false);
         let count = self.streams.get(&id).map_or(0, |stream| stream.copies.len());
         for at in 0..count {

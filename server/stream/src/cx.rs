@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::json;
 use crate::random::Random;
-use crate::seam::{Account, Out, Output, Publish, Tag};
+use crate::seam::{Account, Out, Output, Promise, Publish, Tag};
 use crate::time::{Now, rfc3339};
 
 /// The time, where outputs go, and whose they are.
@@ -27,6 +27,22 @@ impl Cx<'_> {
             subject: Bytes::copy_from_slice(subject),
             header: header.into(),
             payload: payload.into(),
+            ..Publish::default()
+        }));
+    }
+
+    /// An answer that says that something was done, or why not.
+    pub(crate) fn answer(&mut self, reply: &[u8], payload: impl Into<Bytes>) {
+        self.promise(reply, payload, Promise::Answer);
+    }
+
+    /// A message that must not come out before what it promises is durable.
+    pub(crate) fn promise(&mut self, subject: &[u8], payload: impl Into<Bytes>, promise: Promise) {
+        self.out.push(Output::Publish(Publish {
+            account: self.account,
+            subject: Bytes::copy_from_slice(subject),
+            payload: payload.into(),
+            promise,
             ..Publish::default()
         }));
     }

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
+use crate::backup::Backups;
 use crate::config::{Limits, Storage, StreamConfig};
 use crate::consumer::Alive;
 use crate::copying::Copiers;
@@ -109,6 +110,9 @@ pub struct Engine {
     unsaved: BTreeSet<u32>,
     /// When they are to be written, and what was taken out is to be gone for good.
     save_at: Option<Instant>,
+    /// The disk failed, and what is in memory of streams on it may be ahead of it.
+    failed: bool,
+    pub(crate) backups: Backups,
 }
 
 /// How long a consumer's place may differ from what is on the disk, unless somebody was told where it is. A power cut
@@ -149,6 +153,8 @@ impl Engine {
             used: [0; 2],
             unsaved: BTreeSet::new(),
             save_at: None,
+            failed: false,
+            backups: Backups::default(),
         }
     }
 
@@ -170,8 +176,69 @@ impl Engine {
         cx.watch(b"$JS.EVENT.>", Tag::new(What::Events, account, 0));
     }
 
-    /// Takes an input in. An error is the disk's: what was not committed is lost, and with it the outputs.
-    pub fn handle(&mut self, input: Input<'_>, now: Now) -> Result<(), LogError> {
+    /// Takes an input in.
+    pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        let done = self.take(input, now);
+        self.bear(done);
+    }
+
+    /// An error is about one thing alone, which was told to whoever waits for it, or about all that is not committed.
+    fn bear(&mut self, done: Result<(), LogError>) {
+        match done {
+            Ok(()) => {}
+            Err(error) if error.is_of_all() => self.fail(),
+            Err(error) => self.out.complain(error.to_string()),
+        }
+    }
+
+    /// What is not committed is lost. Whoever was promised something is told so.
+    fn fail(&mut self) {
+        self.failed = true;
+        self.out.revoke(crate::api::not_done);
+    }
+
+    /// True once the disk has failed: streams on it are only read, until [`Engine::recover`].
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The disk takes changes again, and has forgotten what it was refused: so do the streams on it.
+    ///
+    /// # Errors
+    /// What is on it can't be read.
+    pub fn recover(&mut self, now: Now) -> Result<(), LogError> {
+        if !self.failed {
+            return Ok(());
+        }
+        self.drop_restores(now);
+        let on_disk = self.streams.values().filter(|stream| stream.config.storage == Storage::File);
+        let on_disk: Vec<u32> = on_disk.map(|stream| stream.id).collect();
+        for id in on_disk {
+            let Some(mut stream) = self.streams.remove(&id) else { continue };
+            if let Some(space) = self.spaces.get_mut(&stream.account) {
+                space.streams.remove(stream.name());
+            }
+            let mut cx = cx!(self, stream.account, now);
+            stream.consumers.values_mut().for_each(|consumer| consumer.forget_requests(&mut cx));
+            stream.close(&mut cx);
+            self.forget_copies(id, stream.account, stream.name());
+        }
+        self.unsaved.clear();
+        self.failed = false;
+        self.load(now)
+    }
+
+    /// Lines for the log, since the last call.
+    pub fn take_complaints(&mut self) -> Vec<String> {
+        self.out.take_complaints()
+    }
+
+    /// True if what happens to the stream can't be kept now.
+    pub(crate) fn is_out_of_reach(&self, stream: u32) -> bool {
+        self.failed && self.streams.get(&stream).is_some_and(|stream| stream.config.storage == Storage::File)
+    }
+
+    fn take(&mut self, input: Input<'_>, now: Now) -> Result<(), LogError> {
         match input {
             Input::Message(message) => self.on_message(&message, now),
             Input::Interest { tag, subject, exists } => {
@@ -191,6 +258,10 @@ impl Engine {
     fn on_message(&mut self, message: &Message<'_>, now: Now) -> Result<(), LogError> {
         let Some((what, stream, consumer)) = message.tag.split() else { return Ok(()) };
         let (reply, header, payload) = (message.reply, message.header, message.payload);
+        let changes = matches!(what, What::Next | What::Ack | What::Flow | What::Reset);
+        if changes && self.is_out_of_reach(stream) {
+            return Ok(());
+        }
         match (what, reply) {
             (What::Api, _) => return self.on_request(stream, message, now),
             (What::Stream, _) => return self.on_publish(stream, message, now),
@@ -211,6 +282,8 @@ impl Engine {
                 consumer.on_flow(message.subject, header, cx);
             }),
             (What::Reset, Some(_)) => return self.on_reset(stream, consumer, message, now),
+            (What::Snapshot, _) => self.on_snapshot_ack(consumer, now),
+            (What::Restore, _) => self.on_restore_chunk(consumer, message, now),
             (What::Next | What::Reset | What::Push | What::Waiting | What::Events, _) => {}
         }
         Ok(())
@@ -233,6 +306,7 @@ impl Engine {
                     consumer.on_waiting_interest(subject, exists, cx);
                 });
             }
+            Some((What::Snapshot, _, number)) => self.on_snapshot_interest(number, exists),
             _ => {}
         }
     }
@@ -242,7 +316,10 @@ impl Engine {
             return Ok(());
         };
         let bytes = message.subject.len() + message.header.len() + message.payload.len();
-        let room = self.check_room(storage, account, bytes as u64);
+        let room = match self.is_out_of_reach(id) {
+            true => Err(error::STREAM_STORE_FAILED.with(&[&LogError::Failed])),
+            false => self.check_room(storage, account, bytes as u64),
+        };
         let Some((stream, mut cx)) = self.stream_cx(id, now) else { return Ok(()) };
         stream.ingest(message, room, &mut cx)?;
         self.used[storage as usize] += bytes as u64;
@@ -289,6 +366,9 @@ impl Engine {
         now: Now,
         work: impl FnOnce(&mut crate::consumer::Consumer, &mut Cx<'_>),
     ) {
+        if self.is_out_of_reach(stream) {
+            return;
+        }
         let Some((found, mut cx)) = self.stream_cx(stream, now) else { return };
         let Some(consumer) = found.consumers.get_mut(&consumer) else { return };
         work(consumer, &mut cx);
@@ -307,20 +387,15 @@ impl Engine {
         config: StreamConfig,
         now: Now,
     ) -> Result<u32, ApiError> {
-        let Some(space) = self.spaces.get_mut(&account) else { return Err(error::NO_ACCOUNT.error()) };
-        let id = self.next_stream;
-        if id > STREAM_MAX {
-            return Err(error::MAXIMUM_STREAMS_LIMIT.error());
-        }
+        let Some(space) = self.spaces.get(&account) else { return Err(error::NO_ACCOUNT.error()) };
         let record = crate::stream::record(&space.name, now.wall, &config);
         let first = config.first_seq;
-        let log = match config.storage {
-            Storage::Memory => MemoryShelf.create(&record, first),
-            Storage::File => self.file.create(&record, first),
-        };
+        let log = self.create_log(config.storage, &record, first);
         let log = log.map_err(|error| error::STREAM_STORE_FAILED.with(&[&error]))?;
-        self.next_stream += 1;
-        space.streams.insert(config.name.as_str().into(), id);
+        let id = self.next_stream_id()?;
+        if let Some(space) = self.spaces.get_mut(&account) {
+            space.streams.insert(config.name.as_str().into(), id);
+        }
         let stream = Stream::new(id, account, config, now.wall, log, self.settings.domain.as_deref());
         let mut cx = cx!(self, account, now);
         stream.subscribe(&mut cx);
@@ -328,6 +403,28 @@ impl Engine {
         self.streams.insert(id, stream);
         self.learn_copies(id);
         self.dirty.insert(id);
+        Ok(id)
+    }
+
+    pub(crate) fn create_log(
+        &mut self,
+        storage: Storage,
+        record: &[u8],
+        first: u64,
+    ) -> Result<Box<dyn Log>, LogError> {
+        match storage {
+            Storage::Memory => MemoryShelf.create(record, first),
+            Storage::File => self.file.create(record, first),
+        }
+    }
+
+    /// A number for a stream.
+    pub(crate) fn next_stream_id(&mut self) -> Result<u32, ApiError> {
+        let id = self.next_stream;
+        if id > STREAM_MAX {
+            return Err(error::MAXIMUM_STREAMS_LIMIT.error());
+        }
+        self.next_stream += 1;
         Ok(id)
     }
 
@@ -348,17 +445,32 @@ impl Engine {
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Now) -> Result<(), LogError> {
+    pub fn tick(&mut self, now: Now) {
+        let done = self.do_due(now);
+        self.bear(done);
+        self.tick_backups(now);
+    }
+
+    fn do_due(&mut self, now: Now) -> Result<(), LogError> {
+        let mut done = Ok(());
         while let Some(Reverse((at, (id, consumer)))) = self.timers.peek().copied() {
             if at > now.mono {
                 break;
             }
             self.timers.pop();
+            if self.is_out_of_reach(id) {
+                continue;
+            }
             let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+            // One stream that can't do it doesn't hold up others.
+            let mut note = |result: Result<(), LogError>| match result {
+                Err(error) if done.is_ok() || error.is_of_all() => done = Err(error),
+                _ => {}
+            };
             match consumer {
                 None if stream.armed == Some(at) => {
                     stream.armed = None;
-                    stream.tick(&mut cx)?;
+                    note(stream.tick(&mut cx));
                 }
                 None => continue,
                 Some(number) => {
@@ -368,29 +480,37 @@ impl Engine {
                     }
                     consumer.armed = None;
                     if consumer.tick(&mut cx) == Alive::No {
-                        stream.delete_consumer(number, &mut cx)?;
+                        note(stream.delete_consumer(number, &mut cx).map(|_| ()));
                     }
                 }
             }
             self.dirty.insert(id);
         }
-        Ok(())
+        done
     }
 
     /// Lets consumers have what came, sets timers.
-    fn settle(&mut self, now: Now) -> Result<(), LogError> {
+    fn settle(&mut self, now: Now) {
         self.hungry = false;
         let mut dirty = std::mem::take(&mut self.dirty);
-        let mut again = self.copy(&mut dirty, now)?;
+        let mut again = self.copy(&mut dirty, now).unwrap_or_else(|error| {
+            self.bear(Err(error));
+            BTreeSet::new()
+        });
         let mut stalled = BTreeSet::new();
         while let Some(id) = dirty.pop_first() {
+            if self.is_out_of_reach(id) {
+                continue;
+            }
             let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
             if stream.copies.iter().any(|copy| copy.lag > 0) {
                 stalled.insert(id);
             }
-            if !stream.pump(&mut cx)? {
-                again.insert(id);
-            }
+            let pumped = stream.pump(&mut cx).map(|all| {
+                if !all {
+                    again.insert(id);
+                }
+            });
             let unsaved = stream.config.storage == Storage::File && stream.has_unsaved_consumers();
             let mut timers = Vec::new();
             if let Some(at) = stream.deadline(&cx)
@@ -408,12 +528,16 @@ impl Engine {
             if unsaved {
                 self.unsaved.insert(id);
             }
+            self.bear(pumped);
         }
         // What consumers were done with may have made room for what is to be copied.
         if !stalled.is_empty() {
-            again.extend(self.copy_stalled(&stalled, now)?);
+            match self.copy_stalled(&stalled, now) {
+                Ok(changed) => again.extend(changed),
+                Err(error) => self.bear(Err(error)),
+            }
         }
-        self.hungry = !again.is_empty();
+        self.hungry = self.pump_backups(now) || !again.is_empty();
         self.dirty.append(&mut again);
         // Timers that were set earlier than needed are skipped when they are due; those of what is gone, too.
         let live: usize = self.streams.values().map(|stream| 1 + stream.consumers.len()).sum();
@@ -426,21 +550,27 @@ impl Engine {
                 })
             });
         }
-        Ok(())
     }
 
     /// Makes durable what somebody is to hear of: messages, answers to requests, acknowledgements that are confirmed.
-    /// What follows from it may come out now. That messages went to consumers, and what they said to them unless they
-    /// wait for a confirmation, is written within a quarter of a second, or with the next of these: nobody was promised
-    /// it, and a disk is spared.
-    pub fn commit(&mut self, now: Now) -> Result<(), LogError> {
-        self.settle(now)?;
+    /// What follows from it may come out now, or that it failed. That messages went to consumers, and what they said to
+    /// them unless they wait for a confirmation, is written within a quarter of a second, or with the next of these:
+    /// nobody was promised it, and a disk is spared.
+    pub fn commit(&mut self, now: Now) {
+        self.settle(now);
         // Only those that have a ceiling are worth counting.
         if self.settings.memory_bytes_max.is_some() || self.settings.file_bytes_max.is_some() {
             self.used = [Storage::File, Storage::Memory].map(|storage| self.bytes(storage));
         }
-        let saves = self.out.promises() || self.save_at.is_some_and(|at| at <= now.mono);
-        if saves {
+        if !self.failed {
+            let done = self.write(now);
+            self.bear(done);
+        }
+        self.out.commit();
+    }
+
+    fn write(&mut self, now: Now) -> Result<(), LogError> {
+        if self.out.promises() || self.save_at.is_some_and(|at| at <= now.mono) {
             self.save(now)?;
         } else if self.file.is_owed() {
             self.file.commit()?;
@@ -448,24 +578,21 @@ impl Engine {
         if self.save_at.is_none() && (!self.unsaved.is_empty() || self.file.is_staged()) {
             self.save_at = Some(now.mono + SAVE_DELAY);
         }
-        self.out.commit();
         Ok(())
     }
 
     /// Makes everything durable. To be called before a driver ends.
+    ///
+    /// # Errors
+    /// The disk failed: what was not committed is lost.
     pub fn save(&mut self, now: Now) -> Result<(), LogError> {
         self.save_at = None;
         for id in std::mem::take(&mut self.unsaved) {
-            if let Some((stream, cx)) = self.stream_cx(id, now) {
-                stream.save_consumers(&cx)?;
+            if let Some((stream, mut cx)) = self.stream_cx(id, now) {
+                stream.save_consumers(&mut cx)?;
             }
         }
         self.file.commit()
-    }
-
-    /// Drops outputs that were not committed, since the disk failed.
-    pub fn revoke(&mut self) {
-        self.out.revoke();
     }
 
     /// Brings back the streams that are on disk. To be called once all accounts are open.
@@ -478,6 +605,9 @@ impl Engine {
 
     fn load_stream(&mut self, record: &[u8], log: Box<dyn Log>, now: Now) -> Result<(), LogError> {
         let Ok(record) = serde_json::from_slice::<crate::stream::Record>(record) else { return Ok(()) };
+        if record.restoring {
+            return log.destroy();
+        }
         // Those of accounts that have no streams now stay on disk.
         let found = self.spaces.iter_mut().find(|(_, space)| space.name == record.account);
         let Some((account, space)) = found else { return Ok(()) };
@@ -510,7 +640,8 @@ impl Engine {
 
     /// When [`Engine::tick`] has something to do next.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at).into_iter().chain(self.save_at).min()
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        timer.into_iter().chain(self.save_at).chain(self.backups.deadline()).min()
     }
 }
 

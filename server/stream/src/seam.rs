@@ -64,9 +64,13 @@ pub(crate) enum What {
     Waiting,
     /// Interest in events; in place of a stream stands the account.
     Events,
+    /// Acks of a snapshot that goes out, and interest in it.
+    Snapshot,
+    /// Chunks of a stream that comes in.
+    Restore,
 }
 
-const WHATS: [What; 10] = [
+const WHATS: [What; 12] = [
     What::Api,
     What::Stream,
     What::Direct,
@@ -77,6 +81,8 @@ const WHATS: [What; 10] = [
     What::Push,
     What::Waiting,
     What::Events,
+    What::Snapshot,
+    What::Restore,
 ];
 
 /// A message for a subscription of the engine's.
@@ -182,6 +188,20 @@ pub struct Publish {
     pub payload: Bytes,
     /// To be told if nobody got it.
     pub receipt: Option<Receipt>,
+    /// It says that something was done, and to whom.
+    pub(crate) promise: Promise,
+}
+
+/// What a message promises: it must not come out if that isn't durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That a message is stored, or a request done. Whoever waits for it is told of the failure instead.
+    Answer,
+    /// That a consumer of that number took an acknowledgement in.
+    Acked(u32),
 }
 
 impl Publish {
@@ -206,7 +226,11 @@ pub(crate) struct Out {
     bytes: usize,
     /// Among those that aren't is one that says that something is on the disk.
     promises: bool,
+    complaints: Vec<String>,
 }
+
+/// Lines for the log that wait at most.
+const COMPLAINTS_MAX: usize = 32;
 
 /// Deliveries stop with this many bytes in the queue, until the driver has taken some.
 const OUT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -228,6 +252,17 @@ impl Out {
         self.promises
     }
 
+    /// Something for the log.
+    pub(crate) fn complain(&mut self, text: String) {
+        if self.complaints.len() < COMPLAINTS_MAX && !self.complaints.contains(&text) {
+            self.complaints.push(text);
+        }
+    }
+
+    pub(crate) fn take_complaints(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.complaints)
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.bytes >= OUT_BYTES_MAX
     }
@@ -237,12 +272,34 @@ impl Out {
         self.promises = false;
     }
 
-    /// Drops what was not committed.
-    pub(crate) fn revoke(&mut self) {
+    /// Drops what was not committed, but for subscriptions, which are of now. What promised that something was done becomes
+    /// what `instead` makes of it.
+    pub(crate) fn revoke(&mut self, instead: impl Fn(&[u8]) -> Vec<u8>) {
         self.promises = false;
-        while self.queue.len() > self.ready {
-            if let Some(Output::Publish(publish)) = self.queue.pop_back() {
-                self.bytes -= publish.len();
+        let revoked = self.queue.split_off(self.ready);
+        for output in revoked {
+            let Output::Publish(publish) = output else {
+                self.queue.push_back(output);
+                continue;
+            };
+            self.bytes -= publish.len();
+            if publish.promise == Promise::Answer {
+                let payload = instead(&publish.payload).into();
+                let (promise, header) = (Promise::Nothing, Bytes::new());
+                self.push(Output::Publish(Publish { payload, promise, header, ..publish }));
+            }
+        }
+    }
+
+    /// Drops that a consumer took acknowledgements in, as far as it was not committed.
+    pub(crate) fn revoke_acks(&mut self, consumer: u32) {
+        let later = self.queue.split_off(self.ready);
+        for output in later {
+            match output {
+                Output::Publish(publish) if publish.promise == Promise::Acked(consumer) => {
+                    self.bytes -= publish.len();
+                }
+                other => self.queue.push_back(other),
             }
         }
     }
@@ -284,8 +341,29 @@ mod tests {
         out.push(Output::Publish(publish.clone()));
         assert_eq!(out.pop(), Some(Output::Publish(publish)));
         assert_eq!(out.pop(), None);
-        out.revoke();
+        out.revoke(|_| Vec::new());
         out.commit();
+        assert_eq!((out.pop(), out.bytes), (None, 0));
+    }
+
+    #[test]
+    fn who_was_promised_something_is_told_that_it_failed() {
+        let mut out = Out::default();
+        let publish = |payload: &'static [u8], promise| {
+            Output::Publish(Publish { payload: Bytes::from_static(payload), promise, ..Publish::default() })
+        };
+        out.push(publish(b"before", Promise::Answer));
+        out.commit();
+        out.push(publish(b"stored", Promise::Answer));
+        out.push(publish(b"acked", Promise::Acked(7)));
+        out.push(publish(b"acked", Promise::Acked(8)));
+        out.push(publish(b"a message", Promise::Nothing));
+        out.revoke_acks(7);
+        assert_eq!(out.queue.len(), 4);
+        out.revoke(|payload| [payload, b", not"].concat());
+        out.commit();
+        assert_eq!(out.pop(), Some(publish(b"before", Promise::Answer)));
+        assert_eq!(out.pop(), Some(publish(b"stored, not", Promise::Nothing)));
         assert_eq!((out.pop(), out.bytes), (None, 0));
     }
 }

@@ -12,9 +12,6 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Whether midged is the server for tests of streams.
-const OURS_HAS_STREAMS: bool = false;
-
 /// Nothing here takes a second; a loaded machine may need some.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -54,15 +51,9 @@ impl Server {
         Server::launch(server_binary(), Some(TempFile::new("server.conf", config)), None)
     }
 
-    /// Starts one that has streams, in a directory of its own: what `MIDGE_TEST_SERVER` names, else the reference until
-    /// midged serves streams.
+    /// Starts one that has streams, in a directory of its own.
     pub(crate) fn with_streams() -> Server {
-        let binary = match env::var_os("MIDGE_TEST_SERVER") {
-            Some(asked) => asked.into(),
-            None if OURS_HAS_STREAMS => server_binary(),
-            None => reference_binary(),
-        };
-        assert!(binary.exists(), "no {}: run tests/setup, or set MIDGE_TEST_SERVER", binary.display());
+        let binary = server_binary();
         let store = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let config = format!("jetstream {{ store_dir: {:?} }}", store.path());
         let mut server = Server::launch(binary, Some(TempFile::new("server.conf", &config)), None);

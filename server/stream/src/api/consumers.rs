@@ -80,7 +80,13 @@ impl Engine {
             ack_pending_max: share.ack_pending_max.map_or(-1, i64::from),
             id: number,
         };
-        let number = stream.add_consumer(new, &mut cx)?;
+        let (fresh, number) = (number, stream.add_consumer(new, &mut cx)?);
+        if let Err(error) = stream.save_consumer(number, number == fresh, &mut cx) {
+            return Err(match error.is_of_all() {
+                true => Failure::Log(error),
+                false => error::CONSUMER_STORE_FAILED.with(&[&error]).into(),
+            });
+        }
         let consumer = stream.consumers.get_mut(&number);
         let later =
             consumer.zip(request.message.reply).is_some_and(|(consumer, reply)| consumer.answer_later(reply));
@@ -230,7 +236,7 @@ impl Engine {
         };
         let Some(account) = self.streams.get(&stream).map(|stream| stream.account) else { return Ok(()) };
         let mut cx = cx!(self, account, now);
-        cx.publish(reply, "", text);
+        cx.answer(reply, text);
         self.touch(stream);
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! Source: reference 3.12; nats-server's `jetstream_api.go`. What only clusters do is answered as a server alone does.
 
 mod account;
+mod backups;
 mod consumers;
 mod messages;
 mod streams;
@@ -163,7 +164,7 @@ fn answer<T: Serialize>(kind: &str, body: T) -> Answer {
 }
 
 /// What a failed answer has besides the error: members that Go writes even if there is nothing in them.
-fn write_failure(kind: &str, error: &ApiError) -> Vec<u8> {
+pub(crate) fn write_failure(kind: &str, error: &ApiError) -> Vec<u8> {
     #[derive(Serialize)]
     struct Purged {
         purged: u64,
@@ -192,6 +193,33 @@ fn write_failure(kind: &str, error: &ApiError) -> Vec<u8> {
     }
 }
 
+/// What promised that something was done says that the disk failed.
+pub(crate) fn not_done(text: &[u8]) -> Vec<u8> {
+    let error = error::STREAM_STORE_FAILED.with(&[&LogError::Failed]);
+    let said = serde_json::from_slice(text).unwrap_or(serde_json::Value::Null);
+    if said.get("error").is_some() {
+        return text.to_vec();
+    }
+    let kind = said["type"].as_str().and_then(|kind| kind.strip_prefix("io.nats.jetstream.api.v1."));
+    match (kind.and_then(|kind| kind.strip_suffix("_response")), said["stream"].as_str()) {
+        (Some(kind), _) => write_failure(kind, &error),
+        (None, Some(stream)) => json::write(&crate::stream::Refused { error: &error, stream, seq: 0 }),
+        (None, None) => Vec::new(),
+    }
+}
+
+/// Kinds of answers that need nothing of the disk but what is there.
+const READS: &[&str] = &[
+    "account_info",
+    "stream_names",
+    "stream_list",
+    "stream_info",
+    "stream_msg_get",
+    "consumer_names",
+    "consumer_list",
+    "consumer_info",
+];
+
 fn is_of_message(error: &ApiError) -> bool {
     [error::SEQUENCE_NOT_FOUND.err_code, error::STREAM_MSG_DELETE_FAILED.err_code].contains(&error.err_code)
 }
@@ -214,11 +242,19 @@ impl Engine {
             strict: self.settings.strict,
         };
         let Some((kind, answered)) = self.dispatch(&request) else { return Ok(()) };
+        let mut fatal = Ok(());
         let (text, failed) = match answered {
             Ok(text) => (text, false),
             // nats-server counts a message that could not be deleted as done.
             Err(Failure::Api(error)) => (write_failure(kind, &error), !is_of_message(&error)),
-            Err(Failure::Log(error)) => return Err(error),
+            Err(Failure::Log(error)) => {
+                if error.is_of_all() {
+                    fatal = Err(error);
+                    (write_failure(kind, &error::STREAM_STORE_FAILED.with(&[&LogError::Failed])), true)
+                } else {
+                    (write_failure(kind, &error::STREAM_STORE_FAILED.with(&[&error])), true)
+                }
+            }
             Err(Failure::Later) => {
                 self.spaces.get_mut(&account).into_iter().for_each(|space| space.requests += 1);
                 return Ok(());
@@ -231,7 +267,7 @@ impl Engine {
         }
         let mut cx = cx!(self, account, now);
         if let Some(reply) = message.reply {
-            cx.publish(reply, "", text.clone());
+            cx.answer(reply, text.clone());
         }
         // Reading messages is not audited.
         if kind != "stream_msg_get" {
@@ -243,7 +279,7 @@ impl Engine {
             });
             cx.event("$JS.EVENT.ADVISORY.API", "io.nats.jetstream.advisory.v1.api_audit", body);
         }
-        Ok(())
+        fatal
     }
 
     /// The kind of answer that a request gets, and the answer. `None`: nobody answers such a request.
@@ -258,6 +294,8 @@ impl Engine {
             ["STREAM", "INFO", _] => ("stream_info", Engine::stream_info),
             ["STREAM", "DELETE", _] => ("stream_delete", Engine::stream_delete),
             ["STREAM", "PURGE", _] => ("stream_purge", Engine::stream_purge),
+            ["STREAM", "SNAPSHOT", _] => ("stream_snapshot", Engine::stream_snapshot),
+            ["STREAM", "RESTORE", _] => ("stream_restore", Engine::stream_restore),
             ["STREAM", "MSG", "GET", _] => ("stream_msg_get", Engine::message_get),
             ["STREAM", "MSG", "DELETE", _] => ("stream_msg_delete", Engine::message_delete),
             ["STREAM", "LEADER", "STEPDOWN", _] => ("stream_leader_stepdown", Engine::needs_cluster),
@@ -275,6 +313,9 @@ impl Engine {
         };
         if headers::needs_newer_api(request.message.header) {
             return Some((kind, Err(error::REQUIRED_API_LEVEL.into())));
+        }
+        if self.has_failed() && !READS.contains(&kind) {
+            return Some((kind, Err(error::STREAM_STORE_FAILED.with(&[&LogError::Failed]).into())));
         }
         Some((kind, handler(self, request)))
     }

@@ -175,7 +175,7 @@ impl Engine {
     }
 
     /// Subjects belong to one stream only.
-    fn check_overlap(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+    pub(super) fn check_overlap(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
         let others = self.streams.values().filter(|stream| stream.account == account);
         let mut subjects = others
             .filter(|stream| stream.name() != config.name)
@@ -190,7 +190,7 @@ impl Engine {
 
     /// A new stream must fit into its account's share. Source: nats-server's `jsNonClusteredStreamLimitsCheck`,
     /// `maxBytesLimits`.
-    fn check_share(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+    pub(super) fn check_share(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
         let Some(space) = self.spaces.get(&account) else { return Ok(()) };
         let limits = space.limits;
         let is_new = !space.streams.contains_key(config.name.as_str());
@@ -220,7 +220,7 @@ impl Engine {
     }
 
     /// What a stream may take must be there, besides what others may.
-    fn check_reservation(&self, config: &StreamConfig, old: Option<u32>) -> Result<(), ApiError> {
+    pub(super) fn check_reservation(&self, config: &StreamConfig, old: Option<u32>) -> Result<(), ApiError> {
         let (max, row) = match config.storage {
             Storage::Memory => (self.settings.memory_bytes_max, error::MEMORY_RESOURCES_EXCEEDED),
             Storage::File => (self.settings.file_bytes_max, error::STORAGE_RESOURCES_EXCEEDED),

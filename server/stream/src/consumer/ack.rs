@@ -9,6 +9,7 @@ use super::kept::Step;
 use super::{Consumer, Place};
 use crate::config::AckPolicy;
 use crate::cx::Cx;
+use crate::seam::Promise;
 use crate::time::{Nanos, parse_go_duration};
 
 /// The numbers in the subject that a message is acknowledged on.
@@ -68,7 +69,7 @@ impl Consumer {
         };
         if let (true, Some(reply)) = (answered, reply) {
             cx.out.promise();
-            cx.publish(reply, "", "");
+            cx.promise(reply, "", Promise::Acked(self.id));
         }
     }
 

@@ -86,7 +86,7 @@ impl Consumer {
         self.may_send(cx)?;
         let next = match self.next_again(log, cx) {
             Some(next) => next,
-            None => self.next_fresh(log)?,
+            None => self.next_fresh(log, cx)?,
         };
         let Next { message, count, fresh } = next;
         let seq = message.seq;
@@ -121,6 +121,7 @@ impl Consumer {
             header,
             payload,
             receipt: Some(Receipt { tag: self.tag(What::Next), seq }),
+            ..Publish::default()
         }));
         match served {
             Some(served) if served.done && served.bytes > 0 => {
@@ -156,6 +157,7 @@ impl Consumer {
             match log.get(seq) {
                 Ok(Some(message)) => return Some(Next { message, count, fresh: false }),
                 _ => {
+                    self.tell_damage(seq, log, cx);
                     self.queue.pop_front();
                     self.pending.remove(&seq);
                     self.again.remove(&seq);
@@ -168,7 +170,7 @@ impl Consumer {
     }
 
     /// The next of those that have never gone.
-    fn next_fresh(&mut self, log: &dyn Log) -> Result<Next, Blocked> {
+    fn next_fresh(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> Result<Next, Blocked> {
         let most = self.config.max_ack_pending;
         if most > 0 && i64::try_from(self.pending.len()).is_ok_and(|len| len >= most) {
             return Err(Blocked::Waits);
@@ -176,7 +178,10 @@ impl Consumer {
         while let Some(seq) = self.skip.front().copied() {
             match log.get(seq) {
                 Ok(Some(message)) => return Ok(Next { message, count: 1, fresh: true }),
-                _ => self.skip_done(),
+                _ => {
+                    self.tell_damage(seq, log, cx);
+                    self.skip_done();
+                }
             }
         }
         loop {
@@ -192,9 +197,25 @@ impl Consumer {
                     return Ok(Next { message, count: 1, fresh: true });
                 }
                 // What can't be read can't be sent.
-                _ => self.cursor = seq + 1,
+                _ => {
+                    self.tell_damage(seq, log, cx);
+                    self.unseen = self.unseen.saturating_sub(1);
+                    self.cursor = seq + 1;
+                }
             }
         }
+    }
+
+    /// A message is passed over. Nobody is to believe that there was none.
+    fn tell_damage(&self, seq: u64, log: &dyn Log, cx: &mut Cx<'_>) {
+        if !log.is_damaged(seq) {
+            return;
+        }
+        let (stream, name) = (&self.stream_name, &self.name);
+        cx.out.complain(format!("consumer {stream} > {name} passes over message {seq}, which is damaged"));
+        let subject = format!("$JS.EVENT.ADVISORY.CONSUMER.MSG_DAMAGED.{stream}.{name}");
+        let body = serde_json::json!({ "stream": stream, "consumer": name, "stream_seq": seq });
+        cx.event(&subject, "io.midge.jetstream.advisory.v1.damaged", body);
     }
 
     /// The first of the messages to begin with is done.

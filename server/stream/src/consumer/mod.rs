@@ -19,6 +19,7 @@ mod kept;
 mod pull;
 mod push;
 mod start;
+mod state;
 mod tick;
 mod update;
 
@@ -28,6 +29,7 @@ pub(crate) use info::Info;
 use kept::{Journal, Step};
 use pull::Pull;
 use push::Push;
+pub(crate) use state::ConsumerState;
 pub(crate) use tick::Alive;
 
 use crate::config::{AckPolicy, ConsumerConfig, ReplayPolicy};

@@ -335,6 +335,13 @@ impl Consumer {
         }
     }
 
+    /// Drops all requests. Those who wait find out by that nothing comes.
+    pub(crate) fn forget_requests(&mut self, cx: &mut Cx<'_>) {
+        while let Some(request) = self.pull.waiting.pop_front() {
+            self.unwatch_request(&request, cx);
+        }
+    }
+
     /// The stream has no more for now: requests that don't wait are told so. Source: nats-server's `processWaiting`.
     pub(super) fn end_of_stream(&mut self, cx: &mut Cx<'_>) {
         let mut at = 0;

@@ -75,7 +75,7 @@ impl Consumer {
         let changed = self.push.active != exists;
         (self.push.active, self.push.known) = (exists, true);
         if let Some(reply) = self.push.owed.take() {
-            cx.publish(&reply, "", crate::api::write("consumer_create", None, self.info(cx.now.wall)));
+            cx.answer(&reply, crate::api::write("consumer_create", None, self.info(cx.now.wall)));
         }
         if !changed {
             return;

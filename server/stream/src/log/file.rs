@@ -61,8 +61,12 @@ impl From<Error> for LogError {
         match error {
             Error::Full => Self::Full,
             Error::TooLarge | Error::TooMuchState => Self::TooLarge,
+            Error::ReadOnly | Error::Locked | Error::NotAStore(_) => Self::Failed,
             Error::Disk(error) => Self::Io(error),
-            other => Self::Io(std::io::Error::other(other)),
+            // Calls out of order would be mistakes of ours.
+            other @ (Error::NoStream | Error::Sequence | Error::CommitFirst) => {
+                Self::Io(std::io::Error::other(other))
+            }
         }
     }
 }
@@ -112,6 +116,11 @@ impl<D: Disk> Keeper<D> {
         look(self.0.lock().disk())
     }
 
+    /// Lets a simulated disk behave in another way.
+    pub fn with_disk_mut<R>(&self, change: impl FnOnce(&mut D) -> R) -> R {
+        change(self.0.lock().disk_mut())
+    }
+
     /// How much it takes.
     pub fn usage(&self) -> Usage {
         self.0.lock().usage()
@@ -156,7 +165,10 @@ where
 
     fn commit(&mut self) -> Result<(), LogError> {
         self.store.owed.store(false, Ordering::Relaxed);
-        Ok(self.store.lock().commit()?)
+        let mut store = self.store.lock();
+        store.commit()?;
+        // One that came in between may have failed, and nothing was left for this one.
+        if store.health() == Health::ReadOnly { Err(LogError::Failed) } else { Ok(()) }
     }
 }
 
@@ -212,6 +224,19 @@ where
             Err(ReadError::Disk(error)) => return Err(LogError::Io(error)),
         };
         Ok(Some(Stored::of_parts(seq, message.time, message.subject, message.headers, message.payload)))
+    }
+
+    fn is_damaged(&self, seq: u64) -> bool {
+        let mut store = self.store.lock();
+        store.is_damaged(self.id, seq) || matches!(store.read(self.id, seq), Err(ReadError::Damaged(_)))
+    }
+
+    fn damaged(&self, max: usize) -> (Vec<u64>, u64) {
+        let store = self.store.lock();
+        let ranges = store.damaged(self.id, max);
+        let all: Vec<u64> = ranges.into_iter().flat_map(|(first, last)| first..=last).take(max).collect();
+        let bytes = all.iter().filter_map(|seq| store.size_of(self.id, *seq)).map(u64::from).sum();
+        (all, bytes)
     }
 
     fn time_of(&self, seq: u64) -> Result<Option<Nanos>, LogError> {

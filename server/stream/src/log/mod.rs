@@ -124,8 +124,19 @@ pub enum LogError {
     Full,
     /// A message, or what is noted, is larger than the log takes.
     TooLarge,
-    /// The disk failed. What was not committed is lost.
+    /// Something can't be read.
     Io(std::io::Error),
+    /// The message with this number isn't what was stored any more.
+    Damaged(u64),
+    /// The disk failed. What was not committed is lost, and nothing is taken until it works again.
+    Failed,
+}
+
+impl LogError {
+    /// True if it is about everything that was not committed; all others are about what was asked for alone.
+    pub fn is_of_all(&self) -> bool {
+        matches!(self, Self::Failed)
+    }
 }
 
 impl std::fmt::Display for LogError {
@@ -134,6 +145,8 @@ impl std::fmt::Display for LogError {
             Self::Full => f.write_str("no space left"),
             Self::TooLarge => f.write_str("larger than the log takes"),
             Self::Io(error) => error.fmt(f),
+            Self::Damaged(seq) => write!(f, "message {seq} is damaged"),
+            Self::Failed => f.write_str("the disk failed"),
         }
     }
 }
@@ -151,8 +164,19 @@ pub trait Log: Send {
     /// Uses numbers up to `seq` without messages. `time` is when.
     fn skip_to(&mut self, seq: u64, time: Nanos) -> Result<(), LogError>;
 
-    /// The message with that number, if it is there.
+    /// The message with that number, if it is there and is what was stored.
     fn get(&self, seq: u64) -> Result<Option<Stored>, LogError>;
+
+    /// True if there was a message with that number, and what is there now isn't it.
+    fn is_damaged(&self, _seq: u64) -> bool {
+        false
+    }
+
+    /// The numbers that [`Log::is_damaged`] is known to be true of, at most `max` of them, and the bytes that they count
+    /// for, as far as that is known.
+    fn damaged(&self, _max: usize) -> (Vec<u64>, u64) {
+        (Vec::new(), 0)
+    }
 
     /// When that was.
     fn time_of(&self, seq: u64) -> Result<Option<Nanos>, LogError>;

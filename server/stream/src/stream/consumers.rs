@@ -3,19 +3,28 @@
 //! Source: nats-server's `consumer.go` (`addConsumerWithAssignmentAndMode`).
 
 use midge_protocol::subject::Filter;
+use serde::{Deserialize, Serialize};
 
 use super::Stream;
 use crate::config::{
     AckPolicy, Action, ConsumerConfig, ConsumerContext, DeliverPolicy, Limits, NAME_BYTES_MAX, Retention,
-    check_consumer, consumer_defaults,
+    Storage, check_consumer, consumer_defaults,
 };
-use crate::consumer::{Consumer, INACTIVE};
+use crate::consumer::{Consumer, ConsumerState, INACTIVE};
 use crate::cx::Cx;
 use crate::error::{self, ApiError};
+use crate::json;
 use crate::log::LogError;
 
 /// Begins the keys of consumers' notes.
 const NOTE: &str = "consumer/";
+
+/// A consumer as a snapshot has it.
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    config: ConsumerConfig,
+    state: ConsumerState,
+}
 
 /// A consumer that is asked for.
 pub(crate) struct NewConsumer<'a> {
@@ -140,6 +149,45 @@ impl Stream {
         if taken { Err(error::CONSUMER_WQ_CONSUMER_NOT_UNIQUE.error()) } else { Ok(()) }
     }
 
+    /// Brings back a consumer of a snapshot.
+    pub(crate) fn restore_consumer(
+        &mut self,
+        name: &str,
+        text: &[u8],
+        id: u32,
+        limits: &Limits,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), String> {
+        let failed = |why: &dyn std::fmt::Display| format!("failed to add consumer {name:?}: {why}");
+        let Snapshot { mut config, state } = json::read_loose(text).map_err(|error| failed(&error))?;
+        if !config.is_durable() {
+            config.name = name.to_owned();
+        }
+        let new = NewConsumer {
+            config,
+            action: Action::CreateOrUpdate,
+            pedantic: false,
+            limits,
+            consumers_max: -1,
+            ack_pending_max: -1,
+            id,
+        };
+        let id = self.add_consumer(new, cx).map_err(|error| failed(&error))?;
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.set_state(&state, &*self.log, cx);
+        }
+        self.save_consumer(id, true, cx).map_err(|error| failed(&error))
+    }
+
+    /// All consumers as a snapshot has them, by name.
+    pub(crate) fn consumer_snapshots(&self) -> Vec<(Box<str>, Vec<u8>)> {
+        let consumers = self.consumers.values();
+        let write = |consumer: &Consumer| {
+            json::write(&Snapshot { config: (*consumer.config).clone(), state: consumer.state() })
+        };
+        consumers.map(|consumer| (consumer.name.clone(), write(consumer))).collect()
+    }
+
     /// Brings back the consumers that are noted in the log, with numbers from `next` on. Gives the first that is free.
     pub(crate) fn load_consumers(&mut self, mut next: u32, cx: &mut Cx<'_>) -> u32 {
         for (key, parts) in self.log.notes() {
@@ -159,12 +207,39 @@ impl Stream {
         self.consumers.values().any(Consumer::is_unsaved)
     }
 
-    /// Notes on disk which consumers have changed.
-    pub(crate) fn save_consumers(&mut self, cx: &Cx<'_>) -> Result<(), LogError> {
+    /// Notes on disk which consumers have changed. One that can't be noted promises nothing.
+    pub(crate) fn save_consumers(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
         for consumer in self.consumers.values_mut().filter(|consumer| consumer.is_unsaved()) {
-            consumer.save(&format!("{NOTE}{}", consumer.name), &mut *self.log, cx)?;
+            match consumer.save(&format!("{NOTE}{}", consumer.name), &mut *self.log, cx) {
+                Ok(()) => {}
+                Err(error) if error.is_of_all() => return Err(error),
+                Err(error) => {
+                    cx.out.revoke_acks(consumer.id);
+                    let (stream, name) = (&self.config.name, &consumer.name);
+                    cx.out.complain(format!("consumer {stream} > {name} can't be noted on disk: {error}"));
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Notes a consumer on disk before anybody is told of it. One that is new and can't be noted goes.
+    pub(crate) fn save_consumer(&mut self, id: u32, is_new: bool, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        if self.config.storage != Storage::File {
+            return Ok(());
+        }
+        let Some(consumer) = self.consumers.get_mut(&id).filter(|consumer| consumer.is_unsaved()) else {
+            return Ok(());
+        };
+        let saved = consumer.save(&format!("{NOTE}{}", consumer.name), &mut *self.log, cx);
+        if saved.is_err()
+            && is_new
+            && let Some(mut consumer) = self.consumers.remove(&id)
+        {
+            self.names.remove(&consumer.name);
+            consumer.close(cx);
+        }
+        saved
     }
 
     /// Ends a consumer. False if there is none of that number.

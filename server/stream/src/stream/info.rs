@@ -35,7 +35,7 @@ pub(crate) struct Cluster<'a> {
 }
 
 /// Its sums.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct StateInfo {
     messages: u64,
     bytes: u64,
@@ -51,8 +51,20 @@ pub(crate) struct StateInfo {
     num_deleted: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<u64>,
-    consumer_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<Lost>,
+    pub(crate) consumer_count: usize,
 }
+
+/// Messages that were there and are damaged.
+#[derive(Debug, Serialize)]
+struct Lost {
+    msgs: Vec<u64>,
+    bytes: u64,
+}
+
+/// Of those, numbers that are listed at most.
+const LOST_MAX: usize = 10_000;
 
 /// Numbers of deleted messages that are listed at most.
 const DELETED_MAX: usize = 1_000_000;
@@ -93,6 +105,9 @@ impl Stream {
             subjects: None,
             num_deleted: state.deleted(),
             deleted: if details { self.deleted() } else { Vec::new() },
+            lost: Some(self.log.damaged(LOST_MAX))
+                .filter(|(msgs, _)| !msgs.is_empty())
+                .map(|(msgs, bytes)| Lost { msgs, bytes }),
             consumer_count: self.consumers.len(),
         }
     }

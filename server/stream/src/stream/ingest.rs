@@ -270,10 +270,10 @@ fn ttl_valid(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal
 
 /// What a publisher is told if it failed.
 #[derive(Serialize)]
-struct Refused<'a> {
-    error: &'a ApiError,
-    stream: &'a str,
-    seq: u64,
+pub(crate) struct Refused<'a> {
+    pub(crate) error: &'a ApiError,
+    pub(crate) stream: &'a str,
+    pub(crate) seq: u64,
 }
 
 impl Stream {
@@ -300,10 +300,12 @@ impl Stream {
             Passed::Yes => match self.admit(&mut arriving, cx) {
                 Ok(seq) => self.answer(reply, seq, false, cx),
                 Err(LogError::Full) => self.refuse(reply, &error::INSUFFICIENT_RESOURCES.error(), cx),
-                Err(why @ LogError::TooLarge) => {
+                Err(why) => {
                     self.refuse(reply, &error::STREAM_STORE_FAILED.with(&[&why]), cx);
+                    if why.is_of_all() {
+                        return Err(why);
+                    }
                 }
-                Err(error) => return Err(error),
             },
             Passed::Duplicate(seq) => self.answer(reply, seq, true, cx),
             Passed::No(error) => self.refuse(reply, &error, cx),
@@ -328,7 +330,7 @@ impl Stream {
     fn refuse(&self, reply: Option<&[u8]>, error: &ApiError, cx: &mut Cx<'_>) {
         if let Some(reply) = reply {
             let text = json::write(&Refused { error, stream: self.name(), seq: 0 });
-            cx.publish(reply, "", text);
+            cx.answer(reply, text);
         }
     }
 
@@ -340,7 +342,7 @@ impl Stream {
         for part in [&self.ack[..], seq.as_bytes(), end] {
             text.extend_from_slice(part);
         }
-        cx.publish(reply, "", text);
+        cx.answer(reply, text);
     }
 
     /// Stores a message that passed.

@@ -20,12 +20,15 @@ use std::collections::BTreeMap;
 pub(crate) use consumers::NewConsumer;
 pub(crate) use copy::Copy;
 use dedup::Dedup;
-pub(crate) use info::{Cluster, StreamInfo};
+pub(crate) use info::{Cluster, StateInfo, StreamInfo};
+pub(crate) use ingest::Refused;
+pub(crate) use limits::counted;
 pub(crate) use purge::PurgeRequest;
 pub(crate) use read::GetRequest;
 use renames::Renames;
 use serde::{Deserialize, Serialize};
 use ttl::Ttl;
+pub(crate) use ttl::message_expires;
 
 use crate::config::{Retention, StreamConfig};
 use crate::consumer::Consumer;
@@ -44,11 +47,19 @@ pub(crate) struct Record {
     pub(crate) account: Box<str>,
     pub(crate) created: Nanos,
     pub(crate) config: StreamConfig,
+    /// Not all of it is there yet. If a start finds it so, that is all there will ever be.
+    #[serde(default, skip_serializing_if = "crate::config::is_default")]
+    pub(crate) restoring: bool,
 }
 
 /// As it is written.
 pub(crate) fn record(account: &str, created: Nanos, config: &StreamConfig) -> Vec<u8> {
-    json::write(&Record { account: account.into(), created, config: config.clone() })
+    json::write(&Record { account: account.into(), created, config: config.clone(), restoring: false })
+}
+
+/// As it is written while it is restored.
+pub(crate) fn record_restoring(account: &str, created: Nanos, config: &StreamConfig) -> Vec<u8> {
+    json::write(&Record { account: account.into(), created, config: config.clone(), restoring: true })
 }
 
 /// A stream and its consumers.
@@ -184,6 +195,13 @@ impl Stream {
             self.drop_unneeded(cx)?;
         }
         Ok(())
+    }
+
+    /// Takes out what is over its limits, whatever it was before.
+    pub(crate) fn enforce_all(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        self.enforce_limits(cx)?;
+        self.enforce_all_subjects(cx)?;
+        self.expire(cx)
     }
 
     /// Takes a message out and tells all consumers.

@@ -74,18 +74,28 @@ impl Stream {
         } else {
             self.log.last(&Filters::new([&request.last_by_subj]), u64::MAX)
         };
-        seq.map_or(Ok(None), |seq| self.log.get(seq))
+        let Some(seq) = seq else { return Ok(None) };
+        match self.log.get(seq)? {
+            None if self.log.is_damaged(seq) => Err(LogError::Damaged(seq)),
+            found => Ok(found),
+        }
     }
 
     /// A direct request, whose answers are messages.
     pub(crate) fn on_direct(&self, message: &Message<'_>, cx: &mut Cx<'_>) -> Result<(), LogError> {
         let Some(reply) = message.reply else { return Ok(()) };
-        match self.read_direct(message) {
-            Err(status) => cx.status(reply, status, ""),
-            Ok(request) if request.multi_last.is_empty() => return self.send_range(&request, reply, cx),
-            Ok(request) => return self.send_lasts(&request, reply, cx),
+        let sent = match self.read_direct(message) {
+            Err(status) => {
+                cx.status(reply, status, "");
+                Ok(())
+            }
+            Ok(request) if request.multi_last.is_empty() => self.send_range(&request, reply, cx),
+            Ok(request) => self.send_lasts(&request, reply, cx),
+        };
+        if let Err(error) = &sent {
+            cx.status(reply, &format!("500 {error}"), "");
         }
-        Ok(())
+        sent
     }
 
     fn read_direct(&self, message: &Message<'_>) -> Result<GetRequest, &'static str> {
@@ -165,9 +175,13 @@ impl Stream {
         let mut left = self.log.count(from, &filters);
         let (mut sent, mut bytes, mut last) = (0, 0, 0);
         while sent < request.batch && bytes < request.bytes_max() {
-            let next = self.log.next(from, &filters);
-            let Some(message) = next.map_or(Ok(None), |seq| self.log.get(seq))? else { break };
+            let Some(seq) = self.log.next(from, &filters) else { break };
             left = left.saturating_sub(1);
+            let Some(message) = self.log.get(seq)? else {
+                // What is damaged is told to those who ask for it alone.
+                from = seq + 1;
+                continue;
+            };
             let lines = format!(
                 "{}Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n",
                 self.origin(&message)

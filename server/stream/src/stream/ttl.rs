@@ -47,6 +47,14 @@ impl MessageTtl {
     }
 }
 
+/// When a message of `time` goes, by its header: 0 if nobody said. `None` if that is no time.
+pub(crate) fn message_expires(header: &[u8], time: Nanos) -> Option<Nanos> {
+    match headers::get(header, headers::TTL) {
+        None => Some(0),
+        Some(_) => MessageTtl::of(header).map(|ttl| ttl.expires(time)),
+    }
+}
+
 /// Messages with a time of their own, the first to go in front.
 #[derive(Debug, Default)]
 pub(super) struct Ttl {

@@ -2,8 +2,10 @@
 
 mod consumers;
 mod copies;
+mod failures;
 mod model;
 mod publishing;
 mod renames;
+mod snapshots;
 mod streams;
 mod world;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use midge_protocol::subject::Filter;
-use midge_store::disk::sim::SimDisk;
-use midge_store::{Options, Store};
+use midge_store::disk::sim::{Fault, SimDisk};
+use midge_store::{Health, Options, Store};
 use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::time::{Instant, Now};
 use midge_stream::{AccountLimits, Engine, Input, Message, Output, Publish, Settings, Tag};
@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) reply: String,
     pub(crate) header: String,
     pub(crate) payload: String,
+    /// The payload as it is.
+    pub(crate) bytes: Vec<u8>,
 }
 
 pub(crate) struct World {
@@ -90,11 +92,11 @@ impl World {
         let end = self.now.mono + time;
         while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {
             self.set_time(at.max(self.now.mono));
-            self.engine.tick(self.now).unwrap();
+            self.engine.tick(self.now);
             self.run();
         }
         self.set_time(end);
-        self.engine.tick(self.now).unwrap();
+        self.engine.tick(self.now);
         self.run();
     }
 
@@ -111,7 +113,7 @@ impl World {
     /// Commits, and does what the engine says, until nothing is left.
     pub(crate) fn run(&mut self) {
         loop {
-            self.engine.commit(self.now).unwrap();
+            self.engine.commit(self.now);
             let mut done = true;
             while let Some(output) = self.engine.poll() {
                 done = false;
@@ -123,9 +125,7 @@ impl World {
                     Output::Watch { subject, tag, .. } => {
                         let exists = self.hears(&subject);
                         self.watched.push((subject.clone(), tag));
-                        self.engine
-                            .handle(Input::Interest { tag, subject: &subject, exists }, self.now)
-                            .unwrap();
+                        self.engine.handle(Input::Interest { tag, subject: &subject, exists }, self.now);
                     }
                     Output::Unwatch { subject, tag, .. } => {
                         self.watched.retain(|watched| *watched != (subject.clone(), tag));
@@ -147,10 +147,11 @@ impl World {
                 subject: text(publish.shown.as_ref().unwrap_or(&publish.subject)),
                 reply: text(publish.reply.as_deref().unwrap_or_default()),
                 header: text(&publish.header),
-                payload: text(&publish.payload),
+                payload: String::from_utf8_lossy(&publish.payload).into_owned(),
+                bytes: publish.payload.to_vec(),
             });
         } else if let Some(receipt) = publish.receipt {
-            self.engine.handle(Input::Lost { receipt, subject: &publish.subject }, self.now).unwrap();
+            self.engine.handle(Input::Lost { receipt, subject: &publish.subject }, self.now);
         }
     }
 
@@ -165,14 +166,66 @@ impl World {
         for ((subject, tag), before) in self.watched.clone().into_iter().zip(before) {
             let exists = self.hears(&subject);
             if exists != before {
-                self.engine.handle(Input::Interest { tag, subject: &subject, exists }, self.now).unwrap();
+                self.engine.handle(Input::Interest { tag, subject: &subject, exists }, self.now);
             }
         }
         self.run();
     }
 
+    /// From now on every call to the disk fails.
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        self.keeper.with_disk_mut(|disk| {
+            disk.fail_at = Some((disk.calls, fault));
+            disk.fail_forever = true;
+        });
+    }
+
+    /// The disk works again, and that is noticed.
+    pub(crate) fn mend(&mut self) {
+        self.keeper.with_disk_mut(|disk| disk.fail_at = None);
+        for _ in 0..8 {
+            self.pass(Duration::from_millis(250));
+            self.keeper.maintain(Duration::from_micros(self.now.mono.as_micros()), 1 << 20);
+        }
+        assert_eq!(self.keeper.health(), Health::Good);
+        self.engine.recover(self.now).unwrap();
+        self.run();
+    }
+
+    /// Changes a byte of every place on the disk where `bytes` are.
+    pub(crate) fn rot(&mut self, bytes: &[u8]) {
+        self.keeper.with_disk_mut(|disk| {
+            let files: Vec<String> = disk.files().map(|(name, _)| name.to_owned()).collect();
+            let mut found = false;
+            for file in files {
+                let there = disk.bytes(&file).unwrap_or_default();
+                let places: Vec<usize> = there
+                    .windows(bytes.len())
+                    .enumerate()
+                    .filter(|(_, it)| *it == bytes)
+                    .map(|(at, _)| at)
+                    .collect();
+                for at in places {
+                    found |= disk.damage(&file, at, |byte| !byte);
+                }
+            }
+            assert!(found);
+        });
+    }
+
+    /// What was seen and is asked for.
+    pub(crate) fn take(&mut self, wanted: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        let (mine, others) = std::mem::take(&mut self.seen).into_iter().partition(wanted);
+        self.seen = others;
+        mine
+    }
+
     /// Hands a message to the engine, which has not committed it. False if nobody listens.
     pub(crate) fn stage(&mut self, subject: &str, reply: Option<&str>, header: &str, payload: &str) -> bool {
+        self.stage_bytes(subject, reply, header, payload.as_bytes())
+    }
+
+    fn stage_bytes(&mut self, subject: &str, reply: Option<&str>, header: &str, payload: &[u8]) -> bool {
         let is_for = |filter: &Bytes| Filter::new(filter).unwrap().matches(subject.as_bytes());
         let tags: Vec<Tag> =
             self.subs.iter().filter(|(filter, _)| is_for(filter)).map(|(_, tag)| *tag).collect();
@@ -182,22 +235,28 @@ impl World {
                 subject: subject.as_bytes(),
                 reply: reply.map(str::as_bytes),
                 header: header.as_bytes(),
-                payload: payload.as_bytes(),
+                payload,
             };
-            self.engine.handle(Input::Message(message), self.now).unwrap();
+            self.engine.handle(Input::Message(message), self.now);
         }
         !tags.is_empty()
     }
 
     /// What a request is answered, everything that came to its inbox at once.
     pub(crate) fn ask_with(&mut self, subject: &str, header: &str, payload: &str) -> Vec<Seen> {
+        self.ask_all(subject, header, payload.as_bytes())
+    }
+
+    pub(crate) fn ask_bytes(&mut self, subject: &str, payload: &[u8]) -> Vec<Seen> {
+        self.ask_all(subject, "", payload)
+    }
+
+    fn ask_all(&mut self, subject: &str, header: &str, payload: &[u8]) -> Vec<Seen> {
         self.requests += 1;
         let inbox = format!("_IN.{}", self.requests);
-        assert!(self.stage(subject, Some(&inbox), header, payload), "nobody hears {subject}");
+        assert!(self.stage_bytes(subject, Some(&inbox), header, payload), "nobody hears {subject}");
         self.run();
-        let (mine, others) = std::mem::take(&mut self.seen).into_iter().partition(|seen| seen.to == inbox);
-        self.seen = others;
-        mine
+        self.take(|seen| seen.to == inbox)
     }
 
     pub(crate) fn ask(&mut self, subject: &str, payload: &str) -> Vec<Seen> {
