@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use midge_broker::{Broker, MailboxId, Now, Stall};
+use midge_wire::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::callout::{Courier, MAIL_BYTES_MAX};
@@ -11,7 +12,6 @@ use crate::clock::Clock;
 use crate::elsewhere::Outside;
 use crate::log::Log;
 use crate::memory::Memory;
-use crate::net::{Handle, flush};
 
 /// What all tasks share.
 pub(crate) struct Hub {
@@ -97,7 +97,7 @@ impl Hub {
         let now = self.clock.now();
         broker.begin_turn(now, midge_heap::in_use());
         let result = work(&mut broker, now);
-        let stall = broker.flush(now, flush::note);
+        let stall = midge_wire::flush(&mut broker, now);
         let notices = broker.take_notices();
         let deadline = broker.deadline();
         let rings = broker.take_rings();
@@ -114,7 +114,7 @@ impl Hub {
         if deadline.is_some_and(|at| at.as_micros() < self.armed.load(Ordering::Acquire)) {
             self.rearm.notify_one();
         }
-        flush::settle();
+        midge_wire::settle();
         self.memory.watch();
         (result, stall)
     }

@@ -23,10 +23,10 @@ use midge_store::disk::OsDisk;
 use midge_store::{Health, Store};
 use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::{AccountLimits, Engine, Input, Message, Output, Receipt, Settings, Tag};
+use midge_wire::Handle;
 
 use crate::clock::entropy;
 use crate::hub::{Hub, Sleeper};
-use crate::net::Handle;
 
 /// Bytes of messages that wait for the engine at most. Above that, publishers are told that nobody responds.
 const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;

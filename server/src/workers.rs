@@ -1,7 +1,7 @@
 //! The threads that serve connections: one event loop each, and each connection stays on the one it came to.
 //!
 //! A connection's task never moves, so waking it costs no other thread anything, and what one round of an event loop
-//! brought is written together (`net/flush.rs`). The main thread is one of them. There is one for every two cores: a
+//! brought is written together (`server/wire`). The main thread is one of them. There is one for every two cores: a
 //! second thread on two cores made requests cost a third more and nothing faster, for its rounds bring half as much, and
 //! the kernel's half of the work, which is the larger one, runs on all cores anyway.
 
@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle, Runtime};
-
-use crate::net::flush;
 
 /// More threads than this only wait for each other.
 const WORKERS_MAX: usize = 4;
@@ -39,11 +37,11 @@ impl Workers {
     pub(crate) fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut workers = vec![Worker { handle: Handle::current(), load: Arc::default() }];
-        tokio::spawn(flush::run());
+        tokio::spawn(midge_wire::run_flusher());
         for number in 1..(cores / 2).min(WORKERS_MAX) {
             let runtime = runtime()?;
             workers.push(Worker { handle: runtime.handle().clone(), load: Arc::default() });
-            runtime.spawn(flush::run());
+            runtime.spawn(midge_wire::run_flusher());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             thread.spawn(move || runtime.block_on(std::future::pending::<()>()))?;
         }

@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-store", &[]),
     ("midge-stream", &["midge-protocol", "midge-router", "midge-store"]),
     ("midge-tls", &["midge-config"]),
+    ("midge-wire", &["midge-broker", "midge-tls"]),
     (
         "midged",
         &[
@@ -29,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "midge-store",
             "midge-stream",
             "midge-tls",
+            "midge-wire",
         ],
     ),
     ("midge-cli", &["midge-config", "midge-protocol", "midge-setup", "midge-store", "midge-tls"]),

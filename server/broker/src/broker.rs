@@ -813,6 +813,7 @@ impl<P: Port> Broker<P> {
 pub(crate) struct Random(u64);
 
 impl Random {
+    #[inline]
     fn next(&mut self) -> u32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -821,6 +822,7 @@ impl Random {
     }
 
     /// Less than `bound`; 0 for a bound of 0.
+    #[inline]
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         ((u64::from(self.next()) * u64::from(bound)) >> 32) as u32
     }

@@ -29,16 +29,19 @@ impl Budget {
         self.total = total;
     }
 
+    #[inline]
     pub(crate) fn set_in_use(&mut self, bytes: u64) {
         self.in_use = bytes;
     }
 
     /// Bytes that are left.
+    #[inline]
     fn left(&self) -> u64 {
         self.total.saturating_sub(self.in_use)
     }
 
     /// Whether there is room for `bytes` more; counts a refusal if not.
+    #[inline]
     pub(crate) fn admits(&mut self, bytes: u64) -> bool {
         let admits = self.left() >= bytes;
         self.refusals += u64::from(!admits);
@@ -46,6 +49,7 @@ impl Budget {
     }
 
     /// Most bytes that one connection may be owed now, where `max` is configured.
+    #[inline]
     pub(crate) fn pending_max(&self, max: u64) -> u64 {
         max.min(self.left().max(PENDING_MIN))
     }

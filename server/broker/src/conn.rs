@@ -29,10 +29,12 @@ impl ConnId {
     /// Ids with this bit are those of targets that are no connections, which `account/target.rs` keeps.
     const TARGET: u32 = 1 << 31;
 
+    #[inline]
     pub(crate) fn of_target(number: u32) -> Self {
         Self(number | Self::TARGET)
     }
 
+    #[inline]
     pub(crate) fn target(self) -> Option<usize> {
         (self.0 & Self::TARGET != 0).then_some((self.0 & !Self::TARGET) as usize)
     }

@@ -31,6 +31,7 @@ pub enum Chunk {
 }
 
 impl AsRef<[u8]> for Chunk {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Own(bytes) => bytes,
@@ -58,6 +59,8 @@ impl Spare {
     const LIST_MAX: usize = 256;
 
     /// An empty buffer with room for `length` bytes.
+    #[cold] // Once for each connection and turn; what asks for it is on the way of every message.
+    #[inline]
     fn buffer(length: usize) -> Vec<u8> {
         match SPARE.with_borrow_mut(|spare| spare.buffers.pop()) {
             Some(buffer) if buffer.capacity() >= length => buffer,
@@ -66,10 +69,12 @@ impl Spare {
         }
     }
 
+    #[inline]
     fn list() -> VecDeque<Chunk> {
         SPARE.with_borrow_mut(|spare| spare.lists.pop()).unwrap_or_default()
     }
 
+    #[inline]
     fn keep_buffer(mut buffer: Vec<u8>) {
         if (1..=Self::BUFFER_MAX).contains(&buffer.capacity()) {
             buffer.clear();
@@ -82,6 +87,7 @@ impl Spare {
     }
 
     /// Keeps an empty list.
+    #[inline]
     fn keep_list(list: VecDeque<Chunk>) {
         if (1..=Self::LIST_MAX).contains(&list.capacity()) {
             SPARE.with_borrow_mut(|spare| {
@@ -104,10 +110,13 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.chunk_bytes + self.tail.len()
     }
 
+    #[cold] // As above.
+    #[inline]
     pub(crate) fn share(&mut self, body: Bytes) {
         self.chunk_bytes += self.tail.len() + body.len();
         if !self.tail.is_empty() {
@@ -118,6 +127,7 @@ impl Stage {
         self.chunks.push(Chunk::Shared(body));
     }
 
+    #[inline]
     fn take_tail(&mut self) -> Vec<u8> {
         self.hint = u32::try_from(self.tail.len().min(HINT_MAX)).unwrap_or(0);
         std::mem::take(&mut self.tail)
@@ -163,6 +173,7 @@ struct Queue {
 impl Queue {
     /// Appends a buffer, which may have far more room than it needs. One that has to wait is packed, so that a queue
     /// takes little more memory than the bytes that it is allowed.
+    #[inline]
     fn pack(&mut self, buffer: Vec<u8>) {
         let waits = self.writing || !self.chunks.is_empty();
         let buffer = match self.chunks.back_mut() {
@@ -210,6 +221,7 @@ pub struct Batch {
 
 impl Batch {
     /// Notes that `n` bytes were written.
+    #[inline]
     pub fn advance(&mut self, mut n: usize) {
         while let Some(first) = self.chunks.front() {
             let left = first.as_ref().len() - self.offset;
@@ -226,11 +238,13 @@ impl Batch {
     }
 
     /// True if all is written.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
     /// The bytes that are left, chunk by chunk.
+    #[inline]
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.offset;
         self.chunks.iter().map(move |chunk| &chunk.as_ref()[std::mem::take(&mut skip)..])
@@ -244,6 +258,7 @@ impl Outbox {
     }
 
     /// Moves the stage behind what is queued. Returns the bytes that are now pending.
+    #[inline]
     pub(crate) fn push(&self, stage: &mut Stage) -> usize {
         let staged = stage.len();
         let mut queue = self.lock();
@@ -275,18 +290,21 @@ impl Outbox {
     }
 
     /// Takes all that is queued, unless somebody else is writing, the socket is known to be full, or there is nothing.
+    #[inline]
     pub fn take(&self) -> Option<Batch> {
         let mut queue = self.lock();
         if queue.blocked { None } else { Self::take_from(&mut queue) }
     }
 
     /// As [`Outbox::take`], for the connection's own task when the socket can be written again.
+    #[inline]
     pub fn take_unblocked(&self) -> Option<Batch> {
         let mut queue = self.lock();
         queue.blocked = false;
         Self::take_from(&mut queue)
     }
 
+    #[inline]
     fn take_from(queue: &mut Queue) -> Option<Batch> {
         if queue.writing || queue.chunks.is_empty() || queue.closing == Some(Closing::Now) {
             return None;
@@ -297,6 +315,7 @@ impl Outbox {
 
     /// Ends a write of `written` bytes. What is left of the batch goes back to the front and the connection's task is
     /// told to wait for the socket. True if more was queued meanwhile: take again.
+    #[inline]
     pub fn put_back(&self, mut batch: Batch, written: usize) -> bool {
         if batch.offset > 0 {
             let offset = batch.offset;
@@ -329,6 +348,7 @@ impl Outbox {
     }
 
     /// What the connection's task should do; it is woken when the answer changes.
+    #[inline]
     pub fn poll_attention(&self, context: &Context<'_>) -> Attention {
         let mut queue = self.lock();
         if queue.closing.is_some() {
@@ -342,6 +362,7 @@ impl Outbox {
     }
 
     /// Ready once fewer than `max` bytes are pending, or the connection is closing.
+    #[inline]
     pub fn poll_below(&self, max: usize, context: &Context<'_>) -> Poll<()> {
         let mut queue = self.lock();
         if queue.pending < max || queue.closing.is_some() {
@@ -358,6 +379,7 @@ impl Outbox {
         self.lock().closing != Some(Closing::Now)
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Every state between two statements in here is a valid queue.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)

@@ -359,6 +359,7 @@ fn may_receive<P>(conn: &Conn<P>, id: SubId, subject: &[u8]) -> bool {
 /// Subjects that only servers may publish to, or ask for answers on (reference 3.1).
 pub(crate) mod reserved {
     /// A subject that clients may not publish to.
+    #[inline]
     pub(crate) fn subject(subject: &[u8], is_system: bool) -> bool {
         longer_than_prefix(subject, b"_GR_.")
             || longer_than_prefix(subject, b"$GR.")
@@ -366,6 +367,7 @@ pub(crate) mod reserved {
     }
 
     /// A reply subject that clients may not give.
+    #[inline]
     pub(crate) fn reply(reply: &[u8]) -> bool {
         longer_than_prefix(reply, b"_R_.")
             || longer_than_prefix(reply, b"$JS.ACK.")
@@ -376,6 +378,7 @@ pub(crate) mod reserved {
     /// The queue group that only servers are in.
     pub(crate) const QUEUE: &[u8] = b"_sys_";
 
+    #[inline]
     fn longer_than_prefix(subject: &[u8], prefix: &[u8]) -> bool {
         subject.len() > prefix.len() && subject.starts_with(prefix)
     }

@@ -36,11 +36,13 @@ pub struct Sub<'a> {
 
 impl<'a> Sub<'a> {
     /// The connection that subscribed.
+    #[inline]
     pub fn conn(&self) -> ConnId {
         self.conn
     }
 
     /// The subscriber's name for it.
+    #[inline]
     pub fn sid(&self) -> &'a [u8] {
         self.sid
     }
@@ -90,14 +92,17 @@ impl Record {
         Self { delivered: 0, conn: VACANT, next: NONE, previous: NONE, max: 0, sid: [0; SHORT], tag: 0 };
 
     /// Whether its messages must be looked at one by one, because part of what it asks for is denied.
+    #[inline]
     pub(crate) fn is_filtered(&self) -> bool {
         self.tag & Self::FILTERED != 0
     }
 
+    #[inline]
     pub(crate) fn set_filtered(&mut self, filtered: bool) {
         self.tag = (self.tag & !Self::FILTERED) | if filtered { Self::FILTERED } else { 0 };
     }
 
+    #[inline]
     fn short_sid(&self) -> Option<&[u8]> {
         self.sid.get(..usize::from(self.tag & Self::LONG))
     }
@@ -131,6 +136,7 @@ pub(crate) struct Subscriptions {
 }
 
 impl Subscriptions {
+    #[inline]
     pub(crate) fn get(&self, id: SubId) -> Option<Sub<'_>> {
         let record = record(&self.chunks, place(id))?;
         let sid = sid(&self.long_sids, record, place(id));
@@ -149,15 +155,18 @@ impl Subscriptions {
         Some((record, text))
     }
 
+    #[inline]
     pub(crate) fn is_filtered(&self, id: SubId) -> bool {
         record(&self.chunks, place(id)).is_some_and(Record::is_filtered)
     }
 
+    #[inline]
     pub(crate) fn find(&self, conn: ConnId, sid: &[u8]) -> Option<SubId> {
         let hash = self.hasher.hash_one((conn, sid));
         self.by_sid.find(hash, |at| self.is_at(*at, conn, sid)).map(|at| SubId::from_index(*at))
     }
 
+    #[inline]
     fn is_at(&self, at: u32, conn: ConnId, text: &[u8]) -> bool {
         record(&self.chunks, at).is_some_and(|r| r.conn == conn && sid(&self.long_sids, r, at) == text)
     }
@@ -175,6 +184,7 @@ impl Subscriptions {
         }
     }
 
+    #[inline]
     fn put(&mut self, id: SubId, record: Record) {
         let at = id.index();
         while self.chunks.len() <= at / CHUNK {
@@ -188,6 +198,7 @@ impl Subscriptions {
         chunk.live += 1;
     }
 
+    #[inline]
     fn clear(&mut self, id: SubId) {
         let chunk = &mut self.chunks[id.index() / CHUNK];
         chunk.records[id.index() % CHUNK] = Record::EMPTY;
@@ -199,6 +210,7 @@ impl Subscriptions {
     }
 
     /// Notes that `conn` subscribed under `sid`, which it doesn't use yet.
+    #[inline]
     pub(crate) fn insert(&mut self, id: SubId, conn: ConnId, sid: &[u8], list: &mut SubList) {
         let at = place(id);
         let mut record = Record { conn, next: list.head, ..Record::EMPTY };
@@ -224,6 +236,7 @@ impl Subscriptions {
     }
 
     /// Forgets `id`. Its connection's list must be given.
+    #[inline]
     pub(crate) fn remove(&mut self, id: SubId, list: &mut SubList) {
         let at = place(id);
         let Some(old) = record(&self.chunks, at).copied() else { return };
@@ -247,6 +260,7 @@ impl Subscriptions {
     }
 
     /// The newest subscription on a connection's list.
+    #[inline]
     pub(crate) fn first(&self, list: &SubList) -> Option<SubId> {
         record(&self.chunks, list.head).map(|_| SubId::from_index(list.head))
     }
@@ -263,6 +277,7 @@ impl Subscriptions {
     }
 
     /// Gives memory back when many have left.
+    #[inline]
     fn shrink(&mut self) {
         if self.by_sid.capacity() > 1024 && self.by_sid.len() < self.by_sid.capacity() / 8 {
             let Self { chunks, long_sids, by_sid, hasher } = self;
@@ -290,6 +305,7 @@ impl SidText<'_> {
     }
 }
 
+#[inline]
 fn place(id: SubId) -> u32 {
     u32::try_from(id.index()).expect("a router's ids are 32 bits wide")
 }
@@ -306,10 +322,12 @@ fn record_mut(chunks: &mut [Chunk], at: u32) -> Option<&mut Record> {
     (record.conn != VACANT).then_some(record)
 }
 
+#[inline]
 fn sid<'a>(long_sids: &'a HashMap<u32, Box<[u8]>>, record: &'a Record, at: u32) -> &'a [u8] {
     record.short_sid().or_else(|| long_sids.get(&at).map(|sid| &**sid)).unwrap_or_default()
 }
 
+#[inline]
 fn hash_of(
     chunks: &[Chunk],
     long_sids: &HashMap<u32, Box<[u8]>>,

@@ -6,11 +6,13 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use zeroize::Zeroizing;
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,12 +85,8 @@ impl PublicKey {
 
     /// Whether `signature` is that of `message` by this key's owner. Slow, see the crate's documentation.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        let (Ok(signature), Ok(key)) =
-            (Signature::from_slice(signature), VerifyingKey::from_bytes(&self.bytes))
-        else {
-            return false;
-        };
-        self.kind != Kind::Curve && key.verify_strict(message, &signature).is_ok()
+        self.kind != Kind::Curve
+            && UnparsedPublicKey::new(&ED25519, &self.bytes).verify(message, signature).is_ok()
     }
 }
 
@@ -112,19 +110,22 @@ pub fn is(text: &str, kind: Kind) -> bool {
     PublicKey::parse(text).is_ok_and(|key| key.kind == kind)
 }
 
-/// A key that signs. Its memory is overwritten when it is dropped.
+/// A key that signs. The seed is overwritten when it is dropped.
 #[derive(Clone)]
 pub struct KeyPair {
     public: PublicKey,
-    key: SigningKey,
+    seed: Zeroizing<[u8; 32]>,
+    key: Arc<Ed25519KeyPair>,
 }
 
 impl KeyPair {
     /// The key of this kind that belongs to 32 random bytes. A curve key is no [`KeyPair`]: as such it signs what
     /// nobody accepts.
     pub fn new(kind: Kind, seed: &[u8; 32]) -> Self {
-        let key = SigningKey::from_bytes(seed);
-        Self { public: PublicKey { kind, bytes: key.verifying_key().to_bytes() }, key }
+        let key = Ed25519KeyPair::from_seed_unchecked(seed).expect("a seed is 32 bytes, any");
+        let mut public = PublicKey { kind, bytes: [0; 32] };
+        public.bytes.copy_from_slice(key.public_key().as_ref());
+        Self { public, seed: Zeroizing::new(*seed), key: Arc::new(key) }
     }
 
     /// Reads the text of a seed, `S…`.
@@ -135,7 +136,7 @@ impl KeyPair {
 
     /// The text of the seed: the secret itself.
     pub fn seed(&self) -> String {
-        seed_text(self.public.kind, self.key.as_bytes())
+        seed_text(self.public.kind, &self.seed)
     }
 
     /// The key that the others know it by.
@@ -145,7 +146,9 @@ impl KeyPair {
 
     /// Signs. About half as slow as checking a signature.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.key.sign(message).to_bytes()
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.key.sign(message).as_ref());
+        signature
     }
 }
 

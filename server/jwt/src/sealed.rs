@@ -8,6 +8,7 @@ use std::fmt;
 
 use crypto_box::aead::Aead;
 use crypto_box::{SalsaBox, SecretKey};
+use curve25519_dalek::constants::X25519_BASEPOINT;
 
 use crate::nkey::{Kind, PublicKey};
 
@@ -26,7 +27,8 @@ impl CurveKey {
 
     /// The key that the others know it by. As slow as a signature.
     pub fn public(&self) -> PublicKey {
-        PublicKey::new(Kind::Curve, *self.0.public_key().as_bytes())
+        // As `SecretKey::public_key`, which is faster by a table of 30 kB.
+        PublicKey::new(Kind::Curve, X25519_BASEPOINT.mul_clamped(self.0.to_bytes()).to_bytes())
     }
 
     /// Seals a message for `to`. `nonce` must never be used twice. `None` if `to` is no curve key. As slow as a signature.

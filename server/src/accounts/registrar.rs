@@ -8,11 +8,11 @@ use std::time::UNIX_EPOCH;
 use midge_broker::system::ServerIdentity;
 use midge_broker::{AccountClaims, Broker, InsideSub, Letter, MailboxId, Now, Post};
 use midge_jwt::{Deletion, Token};
+use midge_wire::Handle;
 use serde::Serialize;
 
 use super::Store;
 use crate::hub::Hub;
-use crate::net::Handle;
 
 /// Bytes of requests that wait at most: more than one token of the largest size.
 const MAIL_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -7,6 +7,7 @@ use midge_broker::system::AccountStat;
 use midge_broker::{Access, Account, AccountClaims, Broker, Imported, Latency, OpenRequest};
 use midge_config::{GLOBAL_ACCOUNT, Mapping, Options};
 use midge_jwt::Token;
+use midge_wire::Handle;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -16,7 +17,6 @@ use super::subsz::Figures;
 use super::text::{Time, is_false};
 use super::{About, ROWS_MAX};
 use crate::hub::Hub;
-use crate::net::Handle;
 
 /// nats-server's `Accountz`: the names of all accounts, or all about one.
 #[derive(Serialize)]
@@ -199,8 +199,12 @@ impl AccountInfo {
             let import = |kind| move |import| ExtImport::new(broker, &import, kind);
             let stream_imports = account.stream_imports().map(import(STREAM));
             let imports = stream_imports.chain(account.service_imports().map(import(SERVICE)));
-            let responses =
-                account.requests().take(ROWS_MAX).map(|request| ExtImport::answer(broker, &request));
+            // Maps that are extended sort nothing; each that is collected is 4 kB more of program.
+            let mut responses = BTreeMap::new();
+            responses
+                .extend(account.requests().take(ROWS_MAX).map(|request| ExtImport::answer(broker, &request)));
+            let mut mapped = BTreeMap::new();
+            mapped.extend(mappings(&options, name).iter().map(MapDest::of));
             Ok(Self {
                 account_name: account.name().into(),
                 update_time: Time(loaded),
@@ -213,13 +217,13 @@ impl AccountInfo {
                 leafnode_connections: 0,
                 client_connections: account.connections(),
                 subscriptions: account.router().len(),
-                mappings: mappings(&options, name).iter().map(MapDest::of).collect(),
+                mappings: mapped,
                 exports: services.map(service).chain(streams.iter().map(stream)).collect(),
                 imports: imports.collect(),
                 signed,
                 name_tag: account.tag().clone(),
                 sublist_stats: Figures::sum(std::iter::once(account)),
-                responses: responses.collect(),
+                responses,
             })
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use midge_broker::{Broker, ClosedConn, Conn, ConnId, Counters, GLOBAL_ACCOUNT, Now, PeerCertificate};
 use midge_protocol::subject::Filter;
+use midge_wire::Handle;
 use serde::Serialize;
 use smol_str::SmolStr;
 
@@ -13,7 +14,6 @@ use super::query::{BadRequest, Page, Query};
 use super::sub::{self, SubDetail};
 use super::text::{Span, Time, Uptime, is_false, is_zero};
 use crate::hub::Hub;
-use crate::net::Handle;
 
 /// nats-server's `Connz`.
 #[derive(Serialize)]

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use midge_broker::{Broker, Now, Refusals, ServerInfo, Stats};
 use midge_config::{Options, SYSTEM_ACCOUNT};
+use midge_wire::Handle;
 use serde::Serialize;
 
 use super::About;
 use super::process;
 use super::text::{Nanos, Number, Time, Uptime, is_false};
 use crate::hub::Hub;
-use crate::net::Handle;
 
 /// nats-server's `Varz`, without what belongs to parts that midge doesn't have, and with midge's own version.
 #[derive(Serialize)]

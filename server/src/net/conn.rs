@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use midge_broker::{Attention, CloseReason, Next, Peer, Port, Question, Session, Stall};
+use midge_wire::{Accepted, Handle, Layer, Reader};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::tls;
-use super::wire::{Accepted, Handle, Reader};
 use crate::callout::Courier;
 use crate::hub::Hub;
 use crate::workers::Seat;
@@ -67,7 +67,7 @@ pub(crate) async fn run(arrival: Box<Arrival>) {
 async fn begin(arrival: Box<Arrival>) -> Option<(Task, bool)> {
     let Arrival { hub, socket, peer, tls, seat } = *arrival;
     let life = hub.life();
-    let (handle, reader) = match Handle::open(socket, tls.as_ref().map(|_| tls::Layer::default())) {
+    let (handle, reader) = match Handle::open(socket, tls.as_ref().map(|_| Layer::default())) {
         Ok(opened) => opened,
         Err(error) => {
             hub.log.error(format_args!("{peer} - the socket can't be watched: {error}"));
@@ -303,7 +303,7 @@ impl Task {
     /// Gives `input` to the session. Says how much of it is done with; the rest is the caller's to keep.
     fn work(&mut self, input: &[u8]) -> (Work, usize) {
         let session = &mut self.session;
-        let (received, stall) = self.hub.turn(|broker, now| session.receive(broker, now, input));
+        let (received, stall) = self.hub.turn(|broker, now| midge_wire::receive(session, broker, now, input));
         self.need = 1;
         let stall = stall.map(Box::new);
         let work = match received.next {

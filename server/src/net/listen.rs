@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_broker::Peer;
+use midge_wire::Accepted;
 use smol_str::{SmolStr, ToSmolStr};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -15,7 +16,6 @@ use tokio::net::{TcpListener, UnixListener};
 use super::conn::{self, Arrival};
 use super::refuse;
 use super::tls::{Keeper, Offer};
-use super::wire::Accepted;
 use crate::hub::Hub;
 use crate::workers::Workers;
 

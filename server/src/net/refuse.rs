@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_broker::Peer;
+use midge_wire::{Accepted, Handle};
 use tokio::io::AsyncReadExt;
 
 use super::listen::Protocol;
-use super::wire::{Accepted, Handle};
 use crate::hub::Hub;
 use crate::workers::Seat;
 

@@ -43,6 +43,7 @@ pub const SYSTEM_ACCOUNT: &str = "$SYS";
 pub struct AccountId(pub(crate) u32);
 
 impl AccountId {
+    #[inline]
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
@@ -146,6 +147,7 @@ impl Account {
         Self::new(SmolStr::default())
     }
 
+    #[inline]
     pub(crate) fn is_vacant(&self) -> bool {
         self.name.is_empty()
     }
@@ -191,6 +193,7 @@ impl Account {
     }
 
     /// Whether a message on `subject` would reach anyone.
+    #[inline]
     pub(crate) fn hears(&mut self, subject: &[u8]) -> bool {
         !self.matching(subject).is_empty()
     }

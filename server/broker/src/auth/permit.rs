@@ -104,6 +104,7 @@ impl Permit {
     }
 
     /// Whether a message may be published on `subject`, answers aside.
+    #[inline]
     pub fn may_publish(&self, subject: &[u8]) -> bool {
         let Rules { allow, deny } = &self.publish;
         allow.as_ref().is_none_or(|allow| allow.has_plain(subject)) && !deny.has(subject)
@@ -121,6 +122,7 @@ impl Permit {
     }
 
     /// Whether messages for a subscription must be looked at one by one, because part of what it asks for is denied.
+    #[inline]
     pub fn must_filter(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
         (queue.is_some() || !is_literal(subject)) && self.subscribe.deny.overlap(subject)
     }
@@ -157,8 +159,9 @@ impl Held {
         (!self.last.is_empty() && self.last == subject) || self.ask(subject)
     }
 
-    // What asks for it is on the way of every message.
-    #[inline(never)]
+    // Out of the way of messages on the same subject again.
+    #[cold]
+    #[inline]
     fn ask(&mut self, subject: &[u8]) -> bool {
         let allowed = self.permit.may_publish(subject);
         if allowed && subject.len() <= LAST_MAX {

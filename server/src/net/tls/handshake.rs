@@ -14,14 +14,14 @@ use midge_broker::{
 };
 use midge_config::HandshakeFirst;
 use midge_tls::{Certificate, Progress, Record, Unreadable};
+use midge_wire::{Handle, Reader};
 use smol_str::SmolStr;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use super::{Acceptor, Keeper, layer};
+use super::{Acceptor, Keeper};
 use crate::hub::Hub;
-use crate::net::wire::{Handle, Reader};
 
 /// The first byte of a handshake, and of an alert.
 const HANDSHAKE: u8 = 0x16;
@@ -193,7 +193,7 @@ async fn first_record(reader: &mut Reader) -> Result<Vec<u8>, Failure> {
 /// Appends what arrives, at least a byte.
 async fn read(reader: &mut Reader, input: &mut Vec<u8>) -> Result<(), Failure> {
     let read = poll_fn(|context| {
-        layer::with_buffer(|buffer| {
+        midge_wire::with_buffer(|buffer| {
             let mut arrived = ReadBuf::new(buffer);
             ready!(Pin::new(&mut *reader).poll_read(context, &mut arrived))?;
             input.extend_from_slice(arrived.filled());

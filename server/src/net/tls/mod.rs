@@ -14,8 +14,6 @@
 
 mod acceptor;
 mod handshake;
-mod layer;
 
 pub(crate) use acceptor::{Acceptor, Keeper};
 pub(super) use handshake::{Offer, establish};
-pub(super) use layer::Layer;

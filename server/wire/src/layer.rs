@@ -9,7 +9,7 @@ use midge_broker::Batch;
 use midge_tls::Record;
 use tokio::io::ReadBuf;
 
-use crate::net::wire::Handle;
+use crate::wire::Handle;
 
 /// What is read at once, and encrypted at once: four full records.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// Lends the thread's buffer for what arrives.
-pub(super) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
+pub fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
     CIPHER_IN.with_borrow_mut(|buffer| {
         if buffer.len() < PIECE_BYTES {
             buffer.resize(PIECE_BYTES, 0);
@@ -35,7 +35,7 @@ pub(super) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
 /// The connection's own task reads, and anybody who has something for the connection writes. Both need the keys, and
 /// both may have something to tell the peer, so they share the lock.
 #[derive(Default)]
-pub(crate) struct Layer(Mutex<State>);
+pub struct Layer(Mutex<State>);
 
 #[derive(Default)]
 enum State {
@@ -51,16 +51,17 @@ enum State {
 
 impl Layer {
     /// The handshake begins: what is queued waits.
-    pub(super) fn hold(&self) {
+    pub fn hold(&self) {
         *self.lock() = State::Held;
     }
 
     /// No keys were agreed on.
-    pub(super) fn give_up(&self) {
+    pub fn give_up(&self) {
         *self.lock() = State::Over;
     }
 
-    pub(super) fn secure(&self, record: Box<Record>) {
+    /// Keys were agreed on: from now on all is encrypted.
+    pub fn secure(&self, record: Box<Record>) {
         *self.lock() = State::Secured(record);
     }
 

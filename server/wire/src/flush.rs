@@ -15,7 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-use super::wire::Handle;
+use crate::wire::Handle;
 
 /// Bytes that a thread owes at most before it writes.
 const OWED_MAX: usize = 64 * 1024;
@@ -35,7 +35,7 @@ pub(crate) fn note(handle: &Handle, bytes: usize) {
 }
 
 /// The end of a turn: writes now if much is owed, else soon. To be called without any lock.
-pub(crate) fn settle() {
+pub fn settle() {
     if OWED.get() >= OWED_MAX {
         write();
     } else if DUE.with_borrow(|due| !due.is_empty()) {
@@ -54,7 +54,7 @@ thread_local! {
 }
 
 /// The flusher of the thread that it runs on. Never ends.
-pub(crate) async fn run() {
+pub async fn run_flusher() {
     RUNS.set(true);
     poll_fn(|context| {
         write();

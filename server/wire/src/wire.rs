@@ -10,19 +10,21 @@ use midge_broker::{Outbox, Port};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
-use super::tls;
+use crate::layer::Layer;
 
 /// Slices given to one write call.
 const SLICES: usize = 64;
 
 /// A connection that was accepted and belongs to no event loop yet.
-pub(crate) enum Accepted {
+pub enum Accepted {
+    /// Over TCP.
     Tcp(std::net::TcpStream),
+    /// On this machine.
     Unix(std::os::unix::net::UnixStream),
 }
 
 /// A connection's reading half.
-pub(crate) struct Reader {
+pub struct Reader {
     half: ReadHalf,
     /// Where to decrypt, once there are keys.
     secured: Option<Handle>,
@@ -42,13 +44,13 @@ enum Writer {
 
 /// The broker's name for a connection's output, and the way to its socket.
 #[derive(Clone)]
-pub(crate) struct Handle(Arc<Wire>);
+pub struct Handle(Arc<Wire>);
 
 struct Wire {
     outbox: Outbox,
     writer: Writer,
     /// Between outbox and socket, for those who came over a listener with TLS.
-    tls: Option<tls::Layer>,
+    tls: Option<Layer>,
     /// Some thread has noted to write what is queued.
     due: AtomicBool,
     /// A write failed; the task ends the connection.
@@ -63,7 +65,7 @@ impl Port for Handle {
 
 impl Handle {
     /// Gives a socket to the event loop of the calling thread.
-    pub(crate) fn open(socket: Accepted, tls: Option<tls::Layer>) -> io::Result<(Self, Reader)> {
+    pub fn open(socket: Accepted, tls: Option<Layer>) -> io::Result<(Self, Reader)> {
         let (half, writer) = match socket {
             Accepted::Tcp(stream) => {
                 let (reader, writer) = TcpStream::from_std(stream)?.into_split();
@@ -79,17 +81,17 @@ impl Handle {
     }
 
     /// What lies between outbox and socket.
-    pub(super) fn tls(&self) -> Option<&tls::Layer> {
+    pub fn tls(&self) -> Option<&Layer> {
         self.0.tls.as_ref()
     }
 
     /// True for the first who notes that there is something to write, until [`Handle::write_due`].
-    pub(crate) fn becomes_due(&self) -> bool {
+    pub fn becomes_due(&self) -> bool {
         !self.0.due.swap(true, Ordering::AcqRel)
     }
 
     /// Writes what is queued, for whoever noted it.
-    pub(crate) fn write_due(&self) {
+    pub fn write_due(&self) {
         // First, so that what is queued from now on is noted again.
         self.0.due.swap(false, Ordering::AcqRel);
         self.write();
@@ -104,8 +106,8 @@ impl Handle {
         }
     }
 
-    /// As [`Handle::write`], for the connection's own task when the socket has room again. True if all was written.
-    pub(crate) fn write_unblocked(&self) -> bool {
+    /// Writes what is queued, for the connection's own task when the socket has room again. True if all was written.
+    pub fn write_unblocked(&self) -> bool {
         if let Some(batch) = self.0.outbox.take_unblocked() {
             self.write_batch(batch);
             self.write();
@@ -126,7 +128,7 @@ impl Handle {
     }
 
     /// Writes a batch as it is. Returns the bytes of it that the socket took, and why it took no more.
-    pub(super) fn write_clear(&self, batch: &mut midge_broker::Batch) -> (usize, io::Result<()>) {
+    pub fn write_clear(&self, batch: &mut midge_broker::Batch) -> (usize, io::Result<()>) {
         let mut written = 0;
         while !batch.is_empty() {
             match self.try_write_batch(batch) {
@@ -142,7 +144,7 @@ impl Handle {
     }
 
     /// Writes bytes to the socket, past outbox and encryption.
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.0.writer {
             Writer::Tcp(socket) => socket.try_write(bytes),
             Writer::Unix(socket) => socket.try_write(bytes),
@@ -166,12 +168,12 @@ impl Handle {
     }
 
     /// A write failed: the peer is gone.
-    pub(crate) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.0.broken.load(Ordering::Acquire)
     }
 
     /// Ready when the socket takes bytes again.
-    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         let ready = match &self.0.writer {
             Writer::Tcp(socket) => socket.as_ref().poll_write_ready(context),
             Writer::Unix(socket) => socket.as_ref().poll_write_ready(context),
@@ -180,12 +182,12 @@ impl Handle {
     }
 
     /// Writes a few bytes to a fresh socket, which has room for them.
-    pub(crate) fn say(&self, bytes: &[u8]) {
+    pub fn say(&self, bytes: &[u8]) {
         let _ = self.try_write(bytes);
     }
 
     /// Tells the peer that nothing more comes.
-    pub(crate) fn shut_down(&self) {
+    pub fn shut_down(&self) {
         if let Some(layer) = &self.0.tls {
             layer.close(self);
         }
@@ -199,12 +201,12 @@ impl Handle {
 
 impl Reader {
     /// From now on what arrives is encrypted, for the layer of `handle`.
-    pub(super) fn secure(&mut self, handle: Handle) {
+    pub fn secure(&mut self, handle: Handle) {
         self.secured = Some(handle);
     }
 
     /// Looks at the first bytes that have arrived, without taking them.
-    pub(super) async fn peek(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub async fn peek(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match &mut self.half {
             ReadHalf::Tcp(socket) => socket.peek(bytes).await,
             ReadHalf::Unix(_) => Err(io::ErrorKind::Unsupported.into()),

@@ -1,0 +1,21 @@
+//! What every message passes in the daemon, from the session to the socket.
+//!
+//! ```text
+//!   bytes read ──> receive ──> Session, Broker ──> flush ──> outboxes noted
+//!                                                               │ settle, run_flusher
+//!                     socket <── Layer (TLS) <── Handle <───────┘
+//! ```
+//!
+//! The daemon is compiled for size, this crate for speed (see the profile in the root `Cargo.toml`). The broker is generic
+//! over its connections' handles, and generic code is compiled where it is used: so [`receive`] and [`flush()`], and all of
+//! the broker that they call, are compiled here, while what the daemon calls itself is small.
+
+mod flush;
+mod layer;
+mod turn;
+mod wire;
+
+pub use flush::{run_flusher, settle};
+pub use layer::{Layer, with_buffer};
+pub use turn::{flush, receive};
+pub use wire::{Accepted, Handle, Reader};
