@@ -108,7 +108,9 @@ impl<'a> Block<'a> {
     pub(crate) fn text_map(&self, name: &str) -> BTreeMap<String, String> {
         let Some(Value { data: Data::Map(map), .. }) = self.get(name) else { return BTreeMap::new() };
         let text = |data: &Data| if let Data::Text(text) = data { Some(text.clone()) } else { None };
-        map.iter().filter_map(|(key, entry)| Some((key.to_owned(), text(&entry.value.data)?))).collect()
+        let mut texts = BTreeMap::new();
+        texts.extend(map.iter().filter_map(|(key, entry)| Some((key.to_owned(), text(&entry.value.data)?))));
+        texts
     }
 
     /// A duration; a bare integer is seconds.

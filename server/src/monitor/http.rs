@@ -206,7 +206,9 @@ impl Requests {
     /// By path, without those that nobody asked for.
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
         let counts = self.0.iter().map(|counter| counter.load(Ordering::Relaxed));
-        SERVED.iter().map(|(path, ..)| *path).zip(counts).filter(|(_, count)| *count > 0).collect()
+        let mut counted = BTreeMap::new();
+        counted.extend(SERVED.iter().map(|(path, ..)| *path).zip(counts).filter(|(_, count)| *count > 0));
+        counted
     }
 }
 

@@ -604,7 +604,7 @@ impl Engine {
     }
 
     fn load_stream(&mut self, record: &[u8], log: Box<dyn Log>, now: Now) -> Result<(), LogError> {
-        let Ok(record) = serde_json::from_slice::<crate::stream::Record>(record) else { return Ok(()) };
+        let Some(record) = crate::json::stored::<crate::stream::Record>(record) else { return Ok(()) };
         if record.restoring {
             return log.destroy();
         }

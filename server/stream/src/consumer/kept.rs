@@ -154,7 +154,7 @@ impl Consumer {
     ) -> Option<Self> {
         let (note, added) = parts.split_first()?;
         let kept: Kept = postcard::from_bytes(note).ok()?;
-        let config = serde_json::from_slice(&kept.config).ok()?;
+        let config = json::stored(&kept.config)?;
         let place = |(consumer, stream)| Place { consumer, stream };
         let mut consumer = Self::new(id, stream_id, stream_name, &kept.name, config, cx);
         consumer.created = kept.created;
@@ -167,7 +167,7 @@ impl Consumer {
             let pending = Pending { delivery, again_at, sent: kept.delivered_at, queued: false, lost: false };
             consumer.pending.insert(seq, pending);
         }
-        consumer.again = kept.again.into_iter().collect();
+        consumer.again.extend(kept.again);
         consumer.skip = kept.skip.into();
         consumer.resume = kept.resume;
         for mut steps in added.iter().map(Vec::as_slice) {

@@ -325,11 +325,12 @@ where
     fn notes(&self) -> BTreeMap<String, Vec<Vec<u8>>> {
         let store = self.store.lock();
         let Ok(states) = store.states(self.id) else { return BTreeMap::new() };
-        let notes = states.map(|(key, state)| {
+        let mut notes = BTreeMap::new();
+        notes.extend(states.map(|(key, state)| {
             let parts = std::iter::once(&state.whole).chain(&state.deltas).cloned().collect();
             (String::from_utf8_lossy(key).into_owned(), parts)
-        });
-        notes.collect()
+        }));
+        notes
     }
 
     fn set_config(&mut self, config: &[u8]) -> Result<(), LogError> {
