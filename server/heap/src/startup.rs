@@ -11,8 +11,18 @@ use std::ops::Range;
 /// fault of about a microsecond.
 pub fn unmap_startup() -> usize {
     let Ok(text) = std::fs::read_to_string("/proc/self/smaps") else { return 0 };
+    let own = unmap_startup as *const () as usize;
+    if !runs_at(&text, own) {
+        return 0;
+    }
     let clean = clean_mappings(&text);
     clean.iter().filter(|mapping| drop_pages(&mapping.range)).map(|mapping| mapping.resident).sum()
+}
+
+/// True if there is code at `address`. Under an emulator the list is that of the emulator, whose addresses are others.
+fn runs_at(smaps: &str, address: usize) -> bool {
+    let runs = |line: &str| Some(line.contains(" r-xp ") && head(line)??.contains(&address));
+    smaps.lines().filter_map(runs).any(|runs| runs)
 }
 
 /// A mapping of a file without a page of the process' own.
@@ -100,6 +110,13 @@ Anonymous:             0 kB
         ];
         assert_eq!(clean_mappings(SMAPS), expected);
         assert_eq!(clean_mappings("nonsense\n\nRss: many kB\nAnonymous: 0 kB\n"), []);
+    }
+
+    #[test]
+    fn the_list_is_this_process_own() {
+        assert!(runs_at(SMAPS, 0x55d0_c001_0000) && runs_at(SMAPS, 0x55d0_c002_ffff));
+        assert!(!runs_at(SMAPS, 0x55d0_c000_0000), "no code");
+        assert!(!runs_at(SMAPS, 0x55d0_c003_0000) && !runs_at("nonsense\n r-xp \n", 0), "nothing there");
     }
 
     #[test]
