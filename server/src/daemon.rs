@@ -21,6 +21,7 @@ use crate::log::Log;
 use crate::memory::Budget;
 use crate::monitor::{self, About, Desk, Order};
 use crate::net::{Acceptor, Keeper, Listener, Protocol};
+use crate::notify::ServiceManager;
 use crate::ports::{PidFile, Ports, PortsFile, urls};
 use crate::serial::{self, Leaving};
 use crate::signals::{Request, Signals};
@@ -193,8 +194,13 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     bound.announce(&log);
     let tls = Arc::clone(&keeper);
     let about = Arc::new(About::new(info, options, tls, workers.count(), monitor_port, clock.now().wall));
+    let (manager, unreachable) = ServiceManager::find();
+    if let Some(error) = unreachable {
+        log.warn(format_args!("the service manager can't be reached: {error}"));
+    }
     let mut daemon = Daemon {
         run,
+        manager: Arc::new(manager),
         log,
         hub: Arc::clone(&hub),
         about: Arc::clone(&about),
@@ -214,6 +220,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         let hub = Arc::clone(&hub);
         async move { hub.memory.run().await }
     });
+    tokio::spawn(Arc::clone(&daemon.manager).stay_alive(Arc::clone(&hub)));
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     tokio::spawn(Desk::new(Arc::clone(&hub), Arc::clone(&about), orders).run());
     tokio::spawn({
@@ -233,6 +240,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let listeners = bound.serve(&hub, &about, &keeper, &workers);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);
+    daemon.manager.ready();
     // Whoever hears the greeting need not wait for this.
     midge_heap::unmap_startup();
 
@@ -459,6 +467,7 @@ struct Files {
 
 struct Daemon {
     run: Run,
+    manager: Arc<ServiceManager>,
     log: Arc<Log>,
     hub: Arc<Hub>,
     about: Arc<About>,
@@ -526,6 +535,7 @@ impl Daemon {
                     Err(error) => self.log.error(format_args!("the log file can't be opened: {error}")),
                 },
                 Request::Interrupt | Request::Terminate => {
+                    self.manager.stopping();
                     self.log.info("Initiating Shutdown...");
                     listeners.close().await;
                     self.farewell().await;
@@ -533,6 +543,7 @@ impl Daemon {
                 }
                 Request::LameDuck => {
                     drop(orders);
+                    self.manager.stopping();
                     self.log.info("Entering lame duck mode, stop accepting new clients");
                     listeners.close().await;
                     self.leave_slowly(signals).await;
@@ -584,7 +595,9 @@ impl Daemon {
 
     /// HUP: the whole file is read and checked before anything changes.
     fn reload(&mut self) -> Result<(), String> {
+        self.manager.reloading();
         let reloaded = self.try_reload();
+        self.manager.ready();
         if let Err(why) = &reloaded {
             why.lines().for_each(|line| {
                 self.log.error(format_args!("Failed to reload server configuration: {line}"));

@@ -15,6 +15,7 @@ mod log;
 mod memory;
 mod monitor;
 mod net;
+mod notify;
 mod ports;
 mod serial;
 mod signals;

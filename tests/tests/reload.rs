@@ -1,11 +1,14 @@
 //! A new configuration for a daemon that runs: what changes for whom, and that a bad one changes nothing.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
 use midge_tests::peer::Peer;
-use midge_tests::process::eventually;
+use midge_tests::process::{Process, eventually};
 use midge_tests::target::World as _;
+use rustix::process::Signal;
 
 fn start(config: &str, flags: &[&str]) -> Daemon {
     let program = Program::ours().unwrap_or_else(|why| panic!("{why}"));
@@ -199,4 +202,46 @@ fn without_a_file_there_is_nothing_to_reload() {
     daemon.kill_with(midge_tests::script::Signal::Hup).expect("signalled");
     let answer = daemon.stderr().find(0, PATIENCE, |line| line.contains("Failed to reload"));
     assert!(answer.is_ok_and(|line| line.contains("[ERR]") && line.contains("-c")));
+}
+
+/// As systemd does for a unit with `Type=notify` and `WatchdogSec`.
+#[test]
+fn a_service_manager_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (socket, config) = (directory.path().join("notify"), directory.path().join("midged.conf"));
+    fs::write(&config, "max_payload: 1000").expect("written");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("set");
+    // Returns when `wanted` is told, with all that was told by then, signs of life aside.
+    let told = |wanted: &str| {
+        let mut all = Vec::new();
+        loop {
+            let mut buffer = [0; 256];
+            let n =
+                manager.recv(&mut buffer).unwrap_or_else(|why| panic!("no {wanted:?} after {all:?}: {why}"));
+            let words = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            let is_last = words.starts_with(wanted);
+            all.push(words);
+            if is_last {
+                all.retain(|words| words != "WATCHDOG=1");
+                return all;
+            }
+        }
+    };
+    let midged = Program::ours().unwrap_or_else(|why| panic!("{why}"));
+    let mut command = Command::new(midged.path());
+    command.args(["-a", "127.0.0.1", "-p", "-1", "-c"]).arg(&config);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "20000").env_remove("WATCHDOG_PID");
+    let process = Process::start(&mut command).expect("started");
+    assert_eq!(told("READY=1"), ["READY=1"]);
+    for _ in 0..3 {
+        told("WATCHDOG=1");
+    }
+    process.signal(Signal::HUP).expect("a signal");
+    let reloaded = [told("RELOADING=1\nMONOTONIC_USEC="), told("READY=1")].concat();
+    assert_eq!(reloaded.len(), 2, "{reloaded:?}");
+    process.signal(Signal::TERM).expect("a signal");
+    assert_eq!(told("STOPPING=1"), ["STOPPING=1"]);
+    let ended = process.end().expect("an end");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
