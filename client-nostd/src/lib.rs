@@ -150,6 +150,7 @@
 //! - **TLS**: hand in a transport that does it, as embedded-tls. Where the server speaks first, as nats-server does unless
 //!   told otherwise: [`Connection::greet`], wait for [`Event::Greeting`], [`Connection::into_transport`], shake hands,
 //!   [`Connection::resume`], [`Connection::login`].
+//! - **A UART**: [`serial::Framed`] carries the protocol over a line with noise on it, to a midged that listens there.
 //! - **An nkey**: as with TLS, but that the login shows what `nkey::UserKey::sign` made of [`Client::server`].
 //! - **Values instead of bytes**: the module `typed`, with the feature `postcard`.
 //! - **Many readings in one write**: queue them with [`Client::publish`] by [`Connection::client`]; the next call sends all.
@@ -175,6 +176,7 @@ pub mod jetstream;
 #[cfg(feature = "nkey")]
 pub mod nkey;
 pub mod outbox;
+pub mod serial;
 #[cfg(feature = "std")]
 pub mod tcp;
 #[cfg(feature = "postcard")]

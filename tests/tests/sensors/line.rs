@@ -7,6 +7,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use midge_client::blocking::Connection;
+use midge_client::header::{Block, Field};
+use midge_client::serial::Framed;
+use midge_client::tcp::Clock;
+use midge_client::{Client, Config, Event, Login, Publish, Subject};
 use midge_protocol::frame::Encode;
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
 use midge_tests::peer::Peer;
@@ -289,4 +294,114 @@ fn a_device_that_begins_again_gets_a_new_session() {
     peer.fence().expect("service");
     device.say("PUB plant.attic 1\r\n4\r\n");
     assert_message(&mut peer, "plant.attic", "4");
+}
+
+/// The device's end as a UART of embedded-io, whose reads end after a while.
+struct Uart<'a>(&'a File);
+
+impl embedded_io::ErrorType for Uart<'_> {
+    type Error = std::io::Error;
+}
+
+impl embedded_io::Read for Uart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, std::io::Error> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        match poll(&mut [PollFd::new(self.0, PollFlags::IN)], Some(&timeout))? {
+            0 => Err(std::io::ErrorKind::TimedOut.into()),
+            _ => self.0.read(buffer),
+        }
+    }
+}
+
+impl embedded_io::Write for Uart<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, std::io::Error> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> Result<(), std::io::Error> {
+        Ok(())
+    }
+}
+
+/// A board with the client for microcontrollers, on a line: its readings go into a stream until they are acknowledged, it answers
+/// requests, and the daemon is killed meanwhile.
+#[test]
+fn a_board_on_a_line_loses_nothing_that_was_acknowledged() {
+    const READINGS: usize = 30;
+    let mut scene = Scene::new("framing: crc", "jetstream { store_dir: store }");
+    let mut host = Peer::greeted(scene.daemon.address(), QUIET).expect("a greeting");
+    let stream = r#"{"name":"R","subjects":["plant.>"],"storage":"file"}"#;
+    host.send(&format!("SUB box 1\r\nPUB $JS.API.STREAM.CREATE.R box {}\r\n{stream}\r\n", stream.len()));
+    let head = host.line().expect("an answer").expect("a connection");
+    assert!(head.starts_with("MSG box 1"), "{head}");
+    let created = host.line().expect("an answer").expect("a connection");
+    assert!(!created.contains("error"), "{created}");
+
+    let device = Device::plug(&scene.name());
+    let (mut receive, mut transmit, mut frame) = ([0; 1024], [0; 512], [0; 2048]);
+    let clock = Clock::start();
+    let mut client = Client::<2, 2>::new(Config::new(0), &mut receive, &mut transmit, [7; 16]);
+    let heater = client.subscribe("heater", None).expect("a place in the table");
+    let login = Login::default();
+    let (mut acknowledged, mut answered, mut killed) = (0, 0, false);
+    let end = Instant::now() + PATIENCE * 3;
+    while acknowledged < READINGS || answered < 2 {
+        let mut connection =
+            Connection::new(&mut client, Framed::new(Uart(&device.device), &mut frame), &login, clock.now());
+        let mut waiting = None;
+        let mut connected = false;
+        while acknowledged < READINGS || answered < 2 {
+            assert!(Instant::now() < end, "{acknowledged} acknowledged, {answered} answered");
+            if acknowledged == READINGS / 2 && !killed {
+                killed = true;
+                scene.daemon.kill();
+                scene.daemon.restart().expect("restarted");
+                host = Peer::greeted(scene.daemon.address(), QUIET).expect("a greeting");
+                host.send("SUB box 1\r\n");
+            }
+            let Ok(event) = connection.next(clock.now()) else { break };
+            match event {
+                Some(Event::Connected) => {
+                    connected = true;
+                    host.send("PUB heater box 2\r\non\r\n");
+                }
+                Some(Event::Message { sid, .. }) if sid == heater => {
+                    if connection.respond(b"warming").is_err() {
+                        break;
+                    }
+                    while host.line().expect("an answer").expect("a connection") != "warming" {}
+                    answered += 1;
+                }
+                Some(Event::Answer { .. }) => {
+                    acknowledged += 1;
+                    waiting = None;
+                }
+                Some(Event::Expired { .. } | Event::NoResponders { .. }) => waiting = None,
+                _ => {}
+            }
+            if connected && waiting.is_none() && acknowledged < READINGS {
+                let (subject, id) = (format!("plant.{acknowledged}"), acknowledged.to_string());
+                let fields = [Field::new("Nats-Msg-Id", &id)];
+                let block = Block::new(&fields).expect("headers");
+                let reading = Publish {
+                    header: Some(&block),
+                    ..Publish::new(Subject::new(subject.as_bytes()).expect("a subject"), b"21.5")
+                };
+                match connection.request(&reading, clock.now().after_ms(500)) {
+                    Ok(token) => waiting = Some(token),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+    assert!(killed);
+    host.send("PUB $JS.API.STREAM.INFO.R box 0\r\n\r\n");
+    let info = loop {
+        let line = host.line().expect("an answer").expect("a connection");
+        if line.starts_with('{') {
+            break line;
+        }
+    };
+    let info: Value = serde_json::from_str(&info).expect("JSON");
+    assert_eq!(info["state"]["num_subjects"], READINGS, "{info}");
 }
