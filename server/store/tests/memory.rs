@@ -72,3 +72,30 @@ fn a_subject_costs_its_text_and_about_50_bytes() {
     assert!(bytes <= 90.0, "{bytes}");
     drop(store);
 }
+
+/// A file for each segment, and descriptors for some of them.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it looks at what the system has open")]
+fn a_large_store_needs_few_descriptors() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("store");
+    let options = Options { segment_bytes: 64 << 10, ..Options::default() };
+    let (mut store, _) = Store::open(OsDisk::open(&at).unwrap(), options).unwrap();
+    let stream = store.create_stream(b"{}").unwrap();
+    for _ in 0..1_000 {
+        store.append(stream, &Append { payload: &[7; 8_000], ..Append::default() }).unwrap();
+        store.flush().unwrap();
+    }
+    store.commit().unwrap();
+    drop(store);
+    let (mut store, _) = Store::open(OsDisk::open(&at).unwrap(), options).unwrap();
+    for seq in (1..=1_000).rev() {
+        assert_eq!(store.read(stream, seq).unwrap().unwrap().payload.len(), 8_000);
+    }
+    let files = std::fs::read_dir(&at).unwrap().count();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter(|entry| {
+        std::fs::read_link(entry.as_ref().unwrap().path()).is_ok_and(|file| file.starts_with(&at))
+    });
+    let open = open.count();
+    assert!(files > 140 && open <= 40, "{open} descriptors for {files} files");
+}

@@ -1,20 +1,21 @@
 //! The disk as a seam: one trait, two disks. [`OsDisk`] is a directory; `SimDisk` (feature `sim`) is a disk in memory
 //! that fails as a seed tells.
 
+mod handles;
 mod os;
 #[cfg(feature = "sim")]
 pub mod sim;
 
 use std::io;
 
-pub use os::OsDisk;
+pub use os::{OsDisk, OsFile};
 
 /// A flat directory of files, all of them ours.
 ///
 /// Calls block. A failed [`sync`](Disk::sync) says nothing about what of the file is on the medium, and the store never
 /// asks the same file again. Reads and writes may be short, as the system's are; the store goes on where they stopped.
 pub trait Disk {
-    /// An open file. Dropping it closes it.
+    /// A file, as long as it has its name.
     type File;
 
     /// Names of all files, in any order.
@@ -55,6 +56,9 @@ pub trait Disk {
     /// # Errors
     /// Those of the system; `StorageFull` if there is no room.
     fn write_at(&mut self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Says that what was written there may go to the medium now, without waiting for it and without a promise.
+    fn start_writing(&self, _file: &Self::File, _offset: u64, _bytes: u64) {}
 
     /// Returns once everything written to the file is on the medium, with what is needed to find it in the file.
     ///

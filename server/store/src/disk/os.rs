@@ -1,6 +1,7 @@
 //! A directory of the operating system. The only file of this crate that touches files.
 #![expect(clippy::disallowed_methods, reason = "this is the one place")]
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,18 +10,26 @@ use rustix::fs::{Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFla
 use rustix::io::Errno;
 
 use super::Disk;
+use super::handles::Handles;
 
 /// A directory, held by one process at a time.
 ///
 /// The directory is created if it is missing, its parent isn't. A lock on the file `LOCK` in it keeps a second daemon,
 /// and `midge store`, out for as long as this value lives; the kernel drops the lock with the process.
+///
+/// Files are opened and closed as they are used, so that a large store doesn't need a descriptor for each of them.
 #[derive(Debug)]
 pub struct OsDisk {
     directory: OwnedFd,
     path: PathBuf,
     read_only: bool,
+    handles: RefCell<Handles>,
     _lock: Option<OwnedFd>,
 }
+
+/// A file of an [`OsDisk`].
+#[derive(Debug)]
+pub struct OsFile(Box<str>);
 
 impl OsDisk {
     /// Opens the directory for a daemon.
@@ -71,12 +80,27 @@ impl OsDisk {
     fn directory(path: &Path, read_only: bool) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        Ok(Self { directory, path: path.to_owned(), read_only, _lock: None })
+        Ok(Self { directory, path: path.to_owned(), read_only, handles: RefCell::default(), _lock: None })
+    }
+}
+
+impl OsDisk {
+    fn open_file(&self, name: &str, create: bool) -> io::Result<OwnedFd> {
+        let mut flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        flags |= if self.read_only { OFlags::RDONLY } else { OFlags::RDWR };
+        if create {
+            flags |= OFlags::CREATE;
+        }
+        Ok(rustix::fs::openat(&self.directory, name, flags, Mode::from_raw_mode(0o640))?)
+    }
+
+    fn with<R>(&self, file: &OsFile, what: impl FnOnce(&OwnedFd) -> io::Result<R>) -> io::Result<R> {
+        what(self.handles.borrow_mut().get(&file.0, || self.open_file(&file.0, false))?)
     }
 }
 
 impl Disk for OsDisk {
-    type File = OwnedFd;
+    type File = OsFile;
 
     fn list(&mut self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -92,38 +116,50 @@ impl Disk for OsDisk {
         Ok(names)
     }
 
-    fn open(&mut self, name: &str, create: bool) -> io::Result<OwnedFd> {
-        let mut flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        flags |= if self.read_only { OFlags::RDONLY } else { OFlags::RDWR };
-        if create && !self.read_only {
-            flags |= OFlags::CREATE;
-        }
-        Ok(rustix::fs::openat(&self.directory, name, flags, Mode::from_raw_mode(0o640))?)
+    fn open(&mut self, name: &str, create: bool) -> io::Result<OsFile> {
+        let open = || self.open_file(name, create && !self.read_only);
+        self.handles.borrow_mut().get(name, open)?;
+        Ok(OsFile(name.into()))
     }
 
-    fn size(&self, file: &OwnedFd) -> io::Result<u64> {
-        Ok(rustix::fs::fstat(file)?.st_size.unsigned_abs())
+    fn size(&self, file: &OsFile) -> io::Result<u64> {
+        self.with(file, |file| Ok(rustix::fs::fstat(file)?.st_size.unsigned_abs()))
     }
 
-    fn read_at(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut *buffer, offset))?)
+    fn read_at(&self, file: &OsFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(file, |file| {
+            Ok(rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut *buffer, offset))?)
+        })
     }
 
-    fn read_medium(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    fn read_medium(&self, file: &OsFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         // Clean pages leave the cache, so what is read next comes from the medium.
-        let length = std::num::NonZeroU64::new(buffer.len() as u64);
-        let _ = rustix::fs::fadvise(file.as_fd(), offset, length, Advice::DontNeed);
+        let bytes = buffer.len() as u64;
+        self.start_writing(file, offset, bytes);
         let read = self.read_at(file, buffer, offset);
-        let _ = rustix::fs::fadvise(file.as_fd(), offset, length, Advice::DontNeed);
+        self.start_writing(file, offset, bytes);
         read
     }
 
-    fn write_at(&mut self, file: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
+    fn write_at(&mut self, file: &OsFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let written = self
+            .with(file, |file| Ok(rustix::io::retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?));
+        self.handles.borrow_mut().set_dirty(&file.0, true);
+        written
     }
 
-    fn sync(&mut self, file: &OwnedFd) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(file)?)
+    fn start_writing(&self, file: &OsFile, offset: u64, bytes: u64) {
+        // What is dirty is on its way then, and what isn't leaves the cache. It promises nothing, so it can't fail.
+        let _ = self.with(file, |file| {
+            let bytes = std::num::NonZeroU64::new(bytes);
+            Ok(rustix::fs::fadvise(file.as_fd(), offset, bytes, Advice::DontNeed)?)
+        });
+    }
+
+    fn sync(&mut self, file: &OsFile) -> io::Result<()> {
+        self.with(file, |file| Ok(rustix::fs::fdatasync(file)?))?;
+        self.handles.borrow_mut().set_dirty(&file.0, false);
+        Ok(())
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {
@@ -131,6 +167,7 @@ impl Disk for OsDisk {
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.handles.borrow_mut().forget(name);
         Ok(rustix::fs::unlinkat(&self.directory, name, AtFlags::empty())?)
     }
 
@@ -151,6 +188,9 @@ impl Disk for OsDisk {
         }
         rustix::fs::fsync(&aside)?;
         rustix::fs::renameat(&self.directory, with, &self.directory, name)?;
+        for name in [name, with] {
+            self.handles.borrow_mut().forget(name);
+        }
         self.sync_dir()
     }
 }
