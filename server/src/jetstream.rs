@@ -94,6 +94,7 @@ impl Streams {
             keeper,
             health: Health::Good,
             keep_at: Some(hub.clock.now().mono + Duration::from_secs(1)),
+            kept: 0,
             mailbox,
             accounts: Vec::new(),
             subs: HashMap::new(),
@@ -132,6 +133,8 @@ struct Clerk {
     health: Health,
     /// When the store wants to be kept again.
     keep_at: Option<Instant>,
+    /// How many commits there had been when that was decided.
+    kept: u64,
     mailbox: MailboxId,
     /// The broker's names of the engine's accounts.
     accounts: Vec<AccountId>,
@@ -224,6 +227,11 @@ impl Clerk {
         if self.keeper.health() != self.health {
             // A disk that was just found full or broken is tried again soon.
             self.keep_at = Some(now);
+        }
+        let commits = self.keeper.commits();
+        if std::mem::replace(&mut self.kept, commits) != commits {
+            let soon = now + KEEP_PAUSE;
+            self.keep_at = Some(self.keep_at.map_or(soon, |at| at.min(soon)));
         }
         if self.keep_at.is_none_or(|at| at <= now) {
             let next = self.keeper.maintain(since(now), KEEP_BYTES);

@@ -75,6 +75,11 @@ impl Chunk {
         }
     }
 
+    /// With room for so many bytes of entries.
+    pub(crate) fn with_capacity(segment: u64, bytes: usize) -> Self {
+        Self { packed: Vec::with_capacity(bytes), ..Self::new(segment) }
+    }
+
     /// Of all entries, dead ones too.
     pub(crate) fn seqs(&self) -> (u64, u64) {
         (self.first_seq, self.last_seq)

@@ -27,10 +27,13 @@ pub struct Maintained {
     pub next: Option<Duration>,
 }
 
-/// What is synced at once while a file is filled: a disk that is busy for longer would make commits wait.
+/// What is written at once while a file is filled: a disk that is busy for longer would make commits wait.
 const FILL_BYTES: u64 = 256 << 10;
 /// What is scrubbed at once.
 const SCRUB_BYTES: u64 = 256 << 10;
+/// How long nothing is committed until the log is sealed. Who commits more often than this pays nothing for it, and who does
+/// less often pays a page.
+const SEAL_AFTER: Duration = Duration::from_secs(2);
 /// How often a full or failed disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -76,6 +79,7 @@ impl<D: Disk> Store<D> {
                 }
             }
         }
+        let seal_at = self.seal_when_idle(now);
         let bytes = self.usage.written_bytes - before + read;
         let next = match self.health {
             _ if self.options.read_only => None,
@@ -84,7 +88,23 @@ impl<D: Disk> Store<D> {
             Health::Full => Some(self.retry_at),
             Health::Good => (self.options.scrub_bytes_per_second > 0).then_some(self.scrub.due),
         };
-        Maintained { bytes, next }
+        Maintained { bytes, next: next.into_iter().chain(seal_at).min() }
+    }
+
+    /// Seals the log once nothing has been committed for a while. Gives when to ask again.
+    fn seal_when_idle(&mut self, now: Duration) -> Option<Duration> {
+        if self.sealed || self.health == Health::ReadOnly {
+            return None;
+        }
+        if self.seal_due.0 != self.next_frame {
+            self.seal_due = (self.next_frame, now + SEAL_AFTER);
+        }
+        if now < self.seal_due.1 {
+            return Some(self.seal_due.1);
+        }
+        // It shows in the health if the disk failed. If there is no room for it, the next commit does the same.
+        let _ = self.seal();
+        None
     }
 
     /// Keeps one slot ready beyond the reserve.
@@ -216,13 +236,16 @@ impl<D: Disk> Store<D> {
         while filling.at < until && result.is_ok() {
             let bytes = &zeros[..FILL_BYTES.min(end - filling.at) as usize];
             self.usage.written_bytes += bytes.len() as u64;
-            self.usage.syncs += 1;
-            result = write_full(&mut self.disk, &filling.slot.file, bytes, filling.at)
-                .and_then(|()| self.disk.sync(&filling.slot.file));
+            result = write_full(&mut self.disk, &filling.slot.file, bytes, filling.at);
+            // What is on its way already needn't be waited for at the end.
+            self.disk.start_writing(&filling.slot.file, filling.at, bytes.len() as u64);
             filling.at += bytes.len() as u64;
         }
         if result.is_ok() && filling.at >= end {
-            if filling.new {
+            // One flush for all of it: nothing in it has to last before it is a slot.
+            self.usage.syncs += 1;
+            result = self.disk.sync(&filling.slot.file);
+            if result.is_ok() && filling.new {
                 result = self.disk.sync_dir();
             }
             if result.is_ok() {

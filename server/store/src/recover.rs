@@ -83,6 +83,8 @@ impl<D: Disk> Store<D> {
             next_segment: 1,
             next_frame: 1,
             durable_frame: 0,
+            sealed: false,
+            seal_due: (0, std::time::Duration::ZERO),
             free: Vec::new(),
             held: None,
             leaving: BTreeMap::new(),
@@ -267,12 +269,23 @@ impl<D: Disk> Store<D> {
             let Some(at) = slots.iter().position(|slot| slot.number == at) else { continue };
             let slot = slots.swap_remove(at);
             self.active.removed.clear();
+            let (mut expected_page, mut doubts) = (header::PAGES, Doubts::new());
             for frame in &scan.frames {
-                self.replay(&slot, &header, frame)?;
+                if frame.after_gap {
+                    self.doubt(
+                        &mut doubts,
+                        u64::from(frame.page - expected_page) * u64::from(header.page_bytes),
+                    );
+                }
+                expected_page = frame.page + frame.head.pages;
+                for stream in self.replay(&slot, &header, frame)? {
+                    doubts.remove(&stream);
+                }
                 clean = frame.head.flags & frame::CLOSED != 0 && scan.cut.is_none();
                 self.next_frame = frame.head.number + 1;
                 self.active.last_sum = frame.sum;
             }
+            self.settle_doubts(doubts, &header, slot.number);
             self.active.number = header.segment;
             self.active.durable_page = scan.end_page;
             if let Some((page, burnt)) = &scan.cut {
@@ -330,6 +343,7 @@ impl<D: Disk> Store<D> {
             segment.header.pages == self.pages() && segment.header.page_bytes == self.options.page_bytes
         });
         if clean && same_sizes {
+            self.sealed = true;
             self.resume();
         } else {
             // Pages are never written twice, so the log goes on in another segment.
@@ -622,11 +636,33 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Applies a frame of a segment that is replayed.
-    fn replay(&mut self, slot: &Candidate<D::File>, header: &Header, at: &At) -> io::Result<()> {
+    /// Frames of so many bytes are gone, with all that they said: any stream may have had messages in them.
+    fn doubt(&mut self, doubts: &mut Doubts, bytes: u64) {
+        for (id, stream) in &self.streams {
+            doubts.entry(*id).or_insert((stream.last_seq, 0)).1 += bytes;
+        }
+        self.next_stream = self.next_stream.saturating_add(u32::try_from(bytes / 8).unwrap_or(u32::MAX));
+    }
+
+    /// Of these streams no later frame told how far they were. As many messages as could have been there are named as lost, and
+    /// no sequence is given again that may have been acknowledged.
+    fn settle_doubts(&mut self, doubts: Doubts, header: &Header, slot: u32) {
+        for (id, (known, bytes)) in doubts {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            stream.last_seq = stream.last_seq.max(known + bytes / 8);
+            let messages = (bytes / (record::HEAD + record::ALIGN) as u64).max(1);
+            let offset = u64::from(header::PAGES) * u64::from(header.page_bytes);
+            let lost =
+                Lost { first_seq: known + 1, last_seq: known + messages, segment: header.segment, offset };
+            self.note_lost(id, slot, lost);
+        }
+    }
+
+    /// Applies a frame of a segment that is replayed. Gives the streams that it tells the messages of.
+    fn replay(&mut self, slot: &Candidate<D::File>, header: &Header, at: &At) -> io::Result<Vec<u32>> {
         let bytes = self.frame_bytes(&slot.file, header, at)?;
         let offset = u64::from(at.page) * u64::from(header.page_bytes);
-        let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { return Ok(()) };
+        let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { return Ok(Vec::new()) };
         let checkpoint = at.head.flags & frame::CHECKPOINT != 0;
         if at.after_gap {
             self.note_frame(slot.number, offset);
@@ -660,7 +696,7 @@ impl<D: Disk> Store<D> {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(expected.iter().map(|messages| messages.stream).collect())
     }
 
     /// The ops of a frame, from the copy that is right. Names what isn't.
@@ -906,7 +942,8 @@ impl<D: Disk> Store<D> {
                 index::Item::Messages { stream, subjects, entries, .. } => {
                     let Some(stream) = self.streams.get_mut(&stream) else { continue };
                     let Some(subjects) = index::subjects(subjects) else { continue };
-                    let mut chunk = Chunk::new(number);
+                    let mut ids = vec![None; subjects.len()];
+                    let mut chunk = Chunk::with_capacity(number, entries.len());
                     for entry in index::entries(entries) {
                         if entry.seq < stream.first_seq {
                             continue;
@@ -915,8 +952,12 @@ impl<D: Disk> Store<D> {
                             chunk.push(entry, true);
                             continue;
                         }
-                        let Some(subject) = subjects.get(entry.subject as usize - 1) else { break };
-                        let (id, _) = stream.subjects.add(subject, entry.seq);
+                        let at = entry.subject as usize - 1;
+                        let (Some(subject), Some(known)) = (subjects.get(at), ids.get_mut(at)) else { break };
+                        let id = match *known {
+                            Some(id) => stream.subjects.add_again(id, entry.seq),
+                            None => *known.insert(stream.subjects.add(subject, entry.seq).0),
+                        };
                         stream.messages += 1;
                         stream.bytes += u64::from(entry.size);
                         chunk.push(Entry { subject: id, ..entry }, false);
@@ -1028,6 +1069,9 @@ pub(crate) struct Candidate<F> {
     pub(crate) header: Option<Header>,
 }
 
+/// By stream: the last sequence that is known, and how many bytes of frames after it are gone.
+type Doubts = BTreeMap<u32, (u64, u64)>;
+
 /// What loading sealed segments leaves to be done.
 #[derive(Debug, Default)]
 struct Loaded {
@@ -1075,7 +1119,9 @@ fn accept(frames: Vec<At>, until: Option<u64>) -> Scan {
         let in_order =
             previous.is_none_or(|(before, _)| number > before) && until.is_none_or(|until| number < until);
         let follows = match previous {
-            Some((before, sum)) => number == before + 1 && frame.head.previous == sum,
+            Some((before, sum)) if number == before + 1 => frame.head.previous == sum,
+            // Those between were synced, and are gone.
+            Some(_) => number <= durable.saturating_add(1),
             None => true,
         };
         if !in_order || (number > durable && !(follows && frame.complete)) {

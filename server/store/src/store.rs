@@ -174,6 +174,10 @@ pub struct Store<D: Disk> {
     pub(crate) next_segment: u64,
     pub(crate) next_frame: u64,
     pub(crate) durable_frame: u64,
+    /// The last frame is empty.
+    pub(crate) sealed: bool,
+    /// When it will be, unless there is a frame after this one.
+    pub(crate) seal_due: (u64, std::time::Duration),
     pub(crate) free: Vec<Slot<D::File>>,
     /// The slot of the segment before the active one, if nothing in it is alive: it is the third copy of the checkpoint.
     pub(crate) held: Option<Slot<D::File>>,
@@ -771,6 +775,31 @@ impl<D: Disk> Store<D> {
         self.write(waiting + self.open.bytes() > self.options.frame_bytes_max as usize)
     }
 
+    /// Writes an empty frame behind the last one, so that rot in that one isn't taken for a write that the power cut tore.
+    /// It isn't waited for: whatever is synced next takes it along, and nothing is lost with it. `false` if there was nothing
+    /// to do, or no room in the segment; the next commit does the same then. Anything staged is committed first.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn seal(&mut self) -> Result<bool, Error> {
+        self.commit()?;
+        if self.sealed || !self.fits(&self.open) || self.health == Health::ReadOnly {
+            return Ok(false);
+        }
+        if self.write_open(0).is_err() {
+            self.go_elsewhere()?;
+            return Ok(true);
+        }
+        self.unsynced.pop_back();
+        self.sealed = true;
+        Ok(true)
+    }
+
+    /// Number of the last frame: grows with each commit that writes something.
+    pub fn last_frame(&self) -> u64 {
+        self.next_frame - 1
+    }
+
     /// Commits, and leaves the log as opening likes it best. Dropping a store without is like losing power.
     ///
     /// # Errors
@@ -822,14 +851,19 @@ impl<D: Disk> Store<D> {
             },
         };
         let done = written.and_then(|()| if sync { self.sync_active() } else { Ok(()) });
-        if let Err(_error) = done {
-            // This file can't be believed any more. What waits goes to another.
-            self.merge_waiting();
-            if self.roll(false).is_err() {
-                self.health = Health::ReadOnly;
-                self.drop_staged();
-                return Err(Error::ReadOnly);
-            }
+        if done.is_err() {
+            self.go_elsewhere()?;
+        }
+        Ok(())
+    }
+
+    /// The active file can't be believed any more. What waits goes to another.
+    fn go_elsewhere(&mut self) -> Result<(), Error> {
+        self.merge_waiting();
+        if self.roll(false).is_err() {
+            self.health = Health::ReadOnly;
+            self.drop_staged();
+            return Err(Error::ReadOnly);
         }
         Ok(())
     }
@@ -869,6 +903,7 @@ impl<D: Disk> Store<D> {
         segment.end_page += (waiting.buffer.len() / segment.header.page_bytes as usize) as u32;
         segment.index_page = segment.end_page;
         self.next_frame += 1;
+        self.sealed = false;
         for (stream, first, last) in &waiting.removed {
             note_removed(&mut self.active.removed, *stream, *first, *last);
         }
@@ -1120,6 +1155,7 @@ impl<D: Disk> Store<D> {
         };
         self.segments.insert(header.segment, segment);
         self.next_frame += 1;
+        self.sealed = false;
         self.unsynced.push_back(waiting);
         self.settle();
         Ok(())

@@ -87,12 +87,8 @@ impl Subjects {
     /// One more message. Returns the id, and after which sequence the subject had none before, if it had any.
     pub(crate) fn add(&mut self, subject: &[u8], seq: u64) -> (u32, Option<u64>) {
         if let Some(id) = self.id(subject) {
-            let subject = &mut self.list[id as usize];
-            let before = subject.last;
-            subject.count += 1;
-            subject.first = subject.first.min(seq);
-            subject.last = subject.last.max(seq);
-            return (id, Some(before));
+            let before = self.list[id as usize].last;
+            return (self.add_again(id, seq), Some(before));
         }
         let new = Subject { first: seq, last: seq, count: 1, at: self.arena.len() as u32 };
         self.arena.extend_from_slice(&(subject.len() as u16).to_le_bytes());
@@ -112,6 +108,15 @@ impl Subjects {
         let hash_of = |id: &u32| hasher.hash_one(text(arena, list[*id as usize].at));
         self.table.insert_unique(hasher.hash_one(subject), id, hash_of);
         (id, None)
+    }
+
+    /// One more message of a subject that has some. Returns the id.
+    pub(crate) fn add_again(&mut self, id: u32, seq: u64) -> u32 {
+        let subject = &mut self.list[id as usize];
+        subject.count += 1;
+        subject.first = subject.first.min(seq);
+        subject.last = subject.last.max(seq);
+        id
     }
 
     /// One message less.

@@ -102,3 +102,62 @@ fn a_commit_is_one_flush_and_few_bytes() {
         assert!(flushes <= 1.02, "{batch} a commit: {flushes}");
     }
 }
+
+/// Sealing costs nothing while messages come, and then a page and no flush.
+#[test]
+fn an_idle_log_is_sealed_for_a_page() {
+    let options = Options { scrub_bytes_per_second: 0, ..Options::default() };
+    let (mut store, _) = Store::open(card(), options).unwrap();
+    let stream = store.create_stream(b"{}").unwrap();
+    store.commit().unwrap();
+    let (before, frame) = (store.usage(), store.last_frame());
+    let mut now = Duration::from_secs(100);
+    for _ in 0..400 {
+        store.append(stream, &message(&[7; 200])).unwrap();
+        store.commit().unwrap();
+        now += Duration::from_millis(50);
+        store.maintain(now, 64 << 10);
+    }
+    let after = store.usage();
+    assert_eq!((store.last_frame() - frame, after.syncs - before.syncs), (400, 400));
+    let next = store.maintain(now, 64 << 10).next.unwrap();
+    assert!(next > now && next <= now + Duration::from_secs(2), "{next:?}");
+    store.maintain(next, 64 << 10);
+    let idle = store.usage();
+    assert_eq!((store.last_frame() - frame, idle.syncs - after.syncs), (401, 0));
+    assert_eq!(idle.written_bytes - after.written_bytes, 4_096);
+    assert_eq!(store.maintain(next + Duration::from_secs(9), 64 << 10).next, None, "nothing is left to do");
+    assert_eq!(store.last_frame() - frame, 401);
+}
+
+/// A store that keeps everything, a message a commit: segments full of pages with a message each are packed, and their files
+/// used again, so that few of the zeros that new files are filled with are for each message.
+#[test]
+fn a_store_that_grows_packs_what_came_alone() {
+    for (batch, bytes_max) in [(1, 5_400.0), (16, 700.0), (256, 440.0)] {
+        let options =
+            Options { segment_bytes: if batch > 100 { 8 << 20 } else { 1 << 20 }, ..Options::default() };
+        let (mut store, _) = Store::open(SimDisk::new(1), options).unwrap();
+        let stream = store.create_stream(b"{}").unwrap();
+        let (mut before, mut now, commits) = (store.usage(), Duration::ZERO, 8_000_u64.min(400_000 / batch));
+        for commit in 0..commits {
+            if commit == commits / 4 {
+                before = store.usage();
+            }
+            for _ in 0..batch {
+                store.append(stream, &message(&[7; 128])).unwrap();
+            }
+            store.commit().unwrap();
+            now += Duration::from_millis(10);
+            store.maintain(now, 256 << 10);
+        }
+        let after = store.usage();
+        let counted = (after.commits - before.commits) as f64;
+        let bytes = (after.written_bytes - before.written_bytes) as f64 / (counted * batch as f64);
+        let flushes = (after.syncs - before.syncs) as f64 / counted;
+        println!(
+            "{batch:3} a commit, all kept: {bytes:5.0} B a message of 128 B, {flushes:.3} flushes a commit"
+        );
+        assert!(bytes <= bytes_max && flushes <= 1.04, "{batch} a commit: {bytes} B, {flushes} flushes");
+    }
+}

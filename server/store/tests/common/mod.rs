@@ -54,6 +54,7 @@ pub enum Op {
     Drop { stream: u8, key: u8 },
     Commit,
     Flush,
+    Seal,
     Maintain,
     Reopen,
     Kill,
@@ -87,7 +88,8 @@ pub fn random_op(random: &mut Random) -> Op {
         74 => Op::Drop { stream, key },
         75..88 => Op::Commit,
         88..91 => Op::Flush,
-        91..98 => Op::Maintain,
+        91 => Op::Seal,
+        92..98 => Op::Maintain,
         98 => Op::Reopen,
         _ => Op::Kill,
     }
@@ -172,6 +174,7 @@ impl Model {
             }
             Op::Commit => return store.commit(),
             Op::Flush => return store.flush(),
+            Op::Seal => return store.seal().map(drop),
             Op::Maintain => {
                 self.now += Duration::from_millis(100);
                 store.maintain(self.now, 4_096);

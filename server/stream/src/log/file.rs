@@ -106,6 +106,11 @@ impl<D: Disk> Keeper<D> {
         self.0.lock().maintain(now, budget).next
     }
 
+    /// Grows whenever something was committed: [`maintain`](Self::maintain) has work then.
+    pub fn commits(&self) -> u64 {
+        self.0.lock().last_frame()
+    }
+
     /// What may be written now.
     pub fn health(&self) -> Health {
         self.0.lock().health()
