@@ -86,6 +86,7 @@ impl Streams {
             file_bytes_max: jetstream.file_bytes_max,
             server_name: server_name.to_owned(),
             seed: u64::from_le_bytes(entropy()),
+            zones: |name| jiff::tz::TimeZone::get(name).ok(),
             ..Settings::default()
         };
         let mut clerk = Clerk {

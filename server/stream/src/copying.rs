@@ -16,7 +16,7 @@ use crate::seam::Account;
 use crate::time::{Now, rfc3339};
 
 /// Messages that one stream copies from another in one go.
-const AT_ONCE: usize = 512;
+pub(crate) const AT_ONCE: usize = 512;
 /// Bytes of them.
 const BYTES_AT_ONCE: usize = 1024 * 1024;
 
@@ -191,11 +191,17 @@ impl Engine {
             && bytes < BYTES_AT_ONCE
             && let Some(seq) = origin.log.next(from, &copy.filters)
         {
-            from = seq + 1;
-            if let Some(message) = origin.log.get(seq)? {
-                bytes += message.len();
-                messages.push(message);
+            match origin.log.get(seq) {
+                Ok(Some(message)) => {
+                    bytes += message.len();
+                    messages.push(message);
+                }
+                // What is not what was stored is not copied.
+                Ok(None) | Err(LogError::Damaged(_)) => {}
+                Err(error) if error.is_of_all() => return Err(error),
+                Err(_) => break,
             }
+            from = seq + 1;
         }
         let left = origin.log.count(from, &copy.filters);
         let taken = stream.take_copies(at, &messages, &mut cx)?;

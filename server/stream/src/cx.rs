@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::engine::Zone;
 use crate::json;
 use crate::random::Random;
 use crate::seam::{Account, Out, Output, Promise, Publish, Tag};
+use crate::stream::Aside;
 use crate::time::{Now, rfc3339};
 
 /// The time, where outputs go, and whose they are.
@@ -15,6 +17,10 @@ pub(crate) struct Cx<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) account: Account,
     pub(crate) domain: Option<&'a str>,
+    /// Time zones by their names.
+    pub(crate) zones: Zone,
+    /// What batches take that are open.
+    pub(crate) aside: &'a mut Aside,
     /// Somebody listens to events.
     pub(crate) events: bool,
 }

@@ -7,6 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::backup::Backups;
 use crate::config::{Limits, Storage, StreamConfig};
 use crate::consumer::Alive;
@@ -16,7 +18,7 @@ use crate::error::{self, ApiError};
 use crate::log::{Log, LogError, MemoryShelf, Shelf};
 use crate::random::Random;
 use crate::seam::{Account, Input, Message, Out, Output, STREAM_MAX, Tag, What};
-use crate::stream::Stream;
+use crate::stream::{Aside, Stream};
 use crate::time::{Instant, Now};
 
 /// What the engine is told once.
@@ -36,7 +38,12 @@ pub struct Settings {
     pub server_name: String,
     /// Names that nobody chose are made of it.
     pub seed: u64,
+    /// Time zones by their names, for schedules.
+    pub zones: Zone,
 }
+
+/// Gives a time zone by its name.
+pub type Zone = fn(&str) -> Option<TimeZone>;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -48,6 +55,7 @@ impl Default for Settings {
             limits: Limits::default(),
             server_name: String::new(),
             seed: 0,
+            zones: |name| (name == "UTC").then_some(TimeZone::UTC),
         }
     }
 }
@@ -94,6 +102,7 @@ pub struct Engine {
     pub(crate) spaces: BTreeMap<Account, Space>,
     pub(crate) streams: BTreeMap<u32, Stream>,
     pub(crate) copiers: Copiers,
+    pub(crate) aside: Aside,
     file: Box<dyn Shelf>,
     pub(crate) out: Out,
     pub(crate) random: Random,
@@ -129,6 +138,8 @@ macro_rules! cx {
             random: &mut $engine.random,
             account: $account,
             domain: $engine.settings.domain.as_deref(),
+            zones: $engine.settings.zones,
+            aside: &mut $engine.aside,
         }
     };
 }
@@ -143,6 +154,7 @@ impl Engine {
             spaces: BTreeMap::new(),
             streams: BTreeMap::new(),
             copiers: Copiers::default(),
+            aside: Aside::default(),
             file,
             out: Out::default(),
             timers: BinaryHeap::new(),
@@ -619,7 +631,8 @@ impl Engine {
         let mut cx = cx!(self, account, now);
         stream.rebuild_dedup(&cx)?;
         stream.rebuild_ttl();
-        stream.resume_copies()?;
+        stream.resume_copies();
+        stream.rebuild_schedules(&cx);
         stream.subscribe(&mut cx);
         self.next_consumer = stream.load_consumers(self.next_consumer, &mut cx);
         self.streams.insert(id, stream);

@@ -16,7 +16,15 @@ pub(crate) const INCR: &str = "Nats-Incr";
 pub(crate) const SCHEDULE: &str = "Nats-Schedule";
 pub(crate) const SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
 pub(crate) const SCHEDULER: &str = "Nats-Scheduler";
+pub(crate) const SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
+pub(crate) const SCHEDULE_SOURCE: &str = "Nats-Schedule-Source";
+pub(crate) const SCHEDULE_TTL: &str = "Nats-Schedule-TTL";
+pub(crate) const SCHEDULE_ROLLUP: &str = "Nats-Schedule-Rollup";
+pub(crate) const SCHEDULE_TIME_ZONE: &str = "Nats-Schedule-Time-Zone";
+pub(crate) const COUNTER_SOURCES: &str = "Nats-Counter-Sources";
 pub(crate) const BATCH_ID: &str = "Nats-Batch-Id";
+pub(crate) const BATCH_SEQ: &str = "Nats-Batch-Sequence";
+pub(crate) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 pub(crate) const STREAM_SOURCE: &str = "Nats-Stream-Source";
 pub(crate) const REQUEST_INFO: &str = "Nats-Request-Info";
 pub(crate) const REQUIRED_API_LEVEL: &str = "Nats-Required-Api-Level";
@@ -30,6 +38,11 @@ pub(crate) fn get<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
         return None;
     }
     Header::parse(block).ok()?.get(name.as_bytes()).filter(|value| !value.is_empty())
+}
+
+/// The value of a header, if it is there.
+pub(crate) fn raw<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    if block.is_empty() { None } else { Header::parse(block).ok()?.get(name.as_bytes()) }
 }
 
 /// The value as text.
@@ -51,6 +64,25 @@ pub(crate) fn with(block: &[u8], name: &str, value: &str) -> Vec<u8> {
     }
     for part in [name, ": ", value, "\r\n\r\n"] {
         out.extend_from_slice(part.as_bytes());
+    }
+    out
+}
+
+/// The block with another value for a header, where it stands, or at its end.
+pub(crate) fn set(block: &[u8], name: &str, value: &str) -> Vec<u8> {
+    if raw(block, name).is_none() {
+        return with(block, name, value);
+    }
+    let mut out = Vec::with_capacity(block.len() + value.len());
+    for (at, line) in block.split_inclusive(|b| *b == b'\n').enumerate() {
+        let is = line.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b":"));
+        if at > 0 && is {
+            for part in [name, ": ", value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        } else {
+            out.extend_from_slice(line);
+        }
     }
     out
 }
@@ -102,6 +134,8 @@ mod tests {
         assert_eq!(without(&block, "A"), b"NATS/1.0\r\nB: 2\r\n\r\n");
         assert_eq!(without(&without(&block, "A"), "B"), b"");
         assert_eq!(without_all(&with(&block, "BC", "3"), "B"), b"NATS/1.0\r\nA: 1\r\n\r\n");
+        assert_eq!(set(&block, "B", "3"), b"NATS/1.0\r\nA: 1\r\nB: 3\r\n\r\n");
+        assert_eq!(set(&block, "C", "3"), b"NATS/1.0\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n");
         assert_eq!((get(&block, "B"), get(&block, "C")), (Some(&b"2"[..]), None));
         assert_eq!((number(&block, "B"), number(&with(b"", "N", "x"), "N")), (Some(Some(2)), Some(None)));
     }

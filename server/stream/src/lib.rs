@@ -18,6 +18,7 @@ mod backup;
 pub mod config;
 mod consumer;
 mod copying;
+mod cron;
 mod cx;
 mod engine;
 pub mod error;
@@ -30,5 +31,5 @@ mod seam;
 mod stream;
 pub mod time;
 
-pub use engine::{AccountLimits, Engine, Settings};
+pub use engine::{AccountLimits, Engine, Settings, Zone};
 pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};

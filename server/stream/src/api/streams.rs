@@ -134,7 +134,7 @@ impl Engine {
         stream.log.set_config(&crate::stream::record(&account, stream.created, &config))?;
         stream.update(config, &mut cx)?;
         stream.event_action("modify", &mut cx);
-        stream.resume_copies()?;
+        stream.resume_copies();
         let text = answer("stream_update", stream.info(false, domain.as_deref(), &cx));
         self.learn_copies(id);
         text

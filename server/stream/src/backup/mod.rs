@@ -203,9 +203,10 @@ impl Engine {
         {
             let cx = cx!(self, account, now);
             stream.rebuild_dedup(&cx).map_err(told)?;
+            stream.rebuild_schedules(&cx);
         }
         stream.rebuild_ttl();
-        stream.resume_copies().map_err(told)?;
+        stream.resume_copies();
         for (name, text) in &incoming.consumers {
             let id = self.next_consumer;
             self.next_consumer = id.checked_add(1).ok_or("too many consumers")?;

@@ -12,7 +12,6 @@ pub use consumer::{
 };
 pub use copies::Find;
 pub use metadata::{API_LEVEL, NATS_VERSION, stamp_consumer, stamp_stream, with_server};
-#[cfg(test)]
 pub(crate) use stream::overlaps;
 pub use stream::{
     External, Republish, SourceConsumer, StreamConfig, StreamConsumerLimits, StreamSource, SubjectTransform,

@@ -198,7 +198,6 @@ pub fn check_stream_among(
     settle_subjects(&mut config)?;
     copies::check_transform(&config)?;
     copies::settle_republish(&mut config, pedantic)?;
-    refuse_unserved(&config)?;
     check_placement(&mut config)?;
     Ok(config)
 }
@@ -345,21 +344,6 @@ fn check_persistence(config: &StreamConfig) -> Result<(), ApiError> {
     refuse(config.storage != Storage::File, "async persist mode is only supported on file storage")?;
     refuse(config.num_replicas > 1, "async persist mode is not supported on replicated streams")?;
     refuse(config.allow_atomic, "async persist mode is not supported with atomic batch publish")
-}
-
-/// What midge can't do yet is refused, so that nobody believes that it is done.
-fn refuse_unserved(config: &StreamConfig) -> Result<(), ApiError> {
-    for (asked, what) in [
-        (config.allow_msg_counter, "message counters"),
-        (config.allow_msg_schedules, "message schedules"),
-        (config.allow_atomic, "atomic batches"),
-        (config.allow_batched, "batch publishing"),
-    ] {
-        if asked {
-            return Err(invalid(format_args!("midge does not serve {what} yet")));
-        }
-    }
-    Ok(())
 }
 
 fn settle_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {

@@ -28,6 +28,9 @@ use crate::time::{Instant, Nanos, SECOND};
 /// Begins the keys of notes about sources.
 const NOTE: &str = "source/";
 
+/// Messages that may have come after a note: as many as are copied in one go, of each source.
+const NOTED_BEHIND_MAX: usize = 4 * crate::copying::AT_ONCE;
+
 /// One stream that is copied from.
 #[derive(Debug)]
 pub(crate) struct Copy {
@@ -191,9 +194,9 @@ impl Stream {
     }
 
     /// Finds out where to go on with each source, by what was noted, or else by the messages that came from it.
-    pub(crate) fn resume_copies(&mut self) -> Result<(), LogError> {
+    pub(crate) fn resume_copies(&mut self) {
         if self.is_mirror() || self.copies.is_empty() {
-            return Ok(());
+            return;
         }
         let notes = self.log.notes();
         for copy in &mut self.copies {
@@ -204,21 +207,23 @@ impl Stream {
             }
         }
         let mut upto = u64::MAX;
-        while self.copies.iter().any(|copy| copy.next.is_none())
+        let mut looked = 0;
+        // A note may be older than the last messages, if these were committed before it.
+        while (looked < NOTED_BEHIND_MAX || self.copies.iter().any(|copy| copy.next.is_none()))
             && let Some(seq) = self.log.last(&Filters::all(), upto)
         {
-            if let Some(message) = self.log.get(seq)?
+            looked += 1;
+            if let Ok(Some(message)) = self.log.get(seq)
                 && let Some(line) = headers::text(message.header(), headers::STREAM_SOURCE)
                 && let Some((index, seq, ident)) = read_source_line(line)
-                && let Some(copy) =
-                    self.copies.iter_mut().find(|copy| copy.next.is_none() && copy.index == index)
+                && let Some(copy) = self.copies.iter_mut().find(|copy| copy.index == index)
+                && copy.next.is_none_or(|next| next <= seq && copy.ident == ident)
             {
                 copy.last = seq;
                 (copy.next, copy.ident) = (Some(seq + 1), ident.to_owned());
             }
             upto = seq - 1;
         }
-        Ok(())
     }
 
     /// Notes where it is with a source, so that no purge makes it begin again.
@@ -302,7 +307,7 @@ impl Stream {
         let origin = if mirror { Origin::Mirror { time: message.time } } else { Origin::Source };
         let subject = self.renames.input(&subject, cx.random).unwrap_or(subject);
         let mut arriving =
-            Arriving::new(Cow::Owned(subject), Cow::Owned(header), Cow::Borrowed(&payload), origin);
+            Arriving::new(Cow::Owned(subject), Cow::Owned(header), Cow::Borrowed(&payload), origin, cx);
         if mirror && message.seq > self.log.state().last_seq + 1 {
             // What is not there in the origin isn't here either.
             self.log.skip_to(message.seq - 1, cx.now.wall)?;
@@ -310,8 +315,8 @@ impl Stream {
         let done = match self.pass(&mut arriving, Ok(())) {
             Passed::Yes => match self.admit(&mut arriving, cx) {
                 Ok(_) => true,
-                Err(LogError::Full | LogError::TooLarge) => false,
-                Err(error) => return Err(error),
+                Err(error) if error.is_of_all() => return Err(error),
+                Err(_) => false,
             },
             Passed::Duplicate(_) => true,
             Passed::No(_) => false,

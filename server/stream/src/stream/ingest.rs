@@ -5,12 +5,17 @@
 use std::borrow::Cow;
 
 use midge_protocol::emit::Digits;
+use num_bigint::BigInt;
 use serde::Serialize;
 
 use super::Stream;
+use super::counter;
+use super::fast::Part;
 use super::purge::PurgeRequest;
+use super::schedule;
 use super::ttl::MessageTtl;
 use crate::cx::Cx;
+use crate::engine::Zone;
 use crate::error::{self, ApiError};
 use crate::headers;
 use crate::json;
@@ -24,6 +29,15 @@ pub(super) struct Arriving<'a> {
     pub(super) header: Cow<'a, [u8]>,
     pub(super) payload: Cow<'a, [u8]>,
     pub(super) origin: Origin,
+    /// When it came, in ns since the Unix epoch.
+    pub(super) now: Nanos,
+    pub(super) zones: Zone,
+    /// What it adds to its subject's counter.
+    pub(super) increment: Option<BigInt>,
+    /// What the counter became.
+    pub(super) value: Option<String>,
+    /// It makes other messages.
+    pub(super) scheduled: bool,
     rollup: Option<Rollup>,
     ttl: Option<MessageTtl>,
 }
@@ -35,6 +49,8 @@ pub(super) enum Origin {
     Client,
     /// A stream that this one copies from.
     Source,
+    /// A message in this stream that makes others.
+    Schedule,
     /// The stream that this one is a mirror of, which stored it then.
     Mirror {
         /// In ns since the Unix epoch.
@@ -58,12 +74,27 @@ impl<'a> Arriving<'a> {
         header: Cow<'a, [u8]>,
         payload: Cow<'a, [u8]>,
         origin: Origin,
+        cx: &Cx<'_>,
     ) -> Self {
-        Self { subject, header, payload, origin, rollup: None, ttl: None }
+        let (now, zones) = (cx.now.wall, cx.zones);
+        let (increment, value) = (None, None);
+        Self {
+            subject,
+            header,
+            payload,
+            origin,
+            now,
+            zones,
+            increment,
+            value,
+            scheduled: false,
+            rollup: None,
+            ttl: None,
+        }
     }
 
-    /// Another stream has it already.
-    pub(super) fn is_copy(&self) -> bool {
+    /// A stream made it, so that what clients may not say is not asked.
+    pub(super) fn is_own(&self) -> bool {
         self.origin != Origin::Client
     }
 }
@@ -76,7 +107,7 @@ enum Rollup {
 
 /// Why a message is not stored.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
     /// It breaks a rule.
     Error(ApiError),
     /// It is there already, under this number.
@@ -100,17 +131,19 @@ type Check = fn(&Stream, &mut Arriving<'_>) -> Result<(), Refusal>;
 /// What a message must pass, in this order. The first that fails is what the publisher is told.
 const CHECKS: &[Check] = &[
     not_sealed,
-    no_counter,
+    counter::increment_valid,
     expected_stream,
     ttl_allowed,
     expected_last_of_subject,
     expected_last,
-    no_schedule,
+    schedule::schedule_valid,
+    schedule::scheduler_valid,
     no_source,
-    no_batch,
     not_seen,
     expected_last_id,
     rollup_allowed,
+    counter::increment_there,
+    counter::count,
     not_too_large,
     ttl_valid,
 ];
@@ -119,14 +152,7 @@ fn not_sealed(stream: &Stream, _: &mut Arriving<'_>) -> Result<(), Refusal> {
     if stream.config.sealed { Err(error::STREAM_SEALED.into()) } else { Ok(()) }
 }
 
-fn no_counter(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
-    match headers::get(&arriving.header, headers::INCR) {
-        Some(_) if !arriving.is_copy() => Err(error::MESSAGE_INCR_DISABLED.into()),
-        _ => Ok(()),
-    }
-}
-
-fn expected_stream(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+pub(super) fn expected_stream(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     match headers::get(&arriving.header, headers::EXPECTED_STREAM) {
         Some(name) if name != stream.name().as_bytes() => Err(error::STREAM_NOT_MATCH.into()),
         _ => Ok(()),
@@ -135,7 +161,7 @@ fn expected_stream(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), R
 
 fn ttl_allowed(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     let asked = MessageTtl::of(&arriving.header).is_some_and(|ttl| ttl != MessageTtl::For(0));
-    if asked && !arriving.is_copy() && !stream.config.allow_msg_ttl {
+    if asked && !arriving.is_own() && !stream.config.allow_msg_ttl {
         Err(error::MESSAGE_TTL_DISABLED.into())
     } else {
         Ok(())
@@ -171,32 +197,10 @@ fn expected_last(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Ref
     }
 }
 
-fn no_schedule(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
-    if arriving.is_copy() {
-        return Ok(());
-    }
-    if headers::get(&arriving.header, headers::SCHEDULE).is_some() {
-        return Err(error::MESSAGE_SCHEDULES_DISABLED.into());
-    }
-    for name in [headers::SCHEDULE_NEXT, headers::SCHEDULER] {
-        if headers::get(&arriving.header, name).is_some() {
-            return Err(error::MESSAGE_SCHEDULES_SCHEDULER_INVALID.into());
-        }
-    }
-    Ok(())
-}
-
-fn no_source(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+pub(super) fn no_source(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     match headers::get(&arriving.header, headers::STREAM_SOURCE) {
-        Some(_) if !arriving.is_copy() => Err(error::MESSAGE_SOURCE_HDR_NOT_ALLOWED.into()),
+        Some(_) if !arriving.is_own() => Err(error::MESSAGE_SOURCE_HDR_NOT_ALLOWED.into()),
         _ => Ok(()),
-    }
-}
-
-fn no_batch(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
-    match headers::get(&arriving.header, headers::BATCH_ID) {
-        Some(_) => Err(error::ATOMIC_PUBLISH_DISABLED.into()),
-        None => Ok(()),
     }
 }
 
@@ -220,10 +224,10 @@ fn expected_last_id(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), 
     }
 }
 
-fn rollup_allowed(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+pub(super) fn rollup_allowed(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     let Some(value) = headers::text(&arriving.header, headers::ROLLUP) else { return Ok(()) };
     let allowed = stream.config.allow_rollup_hdrs && !stream.config.deny_purge;
-    if !allowed && !arriving.is_copy() {
+    if !allowed && !arriving.is_own() {
         return Err(error::STREAM_ROLLUP_FAILED.with(&[&"rollup not permitted"]).into());
     }
     let rollup = match value.to_lowercase().as_str() {
@@ -238,7 +242,7 @@ fn rollup_allowed(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Re
     Ok(())
 }
 
-fn not_too_large(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+pub(super) fn not_too_large(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     let size = arriving.header.len() + arriving.payload.len();
     if usize::try_from(stream.config.max_msg_size).is_ok_and(|max| size > max) {
         return Err(error::STREAM_MESSAGE_EXCEEDS_MAXIMUM.into());
@@ -249,7 +253,7 @@ fn not_too_large(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Ref
     Ok(())
 }
 
-fn ttl_valid(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+pub(super) fn ttl_valid(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     let Some(value) = headers::get(&arriving.header, headers::TTL) else { return Ok(()) };
     let read = std::str::from_utf8(value).ok().and_then(MessageTtl::read);
     let ttl = read.ok_or_else(|| Refusal::from(error::MESSAGE_TTL_INVALID))?;
@@ -289,16 +293,25 @@ impl Stream {
         } else {
             Cow::Borrowed(message.header)
         };
+        if let Some(part) = Part::read(message.reply) {
+            return self.ingest_fast(part, message, &header, room, cx);
+        }
+        if let Some(id) = headers::text(&header, headers::BATCH_ID).map(str::to_owned) {
+            return self.ingest_batch(&id, message, &header, room, cx);
+        }
         let subject = match self.renames.input(message.subject, cx.random) {
             Some(other) => Cow::Owned(other),
             None => Cow::Borrowed(message.subject),
         };
         let payload = Cow::Borrowed(message.payload);
-        let mut arriving = Arriving::new(subject, header, payload, Origin::Client);
+        let mut arriving = Arriving::new(subject, header, payload, Origin::Client, cx);
         let reply = message.reply.filter(|_| !self.config.no_ack);
         match self.pass(&mut arriving, room) {
             Passed::Yes => match self.admit(&mut arriving, cx) {
-                Ok(seq) => self.answer(reply, seq, false, cx),
+                Ok(seq) => match &arriving.value {
+                    Some(value) => self.answer_with(reply, seq, &format!(",\"val\":\"{value}\"}}"), cx),
+                    None => self.answer_with(reply, seq, "}", cx),
+                },
                 Err(LogError::Full) => self.refuse(reply, &error::INSUFFICIENT_RESOURCES.error(), cx),
                 Err(why) => {
                     self.refuse(reply, &error::STREAM_STORE_FAILED.with(&[&why]), cx);
@@ -307,7 +320,7 @@ impl Stream {
                     }
                 }
             },
-            Passed::Duplicate(seq) => self.answer(reply, seq, true, cx),
+            Passed::Duplicate(seq) => self.answer_with(reply, seq, ",\"duplicate\": true}", cx),
             Passed::No(error) => self.refuse(reply, &error, cx),
         }
         Ok(())
@@ -327,19 +340,19 @@ impl Stream {
         }
     }
 
-    fn refuse(&self, reply: Option<&[u8]>, error: &ApiError, cx: &mut Cx<'_>) {
+    pub(super) fn refuse(&self, reply: Option<&[u8]>, error: &ApiError, cx: &mut Cx<'_>) {
         if let Some(reply) = reply {
             let text = json::write(&Refused { error, stream: self.name(), seq: 0 });
             cx.answer(reply, text);
         }
     }
 
-    fn answer(&self, reply: Option<&[u8]>, seq: u64, duplicate: bool, cx: &mut Cx<'_>) {
+    /// An acknowledgement, with what follows the number in it.
+    pub(super) fn answer_with(&self, reply: Option<&[u8]>, seq: u64, rest: &str, cx: &mut Cx<'_>) {
         let Some(reply) = reply else { return };
         let seq = Digits::new(seq);
-        let end: &[u8] = if duplicate { b",\"duplicate\": true}" } else { b"}" };
-        let mut text = Vec::with_capacity(self.ack.len() + seq.as_bytes().len() + end.len());
-        for part in [&self.ack[..], seq.as_bytes(), end] {
+        let mut text = Vec::with_capacity(self.ack.len() + seq.as_bytes().len() + rest.len());
+        for part in [&self.ack[..], seq.as_bytes(), rest.as_bytes()] {
             text.extend_from_slice(part);
         }
         cx.answer(reply, text);
@@ -349,7 +362,7 @@ impl Stream {
     pub(super) fn admit(&mut self, arriving: &mut Arriving<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
         let time = match arriving.origin {
             Origin::Mirror { time } => time,
-            Origin::Client | Origin::Source => cx.now.wall,
+            Origin::Client | Origin::Source | Origin::Schedule => cx.now.wall,
         };
         // Copies keep what they say, even where it is of no effect.
         let ttl = arriving.ttl.filter(|_| self.config.allow_msg_ttl);
@@ -379,6 +392,9 @@ impl Stream {
                 self.purge(&PurgeRequest { seq: 0, filter, keep }, cx)?;
             }
         }
+        if self.config.allow_msg_schedules {
+            self.end_schedule(&arriving.header, cx)?;
+        }
         self.enforce_limits(cx)?;
         Ok(seq)
     }
@@ -395,6 +411,7 @@ impl Stream {
             self.last_msg_id = id.unwrap_or_default().into();
         }
         self.ttl.insert(seq, entry.expires);
+        self.note_schedule(entry.subject, entry.header, seq, entry.time, cx);
         for consumer in self.consumers.values_mut() {
             consumer.on_stored(seq, entry.subject);
         }

@@ -3,9 +3,12 @@
 //! `ingest` decides about each published message, `limits` about what must go, `retention` about what consumers are
 //! done with. `dedup` remembers message ids, `ttl` when messages are too old.
 
+mod batch;
 mod consumers;
 mod copy;
+mod counter;
 mod dedup;
+mod fast;
 mod info;
 mod ingest;
 mod limits;
@@ -13,10 +16,14 @@ mod purge;
 mod read;
 mod renames;
 mod retention;
+mod schedule;
+mod staged;
 mod ttl;
 
 use std::collections::BTreeMap;
 
+pub(crate) use batch::Aside;
+use batch::Batches;
 pub(crate) use consumers::NewConsumer;
 pub(crate) use copy::Copy;
 use dedup::Dedup;
@@ -26,6 +33,7 @@ pub(crate) use limits::counted;
 pub(crate) use purge::PurgeRequest;
 pub(crate) use read::GetRequest;
 use renames::Renames;
+use schedule::Schedules;
 use serde::{Deserialize, Serialize};
 use ttl::Ttl;
 pub(crate) use ttl::message_expires;
@@ -75,6 +83,8 @@ pub(crate) struct Stream {
     dedup: Dedup,
     ttl: Ttl,
     renames: Renames,
+    schedules: Schedules,
+    batches: Batches,
     /// Its mirror, or its sources.
     pub(crate) copies: Vec<Copy>,
     /// The id of the last message, if it had one.
@@ -103,6 +113,8 @@ impl Stream {
             account,
             ack: ack.into_bytes().into(),
             renames: Renames::new(&config),
+            schedules: Schedules::default(),
+            batches: Batches::default(),
             copies: copy::copies(&config),
             config: Box::new(config),
             created,
@@ -164,6 +176,7 @@ impl Stream {
             cx.unsubscribe(subject.clone(), self.tag(What::Stream));
         }
         self.unsubscribe_direct(cx);
+        self.drop_batches(true, cx);
         self.consumers.values_mut().for_each(|consumer| consumer.close(cx));
     }
 
@@ -173,6 +186,10 @@ impl Stream {
         let old = std::mem::replace(&mut *self.config, config);
         self.renames = Renames::new(&self.config);
         self.update_copies();
+        self.drop_batches(false, cx);
+        if self.config.allow_msg_schedules && !old.allow_msg_schedules {
+            self.rebuild_schedules(cx);
+        }
         for subject in old.subjects.iter().filter(|it| !self.config.subjects.contains(it)) {
             cx.unsubscribe(subject.clone(), self.tag(What::Stream));
         }
@@ -233,12 +250,15 @@ impl Stream {
 
     /// When [`Stream::tick`] has something to do next.
     pub(crate) fn deadline(&self, cx: &Cx<'_>) -> Option<Instant> {
-        self.next_expiry(cx).into_iter().chain(self.dedup.deadline()).min()
+        let others = self.next_schedule(cx).into_iter().chain(self.batches.deadline());
+        self.next_expiry(cx).into_iter().chain(self.dedup.deadline()).chain(others).min()
     }
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
         self.dedup.expire(cx.now.mono);
+        self.expire_batches(cx);
+        self.run_schedules(cx)?;
         self.expire(cx)
     }
 }

@@ -1,11 +1,14 @@
 //! The engine as its driver sees it, on a disk that loses what was not committed.
 
+mod batches;
 mod consumers;
 mod copies;
+mod counters;
 mod failures;
 mod model;
 mod publishing;
 mod renames;
+mod schedules;
 mod snapshots;
 mod streams;
 mod world;
