@@ -10,6 +10,7 @@ use midge_protocol::client::{
 };
 use midge_protocol::connect::Connect;
 use midge_protocol::emit::{self, Digits, Sink, Slice};
+use midge_protocol::frame::{self, Decode, Encode};
 use midge_protocol::header::{Block, Field, Header, Status};
 use midge_protocol::info::Info;
 use midge_protocol::json::{self, Text, Texts, Value};
@@ -303,4 +304,15 @@ extern "C" fn client_tables(
     let expired = requests.next_expired(now).is_some();
     let known = subs.subject(Sid(sid)).is_some();
     [heard, answered, expired, known, requests.deadline().is_some()].iter().filter(|yes| **yes).count()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn frames(bytes: &Bytes, decode: &mut Decode, memory: &mut Memory) -> usize {
+    let mut out = Slice::new(memory.get());
+    let mut steps = 0usize;
+    for byte in bytes.get() {
+        steps ^= usize::from(decode.byte(*byte, &mut out) == frame::Step::Whole);
+    }
+    let sum = Encode::new(bytes.get()).fold(steps, |sum, byte| sum.rotate_left(5) ^ usize::from(byte));
+    sum ^ decode.abandon() as usize ^ out.room()
 }
