@@ -144,10 +144,7 @@ fn silence_ends_it() {
             Err(error) => break error,
         }
     };
-    assert_eq!(
-        (lost, &deadlines[..]),
-        (Error::Lost(Lost::Silence(Silence::Stale)), &[50, 150, 250, 350][..])
-    );
+    assert_eq!((lost, &deadlines[..]), (Error::Lost(Lost::Silence(Silence::Stale)), &[0, 100, 200, 300][..]));
 }
 
 /// Says its words and then nothing, as a transport with a time-out.

@@ -306,7 +306,7 @@ fn silence_is_noticed() {
         out.len()
     };
     session.next(b"PONG\r\n");
-    assert_eq!(session.deadline(), Some(at(70)));
+    assert_eq!(session.deadline(), Some(at(0)), "however long CONNECT could have taken");
     assert_eq!((session.tick(at(70)), session.deadline()), (Ok(()), Some(at(170))));
     session.next(b"MSG a 1 0\r\n\r\n");
     assert_eq!(

@@ -476,6 +476,8 @@ impl Session {
         self.pongs_seen = self.pongs_seen.wrapping_add(1);
         if self.phase == Phase::Connecting {
             self.phase = Phase::Ready;
+            // What was left of the time for CONNECT is none for silence.
+            self.keepalive = Keepalive::new(Instant::default());
             return Some(Event::Connected);
         }
         Some(Event::Pong)
