@@ -64,13 +64,35 @@ pub struct Notice {
 
 impl Notice {
     pub(crate) fn new(level: Level, text: impl fmt::Display) -> Self {
-        Self { level, text: text.to_string() }
+        let text = text.to_string();
+        let text = if text.chars().any(char::is_control) { one_line(&text) } else { text };
+        Self { level, text }
     }
+}
+
+/// Control characters as escapes. Clients' words are in these lines: they must not make lines of their own, nor tell the
+/// operator's terminal what to do.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_writes_a_line_of_their_own() {
+        let text = |text: &str| Notice::new(Level::Error, text).text;
+        assert_eq!(text("User \"a\r\n[1] [INF] all is well\""), r#"User "a\r\n[1] [INF] all is well""#);
+        assert_eq!(text("\u{1b}[2J\u{9b}31m \0 é"), "\\u{1b}[2J\\u{9b}31m \\u{0} é");
+    }
 
     #[test]
     fn a_connection_that_makes_nothing_but_mistakes_goes_quiet() {
