@@ -7,6 +7,7 @@ use std::thread;
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
 use midge_tests::peer::Peer;
 use midge_tests::process::eventually;
+use midge_tests::target::World as _;
 
 fn start(config: &str) -> Daemon {
     let program = Program::ours().unwrap_or_else(|why| panic!("{why}"));
@@ -190,4 +191,31 @@ fn mistakes_do_not_fill_the_log() {
     daemon.stderr().find(0, PATIENCE, |line| line.contains("$GR.other")).expect("a line");
     let lines = daemon.stderr().text().lines().filter(|line| line.contains("$GR.x")).count();
     assert!((1..=20).contains(&lines), "{lines} lines");
+}
+
+#[test]
+fn whoever_guesses_again_and_again_is_not_looked_at() {
+    let config = |after: u32, loopback: bool| {
+        format!(
+            "authorization {{ user: a, password: right }}
+             login_backoff {{ after: {after}, longest: \"1h\", loopback: {loopback} }}"
+        )
+    };
+    let mut daemon = start(&config(50, true));
+    let answer = |daemon: &Daemon, pass: &str| {
+        let options = format!(r#"{{"verbose":false,"user":"a","pass":"{pass}"}}"#);
+        let mut peer = Peer::greeted(daemon.address(), &options).expect("a connection");
+        peer.send("PING\r\n");
+        peer.line().expect("an answer").expect("a line")
+    };
+    const REFUSED: &str = "-ERR 'Authorization Violation'";
+    for _ in 0..40 {
+        assert_eq!(answer(&daemon, "wrong"), REFUSED);
+    }
+    assert_eq!(answer(&daemon, "right"), "PONG", "not often enough");
+    // With so many failures the wait is as long as it gets: nothing here depends on how fast this is.
+    daemon.reload(&config(2, true)).expect("a reload");
+    assert_eq!(answer(&daemon, "right"), REFUSED);
+    daemon.reload(&config(2, false)).expect("a reload");
+    assert_eq!(answer(&daemon, "right"), "PONG", "this machine itself needs not wait");
 }
