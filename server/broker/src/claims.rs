@@ -17,7 +17,7 @@ use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{ConnId, Port};
 use crate::notice::Level;
-use crate::settings::{AccountLimits, AccountSettings};
+use crate::settings::{AccountLimits, AccountSettings, StreamShare};
 use midge_router::mapping::{Destination, Mapping};
 
 impl Trust {
@@ -48,6 +48,7 @@ impl Trust {
                 subscriptions: midge_jwt::ceiling(body.limits.subs),
                 payload: midge_jwt::ceiling(body.limits.payload),
             },
+            streams: StreamShare::claimed(&body.limits),
             exports: if claims.is_current(now) { exports(&body.exports) } else { Exports::default() },
             imports: self.imports(claims, now),
         }

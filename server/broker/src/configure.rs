@@ -81,15 +81,17 @@ impl<P: Port> Broker<P> {
             account.mappings.clear();
             account.limits = AccountLimits::default();
             account.tag = SmolStr::default();
+            account.streams = None;
             account.retired = account.name != GLOBAL_ACCOUNT;
         }
         let mut ids = Vec::new();
-        for AccountSettings { name, tag, mappings, limits, .. } in &settings.accounts {
+        for AccountSettings { name, tag, mappings, limits, streams, .. } in &settings.accounts {
             let id = self.account_or_new(name);
             let account = &mut self.accounts[id.index()];
             account.mappings.clone_from(mappings);
             account.limits = *limits;
             account.tag.clone_from(tag);
+            account.streams = *streams;
             account.retired = false;
             ids.push(id);
         }

@@ -70,6 +70,6 @@ pub use outbox::{Attention, Batch, Chunk, Outbox};
 pub use rate::{Rate, Rates};
 pub use security::{PeerCertificate, TlsFacts, TlsOffer};
 pub use session::{Next, Received, Session};
-pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings};
+pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings, StreamShare};
 pub use subs::Sub;
 pub use watch::Interest;

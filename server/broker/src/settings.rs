@@ -136,10 +136,56 @@ pub struct AccountSettings {
     pub mappings: Vec<midge_router::mapping::Mapping>,
     /// What its connections may have at most.
     pub limits: AccountLimits,
+    /// What its streams may take; `None`: it has none.
+    pub streams: Option<StreamShare>,
     /// What it offers to other accounts.
     pub exports: crate::account::export::Exports,
     /// What it takes from other accounts.
     pub imports: crate::account::import::Imports,
+}
+
+/// An account's share of the streams; `None`: as much as the server has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamShare {
+    /// Bytes in memory.
+    pub memory_bytes: Option<u64>,
+    /// Bytes on disk.
+    pub file_bytes: Option<u64>,
+    /// Streams.
+    pub streams: Option<u32>,
+    /// Consumers.
+    pub consumers: Option<u32>,
+    /// Bytes of one stream in memory.
+    pub memory_stream_bytes: Option<u64>,
+    /// Bytes of one stream on disk.
+    pub file_stream_bytes: Option<u64>,
+    /// Unacknowledged messages of one consumer.
+    pub ack_pending: Option<u32>,
+    /// A stream must say how many bytes it may take.
+    pub max_bytes_required: bool,
+}
+
+impl StreamShare {
+    /// As an account's token says it. A share by tier is that of streams with one copy.
+    pub(crate) fn claimed(limits: &midge_jwt::Limits) -> Option<Self> {
+        let claimed = limits.tiered_limits.get("R1").unwrap_or(&limits.streams);
+        if claimed.mem_storage == 0 && claimed.disk_storage == 0 {
+            return None;
+        }
+        let bytes = |limit: i64| u64::try_from(limit).ok();
+        let some = |limit: i64| bytes(limit).filter(|limit| *limit > 0);
+        let count = |limit: i64| bytes(limit).map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        Some(Self {
+            memory_bytes: bytes(claimed.mem_storage),
+            file_bytes: bytes(claimed.disk_storage),
+            streams: count(claimed.streams),
+            consumers: count(claimed.consumer),
+            memory_stream_bytes: some(claimed.mem_max_stream_bytes),
+            file_stream_bytes: some(claimed.disk_max_stream_bytes),
+            ack_pending: count(claimed.max_ack_pending).filter(|count| *count > 0),
+            max_bytes_required: claimed.max_bytes_required,
+        })
+    }
 }
 
 /// Ceilings of an account; `None`: the server's own.
@@ -151,4 +197,22 @@ pub struct AccountLimits {
     pub subscriptions: Option<u32>,
     /// Bytes of one message.
     pub payload: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_streams_are_what_a_token_says() {
+        let read = |json: &str| StreamShare::claimed(&serde_json::from_str(json).unwrap());
+        assert_eq!(read("{}"), None);
+        let some = StreamShare { memory_bytes: Some(0), file_bytes: Some(5), ..StreamShare::default() };
+        let none_of = |share: StreamShare| StreamShare { streams: Some(0), consumers: Some(0), ..share };
+        assert_eq!(read(r#"{"disk_storage":5}"#), Some(none_of(some)));
+        let all = StreamShare { streams: Some(3), ..StreamShare::default() };
+        let json =
+            r#"{"tiered_limits":{"R1":{"mem_storage":-1,"disk_storage":-1,"streams":3,"consumer":-1}}}"#;
+        assert_eq!(read(json), Some(all));
+    }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use midge_broker::{
     AccountLimits, AccountSettings, Backoff, CalloutRule, Certificates, Destination, Directory, Line,
-    LineDevice, Mapping, Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings, User,
+    LineDevice, Mapping, Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings,
+    StreamShare, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
@@ -43,6 +44,16 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
                 subscriptions: configured.limits.subscriptions_max,
                 payload: configured.limits.payload_bytes_max,
             },
+            streams: configured.jetstream.as_ref().map(|share| StreamShare {
+                memory_bytes: share.memory_bytes_max,
+                file_bytes: share.file_bytes_max,
+                streams: share.streams_max,
+                consumers: share.consumers_max,
+                memory_stream_bytes: share.memory_stream_bytes_max,
+                file_stream_bytes: share.file_stream_bytes_max,
+                ack_pending: share.ack_pending_max,
+                max_bytes_required: share.max_bytes_required,
+            }),
             exports: crossings::exports(configured),
             imports: crossings::imports(configured),
         });

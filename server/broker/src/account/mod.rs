@@ -23,7 +23,7 @@ use midge_router::{Router, SubId};
 use smol_str::SmolStr;
 
 use crate::conn::Counters;
-use crate::settings::AccountLimits;
+use crate::settings::{AccountLimits, StreamShare};
 use crate::subs::{Sub, Subscriptions};
 use answers::{Answers, Awaited};
 use export::{Exported, Latency, StreamExport};
@@ -59,6 +59,7 @@ pub struct Account {
     pub(crate) targets: Targets,
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) limits: AccountLimits,
+    pub(crate) streams: Option<StreamShare>,
     pub(crate) counters: Counters,
     pub(crate) connections: u32,
     pub(crate) slow_consumers: u64,
@@ -129,6 +130,7 @@ impl Account {
             targets: Targets::default(),
             mappings: Vec::new(),
             limits: AccountLimits::default(),
+            streams: None,
             counters: Counters::default(),
             connections: 0,
             slow_consumers: 0,
@@ -160,6 +162,11 @@ impl Account {
     /// What people call it: the name in its token, or its name.
     pub fn tag(&self) -> &SmolStr {
         if self.tag.is_empty() { &self.name } else { &self.tag }
+    }
+
+    /// What its streams may take; `None`: it has none.
+    pub fn streams(&self) -> Option<&StreamShare> {
+        self.streams.as_ref()
     }
 
     /// What went in and out.
