@@ -693,6 +693,7 @@ impl<P: Port> Broker<P> {
             remote_account: if connect_info { account.name.as_str().into() } else { "".into() },
             acc_is_sys: connect_info && self.system_account == Some(conn.account),
             api_lvl: 5,
+            xkey: if directory.seals() { server.keys.xkey() } else { "" }.into(),
             ..Info::default()
         };
         let mut line = String::with_capacity(512);

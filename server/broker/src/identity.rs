@@ -1,6 +1,7 @@
 //! Who the server is, anew at each start.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,6 +12,8 @@ use sha2::{Digest, Sha256};
 pub struct ServerKeys {
     server: KeyPair,
     nonces: [u8; 32],
+    /// The public key that services seal their answers for, from the first time that somebody is told.
+    xkey: OnceLock<String>,
 }
 
 impl ServerKeys {
@@ -19,6 +22,7 @@ impl ServerKeys {
         Self {
             server: KeyPair::new(Kind::Server, &derive(&seed, b"server")),
             nonces: derive(&seed, b"nonces"),
+            xkey: OnceLock::new(),
         }
     }
 
@@ -30,6 +34,11 @@ impl ServerKeys {
     /// The key behind the id.
     pub(crate) fn server(&self) -> &KeyPair {
         &self.server
+    }
+
+    /// The key that services seal their answers for, as INFO has it.
+    pub(crate) fn xkey(&self) -> &str {
+        self.xkey.get_or_init(|| self.curve().public().to_string())
     }
 
     /// A secret for another purpose.

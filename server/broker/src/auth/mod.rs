@@ -252,6 +252,11 @@ impl Directory {
         self.trust.is_some() || self.users.values().any(|user| matches!(user.proof, Proof::Key(_)))
     }
 
+    /// True if a service may be asked about users in words that are sealed.
+    pub(crate) fn seals(&self) -> bool {
+        self.trust.is_some() || self.callout.as_ref().is_some_and(|rule| rule.xkey.is_some())
+    }
+
     /// Judges an attempt to come in. The order is nats-server's: token of a user, anonymous, nkey, name.
     pub(crate) fn check(&self, attempt: &Attempt<'_>) -> Verdict {
         if let Some(trust) = &self.trust {
