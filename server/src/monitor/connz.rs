@@ -72,6 +72,11 @@ struct ConnInfo {
     authorized_user: SmolStr,
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     account: SmolStr,
+    /// Of open connections only: what the others subscribed to is forgotten with them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subscriptions_list: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subscriptions_list_detail: Vec<SubDetail>,
     /// Of open connections only.
     #[serde(skip_serializing_if = "str::is_empty")]
     jwt: Box<str>,
@@ -83,11 +88,6 @@ struct ConnInfo {
     /// The user's. Of open connections only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<SmolStr>,
-    /// Of open connections only: what the others subscribed to is forgotten with them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    subscriptions_list: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    subscriptions_list_detail: Vec<SubDetail>,
 }
 
 /// nats-server's `TLSPeerCert`.
