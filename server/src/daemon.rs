@@ -177,8 +177,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let budget = Budget::find(options.limits.memory_budget);
     log.info(budget.explain(settings.max_pending));
     settings.memory_budget = budget.bytes;
-    let store = match accounts::open(&options, &mut settings, clock, &log) {
-        Ok(store) => store,
+    let accounts = match accounts::open(&options, &mut settings, clock, &log).await {
+        Ok(accounts) => accounts,
         Err(error) => {
             log.fatal(error);
             return Exit::Config;
@@ -186,7 +186,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     };
     let mut broker = Broker::new(settings, u64::from_le_bytes(entropy()));
     broker.begin(clock.now());
-    let outside = Outside { clock, store };
+    let outside = Outside { clock, accounts };
     let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), outside));
     let ports = bound.ports();
     let ready_line = bound.ready_line();
@@ -657,7 +657,7 @@ impl Daemon {
             self.log.error(error);
         }
         let options = self.about.options();
-        if let Some(store) = &self.hub.outside.store {
+        if let Some(store) = &self.hub.outside.accounts.store {
             accounts::preload(&options, store, self.hub.clock, &self.log);
         }
         self.hub.turn(|broker, now| broker.reconfigure(settings, now));

@@ -1,6 +1,5 @@
 //! What the broker asks of the world: local times, and accounts that it doesn't know.
 
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::civil::Time;
@@ -8,15 +7,14 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use midge_broker::{Elsewhere, Zones};
 
-use crate::accounts::Store;
+use crate::accounts::Sources;
 use crate::clock::Clock;
 
 /// The machine's files.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Outside {
     pub(crate) clock: Clock,
-    /// Where accounts are kept, if that is a directory.
-    pub(crate) store: Option<Arc<Store>>,
+    pub(crate) accounts: Sources,
 }
 
 impl Zones for Outside {
@@ -34,7 +32,7 @@ impl Zones for Outside {
 impl Elsewhere for Outside {
     fn account(&self, key: &str) -> Option<String> {
         // A directory that can't be read is as good as an empty one; whoever looks into it for others says so.
-        self.store.as_ref()?.load(key, UNIX_EPOCH + self.clock.now().wall).ok().flatten()
+        self.accounts.store.as_ref()?.load(key, UNIX_EPOCH + self.clock.now().wall).ok().flatten()
     }
 }
 
@@ -46,7 +44,7 @@ mod tests {
     fn days_begin_where_the_zone_is() {
         // Noon of the first of January 2026 in London.
         let now = Duration::from_secs(1_767_268_800);
-        let outside = Outside { clock: Clock::start(), store: None };
+        let outside = Outside { clock: Clock::start(), accounts: Sources::default() };
         let hours = |zone: &str, hour: u32, tomorrow| {
             outside.until(zone, now, hour * 3600, tomorrow).map(|nanos| nanos / 3_600_000_000_000)
         };

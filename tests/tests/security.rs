@@ -22,7 +22,9 @@ fn code(directory: &Path, into: &mut String) {
 fn what_the_table_names_exists() {
     let text = fs::read_to_string(root().join("docs/SECURITY.md")).expect("the table");
     let mut tests = String::new();
-    for directory in ["tests/tests", "server/broker/tests", "server/tls/tests"] {
+    let places =
+        ["tests/tests", "server/broker/src", "server/broker/tests", "server/jwt/tests", "server/tls/tests"];
+    for directory in places {
         code(&root().join(directory), &mut tests);
     }
     let mut rows = 0;

@@ -223,7 +223,7 @@ pub static ROOT: &[Key] = &[
     key("lame_duck_grace_period", Wait, Served),
     key("operator operators roots root root_operators root_operator", Texts, Served),
     key("resolver account_resolver accounts_resolver", TextOr(RESOLVER), Served),
-    key("resolver_tls", Block(TLS), Refused),
+    key("resolver_tls", Block(TLS), Served),
     key("resolver_preload", TextMap, Served),
     key("resolver_pinned_accounts", Texts, Served),
     key("no_auth_user", Text, Served),

@@ -62,6 +62,6 @@ pub use rate::{LoginBackoff, RateLimit, RateLimits};
 pub use report::{Problem, Report};
 pub use serial::{Flow, Framing, Parity, SerialLine};
 pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
-pub use trust::{Deletion, Resolver, ResolverDirectory, Trust};
+pub use trust::{Deletion, Resolver, ResolverDirectory, ResolverWeb, Trust};
 pub use value::{Data, Entry, Map, Position, Value, Written};
 pub use websocket::{SimpleAuthorization, WebSocket};

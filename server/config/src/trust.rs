@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use crate::block::Block;
 use crate::loader::Loader;
+use crate::options::Secret;
 use crate::report::Report;
 use crate::text;
+use crate::tls::Tls;
 use crate::value::{Data, Written};
 
 /// Whom to trust with accounts, and where to find them. Tokens are texts here, which nobody has read.
@@ -30,12 +32,23 @@ pub struct Trust {
 }
 
 /// Where account tokens are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Resolver {
     /// In the configuration.
     Memory,
     /// In a directory, a file for each.
     Directory(ResolverDirectory),
+    /// On a web server, a path for each.
+    Web(ResolverWeb),
+}
+
+/// A web server that has account tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolverWeb {
+    /// The address that account keys are put behind. It may hold a name and a password.
+    pub url: Secret,
+    /// Whom to believe there, where that is said.
+    pub tls: Option<Tls>,
 }
 
 /// A directory of account tokens.
@@ -106,13 +119,18 @@ impl Resolver {
             if upper.contains("MEM") {
                 return Some(Self::Memory);
             }
-            if upper.contains("URL") {
-                report.error(
-                    at,
-                    "a URL resolver is not served by midge: accounts are kept in MEMORY or in a directory",
-                );
+            let url = upper.find("URL").and_then(|at| text.get(at + 3..)?.trim_start().strip_prefix('('));
+            let Some(url) = url.and_then(|rest| Some(rest.split_once(')')?.0.trim().trim_matches('"')))
+            else {
+                report.error(at, "a resolver is MEMORY, URL(\"url\") or a block with type and dir");
+                return None;
+            };
+            if !root.text_map("resolver_preload").is_empty() {
+                let text = "resolver preloads only available for writeable resolver types MEM/DIR/CACHE_DIR";
+                report.error(at, text);
             }
-            return None;
+            let tls = root.block("resolver_tls").map(|block| Tls::read(&block, report));
+            return Some(Self::Web(ResolverWeb { url: url.to_owned().into(), tls }));
         }
         let block = root.block("resolver")?;
         let span = |name| match block.get(name).map(|value| &value.data) {

@@ -22,7 +22,7 @@ pub(crate) fn trust(options: &Options) -> Result<Option<Trust>, Vec<Problem>> {
         strict: HashSet::new(),
         pinned: None,
         sentinel: None,
-        resolves: matches!(configured.resolver, Some(Resolver::Directory(_))),
+        resolves: matches!(configured.resolver, Some(Resolver::Directory(_) | Resolver::Web(_))),
         accounts: Default::default(),
     };
     if let Some(key) = configured.trusted_keys.iter().find(|key| !nkey::is(key, Kind::Operator)) {

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!   store       a directory of tokens, `resolver { type: full, dir: … }`
+//!   web         the same on a web server, `resolver: URL(…)`, which is only asked
 //!   registrar   $SYS.REQ.CLAIMS.… and $SYS.REQ.ACCOUNT.*.CLAIMS.…: who looks up, updates, lists and deletes them
 //! ```
 
 mod registrar;
 mod store;
+mod web;
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use midge_broker::{AccountClaims, Settings};
-use midge_config::{Options, Resolver};
+use midge_broker::{AccountClaims, Settings, Trust};
+use midge_config::{Options, Resolver, ResolverDirectory};
 use midge_jwt::{Account, Claims, Limits, Token};
 
 use crate::clock::Clock;
@@ -20,17 +22,51 @@ use crate::log::Log;
 
 pub(crate) use registrar::Registrar;
 pub(crate) use store::Store;
+pub(crate) use web::Web;
 
-/// Opens the directory that the configuration names, if it does, puts the configuration's accounts into it, and sees to
-/// it that the server's own account is known from the start.
-pub(crate) fn open(
+/// Where accounts are that the configuration doesn't have.
+#[derive(Clone, Default)]
+pub(crate) struct Sources {
+    pub(crate) store: Option<Arc<Store>>,
+    pub(crate) web: Option<Arc<Web>>,
+}
+
+/// Opens what the configuration names, and sees to it that the server's own account is known from the start.
+pub(crate) async fn open(
     options: &Options,
     settings: &mut Settings,
     clock: Clock,
     log: &Log,
-) -> Result<Option<Arc<Store>>, String> {
-    let Some(Resolver::Directory(directory)) = &options.trust.resolver else { return Ok(None) };
-    let Some(trust) = &mut settings.directory.trust else { return Ok(None) };
+) -> Result<Sources, String> {
+    let Some(trust) = &mut settings.directory.trust else { return Ok(Sources::default()) };
+    match &options.trust.resolver {
+        Some(Resolver::Directory(directory)) => {
+            let store = open_store(directory, options, trust, clock, log)?;
+            Ok(Sources { store: Some(Arc::new(store)), web: None })
+        }
+        Some(Resolver::Web(web)) => {
+            let web = Web::open(web)?;
+            if let Some(name) = midge_setup::system_account(options) {
+                let claims = web.account(&name).await;
+                let claims = claims.and_then(|claims| trust.vouches(&claims).map(|()| claims));
+                let claims = claims.map_err(|why| format!("error resolving system account: {why}"))?;
+                trust.accounts.insert(name.into(), Arc::new(claims));
+            }
+            log.info(format_args!("Accounts are fetched from {}", web.base()));
+            Ok(Sources { store: None, web: Some(Arc::new(web)) })
+        }
+        Some(Resolver::Memory) | None => Ok(Sources::default()),
+    }
+}
+
+/// Opens the directory, and puts the configuration's accounts into it.
+fn open_store(
+    directory: &ResolverDirectory,
+    options: &Options,
+    trust: &mut Trust,
+    clock: Clock,
+    log: &Log,
+) -> Result<Store, String> {
     let store = Store::open(directory)
         .map_err(|error| format!("the accounts in {} can't be read: {error}", directory.dir.display()))?;
     preload(options, &store, clock, log);
@@ -48,7 +84,7 @@ pub(crate) fn open(
     }
     let kind = if store.is_full() { "all" } else { "some" };
     log.info(format_args!("Managing {kind} jwt in exclusive directory {}", store.dir().display()));
-    Ok(Some(Arc::new(store)))
+    Ok(store)
 }
 
 /// Puts the configuration's accounts into the directory, unless newer ones are there.

@@ -56,7 +56,7 @@ type Outcome = (String, Result<String, String>);
 impl Registrar {
     /// Subscribes to requests. `None` if no account's claims can change.
     pub(crate) fn open(hub: &Arc<Hub>) -> Option<Self> {
-        let store = hub.outside.store.clone();
+        let store = hub.outside.accounts.store.clone();
         let serves = |broker: &mut Broker<Handle>, _: Now| {
             let settings = broker.settings();
             settings.directory.trust.as_ref()?;

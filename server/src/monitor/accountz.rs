@@ -81,7 +81,7 @@ impl Signed {
     fn of(claims: &AccountClaims, hub: &Hub, options: &Options) -> Self {
         let Token { claims: said, body } = &claims.token;
         let preloaded = || options.trust.resolver_preload.get(&said.sub).cloned();
-        let stored = hub.outside.store.as_ref().and_then(|store| store.peek(&said.sub));
+        let stored = hub.outside.accounts.store.as_ref().and_then(|store| store.peek(&said.sub));
         let since = |(key, at): (&String, &i64)| {
             (key.clone(), Time(Duration::from_secs(u64::try_from(*at).unwrap_or(0))))
         };

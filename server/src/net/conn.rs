@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use midge_broker::{Attention, CloseReason, Next, Peer, Port, Question, Session, Stall};
+use midge_broker::{Answer, Attention, CloseReason, Next, Peer, Port, Question, Session, Stall};
 use midge_wire::{Accepted, Handle, Layer, Reader};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -336,6 +336,14 @@ impl Task {
         while let Some(question) = next {
             let (question, answer) = match question {
                 Question::Callout(callout) => Courier::ask(&self.hub, callout).await,
+                Question::Account { key } if self.hub.outside.accounts.web.is_some() => {
+                    let web = self.hub.outside.accounts.web.clone();
+                    let found = match web {
+                        Some(web) => web.find(&key, &self.hub.log).await,
+                        None => Vec::new(),
+                    };
+                    (Question::Account { key }, Answer::Accounts(found))
+                }
                 question => {
                     let outside = Arc::clone(&self.hub.outside);
                     let work = tokio::task::spawn_blocking(move || {

@@ -102,7 +102,7 @@ impl ServerTls {
 
 static TLS13: &[&SupportedProtocolVersion] = &[&version::TLS13];
 
-fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+pub(crate) fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     match min {
         TlsVersion::Tls12 => ALL_VERSIONS,
         TlsVersion::Tls13 => TLS13,
@@ -127,7 +127,7 @@ fn verifier(
     Ok(Arc::new(Verifier(verifier)))
 }
 
-fn certified_key(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+pub(crate) fn certified_key(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
     let chain = certificates(&files.cert_file)?;
     let key = read(&files.key_file)?;
     let key = PrivateKeyDer::from_pem_slice(&key)
@@ -136,7 +136,7 @@ fn certified_key(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKe
         .map_err(|error| format!("{}, {}: {error}", files.cert_file.display(), files.key_file.display()))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = read(path)?;
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match list {

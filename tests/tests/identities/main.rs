@@ -4,6 +4,7 @@ mod callout;
 mod clients;
 mod names;
 mod resolver;
+mod web;
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
