@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::elsewhere::Outside;
 use crate::log::Log;
 use crate::memory::Memory;
+use crate::vitals::Vitals;
 
 /// What all tasks share.
 pub(crate) struct Hub {
@@ -30,6 +31,8 @@ pub(crate) struct Hub {
     rearm: Notify,
     /// Who is to be told that a mailbox has mail.
     sleeper: OnceLock<Sleeper>,
+    /// What ails the streams.
+    pub(crate) vitals: Vitals,
     /// Held by each connection's task, so that the end can wait for them.
     lives: Arc<Semaphore>,
 }
@@ -57,6 +60,7 @@ impl Hub {
             armed: u64::MAX.into(),
             rearm: Notify::new(),
             sleeper: OnceLock::new(),
+            vitals: Vitals::default(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
         }
     }

@@ -58,9 +58,11 @@ fn open(hub: &Hub, options: &Options) -> Result<FileShelf<OsDisk>, String> {
     let options = midge_store::Options { seed: u64::from_le_bytes(entropy()), ..Default::default() };
     let (store, report) = Store::open(disk, options).map_err(|error| failed(&error))?;
     for damage in &report.damages {
+        hub.vitals.damage();
         hub.log.error(format_args!("streams: {damage}"));
     }
-    hub.log.info(format_args!("Streams are in {}", directory.display()));
+    // Programs that start nats-server find its files by this line.
+    hub.log.info(format_args!("  Store Directory: \"{}\"", directory.display()));
     Ok(FileShelf::new(store))
 }
 
@@ -250,12 +252,22 @@ impl Clerk {
         }
         if std::mem::replace(&mut self.health, health) != health {
             match health {
-                Health::Good => self.hub.log.info("streams: the disk takes everything again"),
-                Health::Full => self.hub.log.error("streams: the disk is full, messages are refused"),
-                Health::ReadOnly => self.hub.log.error("streams: the disk failed, nothing is stored"),
+                Health::Good => {
+                    self.hub.vitals.recover();
+                    self.hub.log.info("streams: the disk takes everything again");
+                }
+                Health::Full => {
+                    self.hub.vitals.fill();
+                    self.hub.log.error("streams: the disk is full, messages are refused");
+                }
+                Health::ReadOnly => {
+                    self.hub.vitals.fail();
+                    self.hub.log.error("streams: the disk failed, nothing is stored");
+                }
             }
         }
         for damage in self.keeper.take_damages() {
+            self.hub.vitals.damage();
             self.hub.log.error(format_args!("streams: {damage}"));
         }
         recovers

@@ -19,6 +19,7 @@ mod notify;
 mod ports;
 mod serial;
 mod signals;
+mod vitals;
 mod workers;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::query::{BadRequest, Query};
+use crate::vitals::Vitals;
 
 /// nats-server's `HealthStatus`. Its HTTP status says the same to those who don't read JSON.
 #[derive(Serialize)]
@@ -15,6 +16,9 @@ pub(super) struct Health {
     error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
+    /// What has been lost, though everything works. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<&'static str>,
 }
 
 /// nats-server's `HealthzError`, for those who ask for `details`.
@@ -26,9 +30,9 @@ struct Fault {
 }
 
 impl Health {
-    /// A daemon that answers accepts clients too, and one without streams has nothing else that may be unwell: what is
-    /// left to find fault with is the question.
-    pub(super) fn check(query: &Query) -> Result<Self, BadRequest> {
+    /// A daemon that answers accepts clients too: what is left to find fault with is the question, and the streams' disk,
+    /// unless that is not asked for.
+    pub(super) fn check(query: &Query, vitals: &Vitals) -> Result<Self, BadRequest> {
         for name in ["js-enabled", "js-enabled-only", "js-server-only", "js-meta-only"] {
             query.flag(name)?;
         }
@@ -39,24 +43,37 @@ impl Health {
         } else if without("stream", "consumer") {
             ("stream", "consumer")
         } else {
-            return Ok(Self { status: "ok", status_code: None, error: None, errors: Vec::new() });
+            let degraded = vitals.degraded();
+            return Ok(match vitals.fault() {
+                Some(why) => {
+                    Self { degraded, ..Self::ill("unavailable", "JETSTREAM", why.to_owned(), details) }
+                }
+                None => Self { status: "ok", status_code: None, error: None, errors: Vec::new(), degraded },
+            });
         };
         let error = format!("{missing:?} must not be empty when checking {of} health");
-        Ok(match details {
-            false => Self { status: "error", status_code: None, error: Some(error), errors: Vec::new() },
-            true => {
-                let errors = vec![Fault { kind: "BAD_REQUEST", error }];
-                Self { status: "error", status_code: None, error: None, errors }
-            }
-        })
+        Ok(Self::ill("error", "BAD_REQUEST", error, details))
+    }
+
+    fn ill(status: &'static str, kind: &'static str, error: String, details: bool) -> Self {
+        let (error, errors) = match details {
+            false => (Some(error), Vec::new()),
+            true => (None, vec![Fault { kind, error }]),
+        };
+        Self { status, status_code: None, error, errors, degraded: None }
     }
 
     /// With the HTTP status in it.
     pub(super) fn with_code(self) -> Self {
-        Self { status_code: Some(if self.is_ok() { 200 } else { 400 }), ..self }
+        Self { status_code: Some(self.code()), ..self }
     }
 
-    pub(super) fn is_ok(&self) -> bool {
-        self.status == "ok"
+    /// The HTTP status.
+    pub(super) fn code(&self) -> u16 {
+        match self.status {
+            "ok" => 200,
+            "error" => 400,
+            _ => 503,
+        }
     }
 }

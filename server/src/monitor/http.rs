@@ -138,8 +138,8 @@ impl Monitor {
             Page::Accstatz => {
                 query.flag("unused").map(|unused| pretty(&AccountStatz::collect(&self.hub, None, unused)))
             }
-            Page::Healthz => Health::check(&query).map(|health| {
-                let status = if health.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+            Page::Healthz => Health::check(&query, &self.hub.vitals).map(|health| {
+                let status = StatusCode::from_u16(health.code()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
                 json(status, serde_json::to_vec(&health))
             }),
             Page::Unserved => Ok(text(StatusCode::NOT_FOUND, "not served by this version of midge yet\n")),

@@ -135,7 +135,7 @@ impl Desk {
             Request::Server("ACCOUNTZ") => {
                 data(&Accountz::collect(hub, about, given(&ask.account).as_deref())?)
             }
-            Request::Server("HEALTHZ") => data(&Health::check(&ask.healthz())?.with_code()),
+            Request::Server("HEALTHZ") => data(&Health::check(&ask.healthz(), &hub.vitals)?.with_code()),
             Request::Server("ROUTEZ") => data(&Routez::new(hub, about)),
             Request::Server("GATEWAYZ") => data(&Gatewayz::new(hub)),
             Request::Server("LEAFZ") | Request::Account { word: "LEAFZ", .. } => data(&Leafz::new(hub)),

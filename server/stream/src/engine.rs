@@ -18,7 +18,7 @@ use crate::error::{self, ApiError};
 use crate::log::{Log, LogError, MemoryShelf, Shelf};
 use crate::random::Random;
 use crate::seam::{Account, Input, Message, Out, Output, STREAM_MAX, Tag, What};
-use crate::stream::{Aside, Stream};
+use crate::stream::{Aside, Letter, Stream};
 use crate::time::{Instant, Now};
 
 /// What the engine is told once.
@@ -523,6 +523,7 @@ impl Engine {
                     again.insert(id);
                 }
             });
+            let dead = std::mem::take(&mut stream.dead);
             let unsaved = stream.config.storage == Storage::File && stream.has_unsaved_consumers();
             let mut timers = Vec::new();
             if let Some(at) = stream.deadline(&cx)
@@ -541,6 +542,9 @@ impl Engine {
                 self.unsaved.insert(id);
             }
             self.bear(pumped);
+            if !dead.is_empty() {
+                again.extend(self.bury(id, &dead, now));
+            }
         }
         // What consumers were done with may have made room for what is to be copied.
         if !stalled.is_empty() {
@@ -562,6 +566,27 @@ impl Engine {
                 })
             });
         }
+    }
+
+    /// Gives dead letters of a stream to where it wants them. Gives that stream. In the same commit goes what the consumers
+    /// know of it, so that nothing dies twice or is lost.
+    fn bury(&mut self, id: u32, dead: &[Letter], now: Now) -> Option<u32> {
+        self.out.promise();
+        let stream = self.streams.get(&id)?;
+        let (origin, grave) = (stream.config.name.clone(), stream.grave()?.to_owned());
+        let found =
+            self.spaces.get(&stream.account).and_then(|space| space.streams.get(grave.as_str()).copied());
+        let Some(found) = found.filter(|found| *found != id) else {
+            let count = dead.len();
+            self.out.complain(format!("{count} dead letters of {origin} have no stream {grave} to go to"));
+            return None;
+        };
+        let (stream, mut cx) = self.stream_cx(found, now)?;
+        let buried = dead.iter().try_for_each(|letter| stream.bury(letter, &origin, &mut cx));
+        if let Err(why) = buried {
+            self.out.complain(format!("dead letters of {origin} can't go to {grave}: {why}"));
+        }
+        Some(found)
     }
 
     /// Makes durable what somebody is to hear of: messages, answers to requests, acknowledgements that are confirmed.

@@ -186,8 +186,11 @@ impl Incoming {
         if seq < next.max(self.state.first_seq) || seq > self.state.last_seq {
             return Err(format!("message sequence {seq} out of order"));
         }
-        let expires = message_expires(&entry.header, entry.time)
-            .ok_or_else(|| format!("failed to parse message TTL: sequence {seq}"))?;
+        let expires = match self.config.allow_msg_ttl {
+            true => message_expires(&entry.header, entry.time)
+                .ok_or_else(|| format!("failed to parse message TTL: sequence {seq}"))?,
+            false => 0,
+        };
         // A message whose time is over leaves its number.
         let over = expires != 0 && expires <= now.wall;
         let before = if over { seq } else { seq - 1 };

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::kept::Step;
-use super::{Consumer, Place};
+use super::{Consumer, Death, Place};
 use crate::config::AckPolicy;
 use crate::cx::Cx;
 use crate::seam::Promise;
@@ -60,8 +60,16 @@ impl Consumer {
                 true
             }
             [b'+', b'T', b'E', b'R', b'M', reason @ ..] => {
+                let was_open = self.pending.contains_key(&stream);
                 let answered = self.acknowledge(stream, consumer, count, false, cx);
                 let reason = String::from_utf8_lossy(reason.trim_ascii());
+                if was_open {
+                    let reason = match reason.is_empty() {
+                        true => "terminated".to_owned(),
+                        false => format!("terminated: {reason}"),
+                    };
+                    self.deaths.push(Death { seq: stream, reason, count });
+                }
                 self.event_terminated(stream, consumer, count, &reason, cx);
                 answered
             }
@@ -186,6 +194,7 @@ impl Consumer {
         // Remembered, so that interest streams keep it.
         self.again.entry(stream).or_insert(1);
         self.journal.step(Step::Exhausted { seq: stream });
+        self.deaths.push(Death { seq: stream, reason: "max_deliver".to_owned(), count });
         self.move_floor(pending.delivery, stream);
         self.touched = true;
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.{}", self.stream_name, self.name);

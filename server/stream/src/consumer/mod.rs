@@ -104,12 +104,24 @@ pub(crate) struct Consumer {
     resumes: Option<Instant>,
     /// Acknowledged messages that the stream was not told of.
     settled: Vec<u64>,
+    /// Messages that it could not handle, of which the stream was not told.
+    deaths: Vec<Death>,
     /// Something may be to be done for it.
     pub(crate) touched: bool,
     /// The timer that is set for it.
     pub(crate) armed: Option<Instant>,
     /// How it differs from what is on disk.
     journal: Journal,
+}
+
+/// A message that could not be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Death {
+    pub(crate) seq: u64,
+    /// `max_deliver`, or `terminated` and what the client said.
+    pub(crate) reason: String,
+    /// How often it was delivered.
+    pub(crate) count: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +173,7 @@ impl Consumer {
             replay,
             resumes: None,
             settled: Vec::new(),
+            deaths: Vec::new(),
             touched: true,
             armed: None,
             journal: Journal::new(),
@@ -219,6 +232,11 @@ impl Consumer {
     /// Messages that were acknowledged since the last call.
     pub(crate) fn take_settled(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.settled)
+    }
+
+    /// Messages that it could not handle since the last call.
+    pub(crate) fn take_deaths(&mut self) -> Vec<Death> {
+        std::mem::take(&mut self.deaths)
     }
 
     /// A message was stored. Ordered: `seq` is the stream's last.

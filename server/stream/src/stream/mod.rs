@@ -7,6 +7,7 @@ mod batch;
 mod consumers;
 mod copy;
 mod counter;
+mod dead;
 mod dedup;
 mod fast;
 mod info;
@@ -26,6 +27,7 @@ pub(crate) use batch::Aside;
 use batch::Batches;
 pub(crate) use consumers::NewConsumer;
 pub(crate) use copy::Copy;
+pub(crate) use dead::Letter;
 use dedup::Dedup;
 pub(crate) use info::{Cluster, StateInfo, StreamInfo};
 pub(crate) use ingest::Refused;
@@ -87,6 +89,8 @@ pub(crate) struct Stream {
     batches: Batches,
     /// Its mirror, or its sources.
     pub(crate) copies: Vec<Copy>,
+    /// Messages that consumers could not handle, on their way to another stream.
+    pub(crate) dead: Vec<Letter>,
     /// The id of the last message, if it had one.
     last_msg_id: Box<str>,
     /// `{"stream":"S","seq":`.
@@ -123,6 +127,7 @@ impl Stream {
             names: BTreeMap::new(),
             dedup: Dedup::default(),
             ttl: Ttl::default(),
+            dead: Vec::new(),
             last_msg_id: Box::default(),
             armed: None,
         }
@@ -239,10 +244,13 @@ impl Stream {
         let touched: Vec<u32> =
             self.consumers.values().filter(|consumer| consumer.touched).map(|consumer| consumer.id).collect();
         for id in touched {
+            // Before what was terminated goes.
+            self.collect_deaths(id);
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
             all &= consumer.pump(&*self.log, cx);
             consumer.hold_replay(&*self.log, cx);
             let settled = consumer.take_settled();
+            self.collect_deaths(id);
             self.settle(&settled, cx)?;
         }
         Ok(all)

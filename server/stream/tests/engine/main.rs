@@ -4,6 +4,7 @@ mod batches;
 mod consumers;
 mod copies;
 mod counters;
+mod dead;
 mod failures;
 mod model;
 mod publishing;
