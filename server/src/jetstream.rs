@@ -43,6 +43,9 @@ const KEEP_BYTES: u64 = 256 * 1024;
 /// Rest between two times.
 const KEEP_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often room is looked for while there is none.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
 /// The store in the configured directory.
 fn open(hub: &Hub, options: &Options) -> Result<FileShelf<OsDisk>, String> {
     let directory = match &options.jetstream.store_dir {
@@ -240,6 +243,14 @@ impl Clerk {
             let next = self.keeper.maintain(since(now), KEEP_BYTES);
             // Messages come first: filling a file waits for the disk, and so would they.
             self.keep_at = next.map(|next| (Instant::default() + next).max(now + KEEP_PAUSE));
+            if self.keeper.health() == Health::Full {
+                // What gives room back counts once it is written.
+                let at = self.now();
+                if let Err(error) = self.engine.save(at) {
+                    self.hub.log.error(format_args!("streams: {error}"));
+                }
+                self.keep_at = self.keep_at.map(|at| at.min(now + FULL_PAUSE));
+            }
         }
         let health = self.keeper.health();
         let recovers = health != Health::ReadOnly && self.engine.has_failed();

@@ -79,6 +79,9 @@ impl Engine {
             // Two stores of nats-server's, two answers.
             return Err(match stream.config.storage {
                 Storage::Memory => error::SEQUENCE_NOT_FOUND.with(&[&ask.seq]).into(),
+                Storage::File if ask.seq > stream.log.state().last_seq => {
+                    error::STREAM_MSG_DELETE_FAILED.with(&[&"stream store EOF"]).into()
+                }
                 Storage::File => error::STREAM_MSG_DELETE_FAILED.with(&[&"no message found"]).into(),
             });
         }

@@ -178,6 +178,15 @@ pub(crate) fn write_failure(kind: &str, error: &ApiError) -> Vec<u8> {
         #[serde(skip_serializing_if = "Option::is_none")]
         consumers: Option<Vec<String>>,
     }
+    #[derive(Serialize)]
+    struct Paused {
+        paused: bool,
+        pause_until: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Restore {
+        deliver_subject: &'static str,
+    }
     let names = |streams, consumers| Names { page: Page::default(), streams, consumers };
     let error = Some(error);
     match kind {
@@ -186,9 +195,8 @@ pub(crate) fn write_failure(kind: &str, error: &ApiError) -> Vec<u8> {
         "stream_list" => write(kind, error, names(Some(Some(Vec::new())), None)),
         "consumer_names" | "consumer_list" => write(kind, error, names(None, Some(Vec::new()))),
         "stream_purge" => write(kind, error, Purged { purged: 0 }),
-        "consumer_pause" => {
-            write(kind, error, serde_json::json!({ "paused": false, "pause_until": crate::time::NO_TIME }))
-        }
+        "stream_restore" => write(kind, error, Restore { deliver_subject: "" }),
+        "consumer_pause" => write(kind, error, Paused { paused: false, pause_until: crate::time::NO_TIME }),
         _ => write(kind, error, Nothing {}),
     }
 }

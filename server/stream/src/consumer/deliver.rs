@@ -47,7 +47,13 @@ impl Consumer {
                     self.end_of_stream(cx);
                     break;
                 }
-                Err(Blocked::Waits) => break,
+                Err(Blocked::Waits) => {
+                    // Those that don't wait don't wait for the end of a pause either.
+                    if self.paused_until(cx.now.wall).is_some() {
+                        self.end_of_stream(cx);
+                    }
+                    break;
+                }
             }
         }
         self.watch_requests(cx);

@@ -75,6 +75,17 @@ fn a_place_survives_a_power_cut() {
 }
 
 #[test]
+fn who_does_not_wait_does_not_wait_for_the_end_of_a_pause() {
+    let mut world = world(r#"{"durable_name":"C","ack_policy":"explicit"}"#);
+    publish(&mut world, &["1"]);
+    world.good("CONSUMER.PAUSE.S.C", r#"{"pause_until":"2096-01-01T00:00:00Z"}"#);
+    let seen = world.ask("$JS.API.CONSUMER.MSG.NEXT.S.C", r#"{"batch":1,"no_wait":true}"#);
+    assert_eq!(seen[0].header, "NATS/1.0 404 No Messages\r\n\r\n");
+    world.good("CONSUMER.PAUSE.S.C", "");
+    assert_eq!(payloads(&world.fetch("S", "C", 1)), ["1"]);
+}
+
+#[test]
 fn deliveries_do_not_wait_for_the_disk() {
     let mut world = world(r#"{"durable_name":"C","ack_policy":"explicit"}"#);
     publish(&mut world, &["1", "2", "3", "4"]);
