@@ -10,18 +10,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use crate::checksum::Seed;
-use crate::chunk::{Chunk, Entry};
 use crate::disk::{Disk, read_full};
 use crate::error::{Damage, Damaged, Error};
-use crate::frame::{self, Frame};
+use crate::frame;
 use crate::header::{self, Header, Kind};
-use crate::index;
+use crate::load::Loaded;
 use crate::op::{self, Op};
-use crate::record::{self, Found};
+use crate::replay::Doubts;
 use crate::room::{RESERVE, state_bytes};
-use crate::segment::{Active, Messages, Segment, Slot, Waiting, file_name};
-use crate::store::{Health, Options, Store, Usage, note_removed, weight};
+use crate::scan::{At, Scan, accept};
+use crate::segment::{Active, Segment, Slot, Waiting, file_name};
+use crate::store::{Health, Options, Store, Usage, weight};
 use crate::stream::{Lost, Stream};
 
 /// What opening found.
@@ -41,23 +40,6 @@ pub struct Report {
     /// Messages that are there.
     pub messages: u64,
 }
-
-/// A frame that was found.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct At {
-    pub(crate) head: frame::Head,
-    sum: u32,
-    pub(crate) page: u32,
-    /// Everything in it is as it was written.
-    complete: bool,
-    /// Head and foot are.
-    both: bool,
-    /// It comes after bytes that should have been a frame.
-    after_gap: bool,
-}
-
-/// No frame is larger: it would not be ours.
-const FRAME_BYTES_MAX: u64 = 48 << 20;
 
 impl<D: Disk> Store<D> {
     /// Opens the store on a disk, or makes one on an empty disk.
@@ -419,111 +401,6 @@ impl<D: Disk> Store<D> {
         self.active.index_estimate = estimate;
     }
 
-    // ---- frames ----
-
-    /// Finds the frames of a segment, whole or not. With `until`, nothing is looked for from that page on.
-    pub(crate) fn frames(
-        &self,
-        file: &D::File,
-        header: &Header,
-        size: u64,
-        until: Option<u32>,
-    ) -> io::Result<Vec<At>> {
-        let (page_bytes, seed) = (header.page_bytes, header.seed());
-        let in_file = u32::try_from(size / u64::from(page_bytes)).unwrap_or(u32::MAX);
-        let limit = header.pages.min(in_file).min(until.unwrap_or(u32::MAX));
-        let mut frames = Vec::new();
-        let (mut page, mut after_gap) = (header::PAGES, false);
-        let mut first = vec![0; page_bytes as usize];
-        while page < limit {
-            let offset = u64::from(page) * u64::from(page_bytes);
-            read_full(&self.disk, file, &mut first, offset, false)?;
-            let at_start = frame::Head::at_start(&first, seed, offset);
-            let fits = |head: &frame::Head| {
-                head.pages <= limit - page && u64::from(head.pages) * u64::from(page_bytes) <= FRAME_BYTES_MAX
-            };
-            let (head, sum) = match at_start.filter(|(head, _)| fits(head)) {
-                Some(found) => found,
-                None => match self.look_further(file, header, page, limit)? {
-                    Next::Foot(head, sum) if fits(&head) => (head, sum),
-                    Next::Foot(..) | Next::Nothing => break,
-                    Next::Head(next) => {
-                        after_gap = true;
-                        page = next;
-                        continue;
-                    }
-                },
-            };
-            let mut bytes = std::mem::take(&mut first);
-            let length = head.pages as usize * page_bytes as usize;
-            if bytes.len() < length {
-                let have = bytes.len();
-                bytes.resize(length, 0);
-                read_full(&self.disk, file, &mut bytes[have..], offset + have as u64, false)?;
-            }
-            let both = has_both(&head, &bytes, seed, offset, page_bytes);
-            let complete =
-                both && Frame::new(head, &bytes, seed, offset).is_some_and(|frame| is_complete(&frame));
-            frames.push(At { head, sum, page, complete, both, after_gap });
-            after_gap = false;
-            page += head.pages;
-            bytes.truncate(page_bytes as usize);
-            first = bytes;
-        }
-        Ok(frames)
-    }
-
-    /// The frames of a segment in force.
-    pub(crate) fn frames_of(&self, number: u64) -> io::Result<Vec<At>> {
-        let Some(segment) = self.segments.get(&number) else { return Ok(Vec::new()) };
-        self.frames(&segment.file, &segment.header, u64::MAX, Some(segment.end_page))
-    }
-
-    /// There is no head on `page`: looks for the foot of its frame, or the next head.
-    fn look_further(&self, file: &D::File, header: &Header, page: u32, limit: u32) -> io::Result<Next> {
-        let page_bytes = header.page_bytes as usize;
-        let at_once = (64 << 10) / page_bytes.min(64 << 10);
-        let mut buffer = vec![0; at_once.min((limit - page) as usize) * page_bytes];
-        let mut next = page;
-        while next < limit {
-            let pages = buffer.len() / page_bytes;
-            let pages = pages.min((limit - next) as usize);
-            let bytes = &mut buffer[..pages * page_bytes];
-            read_full(&self.disk, file, bytes, u64::from(next) * page_bytes as u64, false)?;
-            for bytes in bytes.chunks_exact(page_bytes) {
-                let offset = u64::from(next) * page_bytes as u64;
-                if next > page && frame::Head::at_start(bytes, header.seed(), offset).is_some() {
-                    return Ok(Next::Head(next));
-                }
-                let end = offset + page_bytes as u64;
-                if let Some((head, sum, start)) =
-                    frame::Head::at_end(bytes, header.seed(), end, header.page_bytes)
-                    && start == u64::from(page) * page_bytes as u64
-                {
-                    return Ok(Next::Foot(head, sum));
-                }
-                next += 1;
-            }
-        }
-        Ok(Next::Nothing)
-    }
-
-    /// Reads a frame's pages.
-    pub(crate) fn frame_bytes(&self, file: &D::File, header: &Header, frame: &At) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; frame.head.pages as usize * header.page_bytes as usize];
-        read_full(&self.disk, file, &mut bytes, u64::from(frame.page) * u64::from(header.page_bytes), false)?;
-        Ok(bytes)
-    }
-
-    /// A frame's ops, if a copy is right.
-    pub(crate) fn ops_of(&self, file: &D::File, header: &Header, at: &At) -> io::Result<Option<Vec<u8>>> {
-        let bytes = self.frame_bytes(file, header, at)?;
-        let offset = u64::from(at.page) * u64::from(header.page_bytes);
-        let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { return Ok(None) };
-        let (one, two) = frame.ops();
-        Ok(one.or(two).map(<[u8]>::to_vec))
-    }
-
     /// Gives the last sequence that each stream had before the checkpoint's own messages.
     fn load_checkpoint(
         &mut self,
@@ -552,48 +429,8 @@ impl<D: Disk> Store<D> {
         Ok(told)
     }
 
-    /// A sealed segment is gone, or frames of it with the index. Which messages were in it isn't known any more: those sequences
-    /// count as lost that may have been there and that nothing else tells of. Some may have been removed.
-    fn note_gaps(
-        &mut self,
-        gone: &op::Segment,
-        sealed: &BTreeMap<u64, op::Segment>,
-        told: &BTreeMap<u32, u64>,
-    ) {
-        let is_hot = |number: &u64| !gone.cold && sealed.get(number).is_some_and(|segment| !segment.cold);
-        for (id, last_seq) in told {
-            let Some(stream) = self.streams.get(id) else { continue };
-            // What commits wrote lies in the order of the segments.
-            let (mut from, mut until) = (stream.first_seq, *last_seq);
-            for chunk in stream.chunks.iter().filter(|chunk| is_hot(&chunk.segment)) {
-                match chunk.segment.cmp(&gone.number) {
-                    std::cmp::Ordering::Less => from = from.max(chunk.seqs().1 + 1),
-                    std::cmp::Ordering::Greater => until = until.min(chunk.seqs().0 - 1),
-                    std::cmp::Ordering::Equal => {}
-                }
-            }
-            let mut gaps: Vec<(u64, u64)> = Vec::new();
-            let known = stream.chunks.iter().flat_map(|chunk| chunk.all().map(|(_, entry)| entry.seq));
-            let start = from;
-            for seq in known.skip_while(|seq| *seq < start).take_while(|seq| *seq <= until) {
-                if seq > from && gaps.len() < GAPS_MAX {
-                    gaps.push((from, seq - 1));
-                }
-                from = seq + 1;
-            }
-            if from <= until {
-                gaps.push((from, until));
-            }
-            for (first_seq, last_seq) in gaps {
-                let offset = u64::from(header::PAGES) * u64::from(self.options.page_bytes);
-                let lost = Lost { first_seq, last_seq, segment: gone.number, offset };
-                self.note_lost(*id, gone.slot, lost);
-            }
-        }
-    }
-
     /// Ops on streams and states.
-    fn apply_state(&mut self, op: &Op<'_>) {
+    pub(crate) fn apply_state(&mut self, op: &Op<'_>) {
         match *op {
             Op::NextStream { id } => self.next_stream = self.next_stream.max(id),
             Op::Create { stream, config } => {
@@ -636,384 +473,6 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Frames of so many bytes are gone, with all that they said: any stream may have had messages in them.
-    fn doubt(&mut self, doubts: &mut Doubts, bytes: u64) {
-        for (id, stream) in &self.streams {
-            doubts.entry(*id).or_insert((stream.last_seq, 0)).1 += bytes;
-        }
-        self.next_stream = self.next_stream.saturating_add(u32::try_from(bytes / 8).unwrap_or(u32::MAX));
-    }
-
-    /// Of these streams no later frame told how far they were. As many messages as could have been there are named as lost, and
-    /// no sequence is given again that may have been acknowledged.
-    fn settle_doubts(&mut self, doubts: Doubts, header: &Header, slot: u32) {
-        for (id, (known, bytes)) in doubts {
-            let Some(stream) = self.streams.get_mut(&id) else { continue };
-            stream.last_seq = stream.last_seq.max(known + bytes / 8);
-            let messages = (bytes / (record::HEAD + record::ALIGN) as u64).max(1);
-            let offset = u64::from(header::PAGES) * u64::from(header.page_bytes);
-            let lost =
-                Lost { first_seq: known + 1, last_seq: known + messages, segment: header.segment, offset };
-            self.note_lost(id, slot, lost);
-        }
-    }
-
-    /// Applies a frame of a segment that is replayed. Gives the streams that it tells the messages of.
-    fn replay(&mut self, slot: &Candidate<D::File>, header: &Header, at: &At) -> io::Result<Vec<u32>> {
-        let bytes = self.frame_bytes(&slot.file, header, at)?;
-        let offset = u64::from(at.page) * u64::from(header.page_bytes);
-        let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { return Ok(Vec::new()) };
-        let checkpoint = at.head.flags & frame::CHECKPOINT != 0;
-        if at.after_gap {
-            self.note_frame(slot.number, offset);
-        }
-        let ops = self.choose_ops(&frame, at, slot.number, offset);
-        let ops: Vec<Op<'_>> = op::read(ops).flatten().collect();
-        let mut expected = Vec::new();
-        for op in &ops {
-            match *op {
-                Op::Messages { stream, after, first_seq, last_seq, count } => {
-                    expected.push(Messages { stream, after, first_seq, last_seq, count });
-                }
-                _ if checkpoint => {}
-                ref op => self.apply_state(op),
-            }
-        }
-        if !checkpoint {
-            self.note_jumps(header.segment, slot.number, offset, &ops, &expected);
-        }
-        self.absorb(&frame, &bytes, header, slot.number, offset, &expected, true);
-        for op in &ops {
-            match *op {
-                Op::Remove { stream, first_seq, last_seq } => {
-                    self.kill(stream, first_seq, last_seq);
-                    note_removed(&mut self.active.removed, stream, first_seq, last_seq);
-                }
-                Op::Purge { stream, first_seq } => self.purge_in_memory(stream, first_seq),
-                Op::Delete { stream } => {
-                    self.streams.remove(&stream);
-                }
-                _ => {}
-            }
-        }
-        Ok(expected.iter().map(|messages| messages.stream).collect())
-    }
-
-    /// The ops of a frame, from the copy that is right. Names what isn't.
-    fn choose_ops<'f>(&mut self, frame: &Frame<'f>, at: &At, slot: u32, offset: u64) -> &'f [u8] {
-        let (one, two) = frame.ops();
-        if one.is_none() && two.is_none() {
-            self.note_frame(slot, offset);
-        } else if one.is_none() || two.is_none() || !at.both {
-            self.note_copy(slot, offset);
-        }
-        one.or(two).unwrap_or_default()
-    }
-
-    /// Where a frame says that a stream's messages go on further than we know, frames between are gone.
-    fn note_jumps(&mut self, segment: u64, slot: u32, offset: u64, ops: &[Op<'_>], expected: &[Messages]) {
-        for messages in expected {
-            let Some(stream) = self.streams.get_mut(&messages.stream) else { continue };
-            let purged = ops.iter().find_map(|op| match op {
-                Op::Purge { stream, first_seq } if *stream == messages.stream => Some(*first_seq - 1),
-                _ => None,
-            });
-            let known = stream.last_seq.max(purged.unwrap_or(0));
-            if messages.after > known {
-                let lost = Lost { first_seq: known + 1, last_seq: messages.after, segment, offset };
-                self.note_lost(messages.stream, slot, lost);
-            }
-        }
-    }
-
-    /// Takes the messages of a frame into the index, and names those that can't be.
-    #[expect(clippy::too_many_arguments, reason = "a frame and where it is")]
-    fn absorb(
-        &mut self,
-        frame: &Frame<'_>,
-        bytes: &[u8],
-        header: &Header,
-        slot: u32,
-        offset: u64,
-        expected: &[Messages],
-        last: bool,
-    ) {
-        let mut found: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        let (_, base) = frame.records();
-        for at in frame.walk() {
-            let place = base + at.at as u64;
-            let head = match at.found {
-                Found::Whole { head, repaired } => {
-                    if repaired {
-                        self.note_copy(slot, place);
-                    }
-                    head
-                }
-                // It is missing below, with its place.
-                Found::Damaged(head) => {
-                    found.entry(head.stream).or_default().push(head.seq);
-                    if self.streams.get(&head.stream).is_some_and(|stream| head.seq >= stream.first_seq) {
-                        let (first_seq, last_seq, segment) = (head.seq, head.seq, header.segment);
-                        self.note_lost(
-                            head.stream,
-                            slot,
-                            Lost { first_seq, last_seq, segment, offset: place },
-                        );
-                    }
-                    continue;
-                }
-                Found::Nothing => continue,
-            };
-            found.entry(head.stream).or_default().push(head.seq);
-            let at = (place - offset) as usize + record::HEAD;
-            let subject = bytes.get(at..at + usize::from(head.subject_len)).unwrap_or_default();
-            self.take_in(header.segment, &head, subject, place, last);
-        }
-        for messages in expected {
-            if last && let Some(stream) = self.streams.get_mut(&messages.stream) {
-                stream.last_seq = stream.last_seq.max(messages.last_seq);
-            }
-            let found = found.get(&messages.stream).map_or(&[][..], Vec::as_slice);
-            if found.len() as u64 >= u64::from(messages.count) {
-                continue;
-            }
-            let Some(stream) = self.streams.get(&messages.stream) else { continue };
-            let floor = stream.first_seq;
-            let mut next = messages.first_seq;
-            let mut gaps = Vec::new();
-            for seq in found.iter().copied().chain([messages.last_seq + 1]) {
-                if seq > next {
-                    gaps.push((next, seq - 1));
-                }
-                next = seq + 1;
-            }
-            for (first_seq, last_seq) in gaps.into_iter().filter(|(_, last)| *last >= floor) {
-                let first_seq = first_seq.max(floor);
-                self.note_lost(
-                    messages.stream,
-                    slot,
-                    Lost { first_seq, last_seq, segment: header.segment, offset },
-                );
-            }
-        }
-    }
-
-    fn take_in(&mut self, segment: u64, head: &record::Head, subject: &[u8], offset: u64, last: bool) {
-        let Some(stream) = self.streams.get_mut(&head.stream) else { return };
-        if last {
-            stream.last_seq = stream.last_seq.max(head.seq);
-            stream.last_time = head.time;
-        }
-        if head.seq < stream.first_seq {
-            return;
-        }
-        let place = u32::try_from(offset / record::ALIGN as u64).unwrap_or(u32::MAX);
-        let known = stream.chunks.back().filter(|chunk| chunk.segment == segment && chunk.count() > 0);
-        if known.is_some_and(|chunk| chunk.seqs().1 >= head.seq) {
-            return;
-        }
-        let (id, _) = stream.subjects.add(subject, head.seq);
-        stream.messages += 1;
-        stream.bytes += u64::from(head.size());
-        let entry = Entry { seq: head.seq, place, size: head.size(), subject: id, expires: head.expires };
-        stream.chunk_for(segment).push(entry, false);
-    }
-
-    /// Marks the messages of a range as removed, wherever they are.
-    fn kill(&mut self, stream: u32, first: u64, last: u64) {
-        let Some(stream) = self.streams.get_mut(&stream) else { return };
-        let seqs: Vec<u64> =
-            stream.live_from(first).map(|(entry, _)| entry.seq).take_while(|seq| *seq <= last).collect();
-        for seq in seqs {
-            stream.kill(seq);
-        }
-        let parts = stream.lost.iter().flat_map(|lost| lost.without(first, last));
-        stream.lost = parts.collect();
-    }
-
-    /// What a frame that was cut off used stays used.
-    fn burn(&mut self, slot: &Candidate<D::File>, header: &Header, at: &At) -> io::Result<()> {
-        let ops = self.ops_of(&slot.file, header, at)?.unwrap_or_default();
-        for op in op::read(&ops).flatten() {
-            let (stream, last_seq) = match op {
-                Op::Messages { stream, last_seq, .. } | Op::Skip { stream, last_seq } => (stream, last_seq),
-                Op::Purge { stream, first_seq } => (stream, first_seq.saturating_sub(1)),
-                Op::Create { stream, .. } => {
-                    self.next_stream = self.next_stream.max(stream.saturating_add(1));
-                    continue;
-                }
-                _ => continue,
-            };
-            if let Some(stream) = self.streams.get_mut(&stream) {
-                stream.last_seq = stream.last_seq.max(last_seq);
-            }
-        }
-        Ok(())
-    }
-
-    // ---- sealed segments ----
-
-    fn load(
-        &mut self,
-        slots: &mut Vec<Candidate<D::File>>,
-        sealed: &op::Segment,
-        loaded: &mut Loaded,
-        report: &mut Report,
-    ) -> io::Result<()> {
-        let kind = if sealed.cold { Kind::Cold } else { Kind::Hot };
-        let at = slots.iter().position(|slot| slot.number == sealed.slot);
-        let Some(at) = at else {
-            self.note_segment(sealed.slot, Damaged::Segment);
-            loaded.gone.push(*sealed);
-            return Ok(());
-        };
-        let page_bytes = slots[at].header.map_or(self.options.page_bytes, |header| header.page_bytes);
-        let expected = Header {
-            kind,
-            page_bytes,
-            pages: sealed.pages,
-            store: self.store,
-            segment: sealed.number,
-            salt: sealed.salt,
-            first_frame: sealed.first_frame,
-        };
-        match slots[at].header {
-            Some(header) if header.segment != sealed.number || header.salt != sealed.salt => {
-                // The file has become another segment, or was put here by hand.
-                self.note_segment(sealed.slot, Damaged::Segment);
-                loaded.gone.push(*sealed);
-                return Ok(());
-            }
-            Some(_) => {}
-            None => self.note_segment(sealed.slot, Damaged::Copy),
-        }
-        let slot = slots.swap_remove(at);
-        let seed = expected.seed();
-        let index_at = u64::from(sealed.index_page) * u64::from(page_bytes);
-        let mut indexed = false;
-        if sealed.index_bytes > 0 && u64::from(sealed.index_bytes) + index_at <= slot.size {
-            let mut bytes = vec![0; sealed.index_bytes as usize];
-            read_full(&self.disk, &slot.file, &mut bytes, index_at, false)?;
-            indexed = self.load_index(sealed.number, &bytes, seed, index_at, &mut loaded.removed);
-            if !indexed {
-                self.note(Damage {
-                    stream: None,
-                    first_seq: 0,
-                    last_seq: 0,
-                    file: file_name(slot.number),
-                    offset: index_at,
-                    what: Damaged::Index,
-                });
-            }
-        }
-        if !indexed {
-            report.scanned += 1;
-            if !self.scan_sealed(&slot, &expected, sealed.end_page, &mut loaded.removed)? {
-                loaded.gone.push(*sealed);
-            }
-        }
-        let segment = Segment {
-            header: expected,
-            slot: slot.number,
-            file: slot.file,
-            seed,
-            end_page: sealed.end_page,
-            index_page: sealed.index_page,
-            index_bytes: if indexed { sealed.index_bytes } else { 0 },
-            live_bytes: 0,
-            erase: false,
-            stuck: false,
-        };
-        self.segments.insert(sealed.number, segment);
-        Ok(())
-    }
-
-    fn load_index(
-        &mut self,
-        number: u64,
-        bytes: &[u8],
-        seed: Seed,
-        offset: u64,
-        removed: &mut Vec<(u32, u64, u64)>,
-    ) -> bool {
-        let Some(items) = index::read(bytes, seed, offset) else { return false };
-        for item in items {
-            match item {
-                index::Item::Messages { stream, subjects, entries, .. } => {
-                    let Some(stream) = self.streams.get_mut(&stream) else { continue };
-                    let Some(subjects) = index::subjects(subjects) else { continue };
-                    let mut ids = vec![None; subjects.len()];
-                    let mut chunk = Chunk::with_capacity(number, entries.len());
-                    for entry in index::entries(entries) {
-                        if entry.seq < stream.first_seq {
-                            continue;
-                        }
-                        if entry.subject == index::DEAD {
-                            chunk.push(entry, true);
-                            continue;
-                        }
-                        let at = entry.subject as usize - 1;
-                        let (Some(subject), Some(known)) = (subjects.get(at), ids.get_mut(at)) else { break };
-                        let id = match *known {
-                            Some(id) => stream.subjects.add_again(id, entry.seq),
-                            None => *known.insert(stream.subjects.add(subject, entry.seq).0),
-                        };
-                        stream.messages += 1;
-                        stream.bytes += u64::from(entry.size);
-                        chunk.push(Entry { subject: id, ..entry }, false);
-                    }
-                    if chunk.count() > 0 {
-                        chunk.shrink();
-                        stream.chunks.push_back(chunk);
-                    }
-                }
-                index::Item::Removed { stream, ranges } => {
-                    removed.extend(index::ranges(ranges).map(|(first, last)| (stream, first, last)));
-                }
-            }
-        }
-        true
-    }
-
-    /// Reads a sealed segment whose index isn't right. Everything in it was durable once. `false` if frames are missing.
-    fn scan_sealed(
-        &mut self,
-        slot: &Candidate<D::File>,
-        header: &Header,
-        end_page: u32,
-        removed: &mut Vec<(u32, u64, u64)>,
-    ) -> io::Result<bool> {
-        let frames = self.frames(&slot.file, header, slot.size, Some(end_page))?;
-        let (mut expected_page, mut complete) = (header::PAGES, true);
-        for at in &frames {
-            let offset = u64::from(at.page) * u64::from(header.page_bytes);
-            if at.page != expected_page {
-                complete = false;
-                self.note_frame(slot.number, u64::from(expected_page) * u64::from(header.page_bytes));
-            }
-            expected_page = at.page + at.head.pages;
-            let bytes = self.frame_bytes(&slot.file, header, at)?;
-            let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { continue };
-            let ops = self.choose_ops(&frame, at, slot.number, offset);
-            let mut expected = Vec::new();
-            for op in op::read(ops).flatten() {
-                match op {
-                    Op::Messages { stream, after, first_seq, last_seq, count } => {
-                        expected.push(Messages { stream, after, first_seq, last_seq, count });
-                    }
-                    Op::Remove { stream, first_seq, last_seq } => removed.push((stream, first_seq, last_seq)),
-                    _ => {}
-                }
-            }
-            self.absorb(&frame, &bytes, header, slot.number, offset, &expected, false);
-        }
-        if expected_page < end_page {
-            complete = false;
-            self.note_frame(slot.number, u64::from(expected_page) * u64::from(header.page_bytes));
-        }
-        Ok(complete)
-    }
-
     // ---- odds and ends ----
 
     pub(crate) fn drop_chunks(&mut self, segment: u64) {
@@ -1022,22 +481,22 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn note_segment(&mut self, slot: u32, what: Damaged) {
+    pub(crate) fn note_segment(&mut self, slot: u32, what: Damaged) {
         let file = file_name(slot);
         self.note(Damage { stream: None, first_seq: 0, last_seq: 0, file, offset: 0, what });
     }
 
-    fn note_frame(&mut self, slot: u32, offset: u64) {
+    pub(crate) fn note_frame(&mut self, slot: u32, offset: u64) {
         let (file, what) = (file_name(slot), Damaged::Frame);
         self.note(Damage { stream: None, first_seq: 0, last_seq: 0, file, offset, what });
     }
 
-    fn note_copy(&mut self, slot: u32, offset: u64) {
+    pub(crate) fn note_copy(&mut self, slot: u32, offset: u64) {
         let (file, what) = (file_name(slot), Damaged::Copy);
         self.note(Damage { stream: None, first_seq: 0, last_seq: 0, file, offset, what });
     }
 
-    fn note_lost(&mut self, id: u32, slot: u32, lost: Lost) {
+    pub(crate) fn note_lost(&mut self, id: u32, slot: u32, lost: Lost) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.add_lost(lost);
         self.note(Damage {
@@ -1067,102 +526,6 @@ pub(crate) struct Candidate<F> {
     pub(crate) file: F,
     pub(crate) size: u64,
     pub(crate) header: Option<Header>,
-}
-
-/// By stream: the last sequence that is known, and how many bytes of frames after it are gone.
-type Doubts = BTreeMap<u32, (u64, u64)>;
-
-/// What loading sealed segments leaves to be done.
-#[derive(Debug, Default)]
-struct Loaded {
-    /// What their ops removed: stream, first and last sequence.
-    removed: Vec<(u32, u64, u64)>,
-    /// Those of which something is missing.
-    gone: Vec<op::Segment>,
-}
-
-/// Ranges that a stream loses with one segment: the last of them takes in what comes after, too.
-const GAPS_MAX: usize = 1_000;
-
-enum Next {
-    /// The foot of the frame was found.
-    Foot(frame::Head, u32),
-    /// The next frame starts on this page.
-    Head(u32),
-    Nothing,
-}
-
-/// The frames that count.
-struct Scan {
-    frames: Vec<At>,
-    /// Where they end.
-    end_page: u32,
-    /// Where there is room for an index.
-    index_page: u32,
-    /// The page from which on nothing counts although something is there, and what it is.
-    cut: Option<(u32, Vec<At>)>,
-}
-
-/// Decides where the log ends. `until`: the first frame of the next segment; everything before it was durable.
-fn accept(frames: Vec<At>, until: Option<u64>) -> Scan {
-    // A frame says up to where everything was synced when it was written: whatever is wrong there is rot. What comes after
-    // was under way, and counts as far as it is whole and in order.
-    let durable = match until {
-        Some(until) => until - 1,
-        None => frames.iter().map(|frame| frame.head.durable).max().unwrap_or(0),
-    };
-    let mut accepted: Vec<At> = Vec::new();
-    let mut rest = frames.into_iter().peekable();
-    while let Some(frame) = rest.peek() {
-        let number = frame.head.number;
-        let previous = accepted.last().map(|last| (last.head.number, last.sum));
-        let in_order =
-            previous.is_none_or(|(before, _)| number > before) && until.is_none_or(|until| number < until);
-        let follows = match previous {
-            Some((before, sum)) if number == before + 1 => frame.head.previous == sum,
-            // Those between were synced, and are gone.
-            Some(_) => number <= durable.saturating_add(1),
-            None => true,
-        };
-        if !in_order || (number > durable && !(follows && frame.complete)) {
-            break;
-        }
-        accepted.extend(rest.next());
-    }
-    let end_page = accepted.last().map_or(header::PAGES, |last| last.page + last.head.pages);
-    let cut: Vec<At> = rest.collect();
-    let index_page = cut.last().map_or(end_page, |last| last.page + last.head.pages);
-    Scan {
-        frames: accepted,
-        end_page,
-        index_page,
-        cut: cut.first().map(|first| first.page).map(|page| (page, cut)),
-    }
-}
-
-fn has_both(head: &frame::Head, bytes: &[u8], seed: Seed, offset: u64, page_bytes: u32) -> bool {
-    let end = offset + bytes.len() as u64;
-    let last = bytes.get(bytes.len() - page_bytes as usize..).unwrap_or_default();
-    let at_start = frame::Head::at_start(bytes, seed, offset).map(|(head, _)| head);
-    let at_end = frame::Head::at_end(last, seed, end, page_bytes).map(|(head, ..)| head);
-    at_start == Some(*head) && at_end == Some(*head)
-}
-
-fn is_complete(frame: &Frame<'_>) -> bool {
-    let (one, two) = frame.ops();
-    if one.is_none() || two.is_none() {
-        return false;
-    }
-    let (records, _) = frame.records();
-    let (mut count, mut sums) = (0, 0);
-    for at in frame.walk() {
-        if !matches!(at.found, Found::Whole { repaired: false, .. }) {
-            return false;
-        }
-        count += 1;
-        sums = crc32c::crc32c_append(sums, records.get(at.at..at.at + 8).unwrap_or_default());
-    }
-    count == frame.head.records && sums == frame.head.records_sum
 }
 
 /// The header of a file, from either place.
