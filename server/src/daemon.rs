@@ -242,7 +242,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     daemon.greet(&ready_line);
     daemon.manager.ready();
     // Whoever hears the greeting need not wait for this.
-    midge_heap::unmap_startup();
+    midge_heap::unmap_program();
 
     let exit = daemon.attend(&mut signals, ordered, listeners).await;
     streams.stop();

@@ -158,12 +158,15 @@ impl Log {
         let (pid, label) = (std::process::id(), level.label());
         match self.form {
             LogFormat::Json => {
-                let time = now.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string();
+                let minutes = now.offset().seconds() / 60;
+                let (sign, away) = (if minutes < 0 { '-' } else { '+' }, minutes.abs());
+                let (time, micros) = (stamp(&now, ["-", "T", ":"]), now.subsec_nanosecond() / 1000);
+                let time = format!("{time}.{micros:06}{sign}{:02}:{:02}", away / 60, away % 60);
                 serde_json::json!({"time": time, "level": label, "pid": pid, "msg": text}).to_string()
             }
             LogFormat::Text if state.options.time => {
-                let time = now.strftime("%Y/%m/%d %H:%M:%S%.6f");
-                format!("[{pid}] {time} [{label}] {text}")
+                let (time, micros) = (stamp(&now, ["/", " ", ":"]), now.subsec_nanosecond() / 1000);
+                format!("[{pid}] {time}.{micros:06} [{label}] {text}")
             }
             LogFormat::Text => format!("[{pid}] [{label}] {text}"),
         }
@@ -196,7 +199,8 @@ impl State {
     fn set_aside(&mut self) -> io::Result<()> {
         let Sink::File { path, .. } = &self.sink else { return Ok(()) };
         let path = path.clone();
-        let stamp = Zoned::now().strftime("%Y.%m.%d.%H.%M.%S.%9f").to_string();
+        let now = Zoned::now();
+        let stamp = format!("{}.{:09}", stamp(&now, [".", ".", "."]), now.subsec_nanosecond());
         let mut aside = path.clone().into_os_string();
         aside.push(format!(".{stamp}"));
         std::fs::rename(&path, aside)?;
@@ -233,6 +237,13 @@ impl Sink {
         }
         Ok(Self::Stderr)
     }
+}
+
+/// Date and time to the second, with these between days, before the hour, and between what follows.
+fn stamp(at: &Zoned, [date, hour, time]: [&str; 3]) -> String {
+    let (year, month, day) = (at.year(), at.month(), at.day());
+    let (hours, minutes, seconds) = (at.hour(), at.minute(), at.second());
+    format!("{year:04}{date}{month:02}{date}{day:02}{hour}{hours:02}{time}{minutes:02}{time}{seconds:02}")
 }
 
 fn zone(options: &Options) -> TimeZone {

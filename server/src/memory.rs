@@ -51,8 +51,13 @@ impl Memory {
             tokio::time::sleep(CALM).await;
             let used = midge_heap::in_use();
             if self.has_fallen(used) {
+                let give_back = || {
+                    midge_heap::give_back();
+                    // Clients that come and go take other ways through the program than those that stay.
+                    midge_heap::unmap_program();
+                };
                 // Fails only if the runtime is going.
-                let _ = tokio::task::spawn_blocking(midge_heap::give_back).await;
+                let _ = tokio::task::spawn_blocking(give_back).await;
                 self.high.store(used, Ordering::Relaxed);
             }
             self.told.store(false, Ordering::Release);

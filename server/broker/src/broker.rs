@@ -1,7 +1,7 @@
 //! All shared state of the daemon, behind one lock that its driver holds.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use midge_protocol::emit::{self, Sink};
@@ -17,7 +17,7 @@ use crate::auth::{Held, Identity, Permit};
 use crate::backoff::Failures;
 use crate::budget::Budget;
 use crate::closed::{CloseReason, ClosedConn};
-use crate::conn::{Conn, ConnId, Counters, Peer, Port, at};
+use crate::conn::{Conn, ConnId, Counters, Maybe, Peer, Port, at};
 use crate::inside::Mail;
 use crate::notice::{Level, Noted, Notice};
 use crate::outbox::Stage;
@@ -229,7 +229,7 @@ impl<P: Port> Broker<P> {
             meter: self.meter(&SmolStr::default()),
             noted: Noted::default(),
             replies: None,
-            filtered_queues: BTreeMap::new(),
+            filtered_queues: None,
             name: SmolStr::default(),
             lang: SmolStr::default(),
             version: SmolStr::default(),
@@ -240,10 +240,10 @@ impl<P: Port> Broker<P> {
             last: now.mono,
             last_in: now.mono,
             rtt_ns: 0,
-            ping_sent: None,
+            ping_sent: Maybe::default(),
             pings_out: 0,
             ping_at: now.mono + self.settings.ping_interval,
-            until: must_connect.then(|| now.mono + self.settings.auth_timeout),
+            until: must_connect.then(|| now.mono + self.settings.auth_timeout).into(),
             offered_tls: false,
             tls: None,
         });
@@ -396,6 +396,10 @@ impl<P: Port> Broker<P> {
             account,
             tls: conn.tls.clone(),
         };
+        if self.closed.len() == self.closed.capacity() {
+            // Not twice as many, which would be more than there may be.
+            self.closed.reserve_exact(self.closed.len().max(16).min(max - self.closed.len()));
+        }
         self.closed.push_back(closed);
     }
 
@@ -479,7 +483,7 @@ impl<P: Port> Broker<P> {
             let Some(conn) = self.conn(id).filter(|conn| conn.cid == cid && conn.closing.is_none()) else {
                 continue;
             };
-            if conn.until.is_some_and(|until| until <= now.mono) {
+            if conn.until.get().is_some_and(|until| until <= now.mono) {
                 if conn.owes_connect() {
                     self.fail(id, error::AUTHENTICATION_TIMEOUT, CloseReason::AuthenticationTimeout, now);
                 } else {
@@ -501,7 +505,7 @@ impl<P: Port> Broker<P> {
     fn keep_alive(&mut self, id: ConnId, now: Now) {
         let (interval, most) = (self.settings.ping_interval, self.settings.ping_max);
         let Some(conn) = self.conn_mut(id) else { return };
-        let measured = conn.rtt_ns > 0 && conn.ping_sent.is_some_and(|at| now.mono.since(at) < RTT_AGE);
+        let measured = conn.rtt_ns > 0 && conn.ping_sent.get().is_some_and(|at| now.mono.since(at) < RTT_AGE);
         conn.ping_at = now.mono + interval;
         if measured && now.mono.since(conn.last_in) < interval {
             return;
@@ -510,7 +514,7 @@ impl<P: Port> Broker<P> {
             return self.fail(id, error::STALE_CONNECTION, CloseReason::StaleConnection, now);
         }
         conn.pings_out += 1;
-        conn.ping_sent = Some(now.mono);
+        conn.ping_sent.set(Some(now.mono));
         if self.settings.trace {
             self.note(id, Level::Trace, "->> [PING]");
         }
@@ -521,7 +525,7 @@ impl<P: Port> Broker<P> {
     pub(crate) fn pong(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.conn_mut(id) else { return };
         conn.pings_out = 0;
-        if let Some(sent) = conn.ping_sent {
+        if let Some(sent) = conn.ping_sent.get() {
             conn.rtt_ns = nanos(now.mono.since(sent));
         }
     }
@@ -532,7 +536,7 @@ impl<P: Port> Broker<P> {
         let spread = u32::try_from((first / 5).as_micros()).unwrap_or(u32::MAX);
         let extra = Duration::from_micros(u64::from(self.random.below(spread.max(1))));
         let Some(conn) = self.conn_mut(id) else { return };
-        conn.until = None;
+        conn.until.set(None);
         conn.connected = true;
         conn.rtt_ns = nanos(now.mono.since(conn.start));
         conn.ping_at = now.mono + first + extra;
@@ -550,8 +554,8 @@ impl<P: Port> Broker<P> {
         let Some(conn) = at(&mut self.conns, id) else {
             return false;
         };
-        conn.until = conn.warrant.as_ref().and_then(|warrant| warrant.left).map(|left| now.mono + left);
-        let (after, expires) = (conn.account, conn.until.is_some());
+        conn.until.set(conn.warrant.as_ref().and_then(|warrant| warrant.left).map(|left| now.mono + left));
+        let (after, expires) = (conn.account, conn.until.get().is_some());
         if expires {
             self.rearm(id);
         }

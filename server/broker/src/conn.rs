@@ -91,6 +91,32 @@ pub struct Counters {
     pub out_bytes: u64,
 }
 
+/// An instant or none. Nine bytes, in a structure with other small members; as an `Option` it would be sixteen.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed)]
+pub(crate) struct Maybe {
+    at: Instant,
+    is_some: bool,
+}
+
+impl Maybe {
+    #[inline]
+    pub(crate) fn get(self) -> Option<Instant> {
+        self.is_some.then_some(self.at)
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, at: Option<Instant>) {
+        *self = at.into();
+    }
+}
+
+impl From<Option<Instant>> for Maybe {
+    fn from(at: Option<Instant>) -> Self {
+        Self { at: at.unwrap_or_default(), is_some: at.is_some() }
+    }
+}
+
 /// What the broker knows of a connection.
 pub struct Conn<P> {
     pub(crate) port: P,
@@ -132,7 +158,8 @@ pub struct Conn<P> {
     /// Reply subjects that may be answered on, for those who may only answer.
     pub(crate) replies: Option<Box<Replies>>,
     /// Queue groups of subscriptions whose messages are looked at one by one.
-    pub(crate) filtered_queues: BTreeMap<SubId, Box<[u8]>>,
+    #[expect(clippy::box_collection, reason = "hardly anybody has any, and everybody pays for its head")]
+    pub(crate) filtered_queues: Option<Box<BTreeMap<SubId, Box<[u8]>>>>,
 
     pub(crate) name: SmolStr,
     pub(crate) lang: SmolStr,
@@ -151,11 +178,11 @@ pub struct Conn<P> {
     pub(crate) last_in: Instant,
     /// The last round trip in nanoseconds, at least 1; 0: not measured yet.
     pub(crate) rtt_ns: u64,
-    pub(crate) ping_sent: Option<Instant>,
+    pub(crate) ping_sent: Maybe,
     pub(crate) pings_out: u32,
     pub(crate) ping_at: Instant,
     /// CONNECT must have come by then; once it has, the user's time is over then.
-    pub(crate) until: Option<Instant>,
+    pub(crate) until: Maybe,
     /// It came over a listener with TLS.
     pub(crate) offered_tls: bool,
     pub(crate) tls: Option<Arc<TlsFacts>>,
@@ -222,7 +249,7 @@ impl<P> Conn<P> {
 
     /// How long its user may still stay; `None`: for ever.
     pub fn left(&self, now: Instant) -> Option<Duration> {
-        self.until.filter(|_| self.connected).map(|until| until.since(now))
+        self.until.get().filter(|_| self.connected).map(|until| until.since(now))
     }
 
     /// When it was accepted, since the Unix epoch.
@@ -271,12 +298,12 @@ impl<P> Conn<P> {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        self.until.map_or(self.ping_at, |until| until.min(self.ping_at))
+        self.until.get().map_or(self.ping_at, |until| until.min(self.ping_at))
     }
 
     /// True if it has to send CONNECT and didn't yet.
     pub(crate) fn owes_connect(&self) -> bool {
-        self.until.is_some() && !self.connected
+        self.until.get().is_some() && !self.connected
     }
 }
 
@@ -300,5 +327,17 @@ impl<P> fmt::Display for Label<'_, P> {
         ];
         let given: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         if given.is_empty() { Ok(()) } else { write!(f, " - {:?}", given.join(":")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the allocator's eight bytes it fills what it takes on the heap.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Conn<Arc<Outbox>>>() <= 408, "{} bytes", size_of::<Conn<Arc<Outbox>>>());
+        assert_eq!(size_of::<Maybe>(), 9);
     }
 }

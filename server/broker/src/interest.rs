@@ -1,7 +1,5 @@
 //! Subscriptions of connections: how they come, change and go.
 
-use std::collections::BTreeMap;
-
 use midge_protocol::error::Violation;
 use midge_protocol::subject::{Filter, is_literal};
 use midge_router::SubId;
@@ -47,7 +45,9 @@ impl<P: Port> Broker<P> {
         subs.insert(sub, id, sid, &mut conn.subs);
         if conn.permit.as_ref().is_some_and(|permit| permit.must_filter(subject, queue)) {
             subs.get_mut(sub).into_iter().for_each(|(sub, _)| sub.set_filtered(true));
-            conn.filtered_queues.extend(queue.map(|queue| (sub, queue.into())));
+            if let Some(queue) = queue {
+                conn.filtered_queues.get_or_insert_default().insert(sub, queue.into());
+            }
         }
         if !ties.streams.is_empty() {
             self.add_shadows(account, sub, now);
@@ -67,7 +67,7 @@ impl<P: Port> Broker<P> {
         let account = conn.account;
         let Account { router, subs, .. } = &mut self.accounts[account.index()];
         let held: Vec<_> = subs.of(&conn.subs).map(|sub| sub.id()).collect();
-        conn.filtered_queues.clear();
+        conn.filtered_queues = None;
         let mut refused = Vec::new();
         let mut shadowed = Vec::new();
         for sub in held {
@@ -78,7 +78,9 @@ impl<P: Port> Broker<P> {
             if permit.is_none_or(|permit| permit.may_subscribe(&subject, queue.as_deref())) {
                 let filtered = permit.is_some_and(|permit| permit.must_filter(&subject, queue.as_deref()));
                 subs.get_mut(sub).into_iter().for_each(|(sub, _)| sub.set_filtered(filtered));
-                conn.filtered_queues.extend(queue.filter(|_| filtered).map(|queue| (sub, queue.into())));
+                if let Some(queue) = queue.filter(|_| filtered) {
+                    conn.filtered_queues.get_or_insert_default().insert(sub, queue.into());
+                }
                 shadowed.push((sub, filtered));
             } else {
                 let sid: Box<[u8]> = subs.get(sub).map(|sub| sub.sid().into()).unwrap_or_default();
@@ -115,7 +117,7 @@ impl<P: Port> Broker<P> {
     /// Ends all subscriptions of a connection.
     pub(crate) fn drop_subscriptions(&mut self, id: ConnId, now: Now) {
         let Some(conn) = at(&mut self.conns, id) else { return };
-        conn.filtered_queues = BTreeMap::new();
+        conn.filtered_queues = None;
         let account = conn.account;
         while let Some(conn) = at(&mut self.conns, id)
             && let Some(sub) = self.accounts[account.index()].subs.first(&conn.subs)
@@ -134,8 +136,8 @@ impl<P: Port> Broker<P> {
         let has_shadows = !shadows.is_empty();
         router.remove(sub);
         subs.remove(sub, &mut conn.subs);
-        if !conn.filtered_queues.is_empty() {
-            conn.filtered_queues.remove(&sub);
+        if let Some(queues) = &mut conn.filtered_queues {
+            queues.remove(&sub);
         }
         if has_shadows {
             self.remove_shadows(account, sub);

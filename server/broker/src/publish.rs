@@ -352,7 +352,7 @@ fn note_request<P>(conn: &mut Conn<P>, reply: &[u8], now: Now) {
 /// Whether a connection may have a message for a subscription of which a part is denied.
 #[cold]
 fn may_receive<P>(conn: &Conn<P>, id: SubId, subject: &[u8]) -> bool {
-    let queue = conn.filtered_queues.get(&id).map(|queue| &**queue);
+    let queue = conn.filtered_queues.as_ref().and_then(|queues| queues.get(&id)).map(|queue| &**queue);
     conn.permit.as_ref().is_none_or(|permit| permit.may_receive(subject, queue))
 }
 

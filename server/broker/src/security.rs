@@ -61,7 +61,7 @@ impl<P: Port> Broker<P> {
         if let Some(conn) = self.conn_mut(id) {
             conn.offered_tls = true;
             // The end of time: nobody waits for CONNECT yet.
-            conn.until = conn.until.map(|_| Instant::default() + Duration::MAX);
+            conn.until.set(conn.until.get().map(|_| Instant::default() + Duration::MAX));
         }
         if greeted {
             self.stage_info(id, false);
@@ -80,7 +80,7 @@ impl<P: Port> Broker<P> {
     pub fn secured(&mut self, id: ConnId, facts: Option<Arc<TlsFacts>>, now: Now) {
         let (auth_timeout, ping_interval) = (self.settings.auth_timeout, self.settings.ping_interval);
         let Some(conn) = self.conn_mut(id).filter(|conn| conn.is_open()) else { return };
-        conn.until = conn.until.map(|_| now.mono + auth_timeout);
+        conn.until.set(conn.until.get().map(|_| now.mono + auth_timeout));
         conn.ping_at = now.mono + ping_interval;
         let first = facts.as_ref().is_some_and(|facts| facts.first);
         conn.tls = facts;

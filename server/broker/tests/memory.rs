@@ -93,7 +93,7 @@ fn an_idle_connection_with_a_subscription() {
         clients.extend((0..CONNECTIONS).map(|n| world.client(&format!("SUB plant.{n}.temp 1\r\n"))));
     });
     let each = came.bytes_current as f64 / CONNECTIONS as f64;
-    assert!(each < 740.0, "{each} bytes per connection");
+    assert!(each < 710.0, "{each} bytes per connection");
 
     let later = Now { mono: Instant::default() + Duration::from_secs(3600), ..Now::default() };
     let left = measure(|| {

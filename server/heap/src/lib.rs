@@ -4,17 +4,17 @@
 //! Freed memory stays with the C library, which keeps it for the process. [`give_back`] is for the time after a rush:
 //! ten thousand clients have left, and a board has other uses for 20 MB.
 //!
-//! What only the start needed, the code that reads configurations among it, is given back too: [`unmap_startup`].
+//! What only the start or the rush needed of the program itself is given back too: [`unmap_program`].
 //!
 //! This crate is the only one with unsafe code. Its contract: every call is handed to [`System`] as it came, so what
 //! `GlobalAlloc` asks of callers and promises to them is what `System` asks and promises. Counting can't fail.
 
-mod startup;
+mod program;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use startup::unmap_startup;
+pub use program::unmap_program;
 
 /// The allocator. To be named by `#[global_allocator]`, once.
 #[derive(Debug)]

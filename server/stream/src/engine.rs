@@ -641,7 +641,7 @@ impl Engine {
     }
 
     fn load_stream(&mut self, record: &[u8], log: Box<dyn Log>, now: Now) -> Result<(), LogError> {
-        let Some(record) = crate::json::stored::<crate::stream::Record>(record) else { return Ok(()) };
+        let Ok(record) = crate::json::read_seldom::<crate::stream::Record>(record) else { return Ok(()) };
         if record.restoring {
             return log.destroy();
         }

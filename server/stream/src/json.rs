@@ -53,13 +53,6 @@ pub(crate) fn is_empty(text: &[u8]) -> bool {
         || matches!(serde_json::from_slice(text), Ok(Value::Object(members)) if members.is_empty())
 }
 
-/// Reads what we wrote; `None` if it isn't that. By the same way as requests: reading a configuration straight from its
-/// text would be 40 kB more of program.
-pub(crate) fn stored<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
-    let value: Value = serde_json::from_slice(text).ok()?;
-    T::deserialize(&value).ok()
-}
-
 /// Reads a request. No text at all is all defaults.
 pub(crate) fn read<T: DeserializeOwned + Default>(text: &[u8], strict: bool) -> Result<T, ApiError> {
     read_or(text, strict).map_err(|error| error::INVALID_JSON.with(&[&error]))
@@ -101,6 +94,14 @@ pub(crate) fn read_loose<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_js
     let mut value: Value = serde_json::from_slice(text)?;
     drop_nulls(&mut value);
     T::deserialize(value)
+}
+
+/// As [`read_loose`], for what is large and seldom read. Always by way of a [`Value`], as requests are: a configuration that
+/// is read from its text, too, would be 40 kB more of program.
+pub(crate) fn read_seldom<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    drop_nulls(&mut value);
+    T::deserialize(&value)
 }
 
 /// Different unknown members of one request, at most.

@@ -154,7 +154,7 @@ impl Consumer {
     ) -> Option<Self> {
         let (note, added) = parts.split_first()?;
         let kept: Kept = postcard::from_bytes(note).ok()?;
-        let config = json::stored(&kept.config)?;
+        let config = json::read_seldom(&kept.config).ok()?;
         let place = |(consumer, stream)| Place { consumer, stream };
         let mut consumer = Self::new(id, stream_id, stream_name, &kept.name, config, cx);
         consumer.created = kept.created;

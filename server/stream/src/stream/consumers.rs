@@ -159,7 +159,7 @@ impl Stream {
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
         let failed = |why: &dyn std::fmt::Display| format!("failed to add consumer {name:?}: {why}");
-        let Snapshot { mut config, state } = json::read_loose(text).map_err(|error| failed(&error))?;
+        let Snapshot { mut config, state } = json::read_seldom(text).map_err(|error| failed(&error))?;
         if !config.is_durable() {
             config.name = name.to_owned();
         }

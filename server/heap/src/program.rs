@@ -1,4 +1,4 @@
-//! Giving back the pages of program and libraries that only the start needed.
+//! Giving back the pages of program and libraries that were needed for a while.
 //!
 //! A fault on a page of a file maps its neighbours, too, so after the start most of the program is resident although an
 //! idle board runs little of it: of 4.3 MB, 3.9 were such pages. Unmapped, each comes back from the page cache when it is
@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 /// Unmaps the pages of files that this process has read and never written. Returns how many bytes were resident in them;
-/// 0 where the system doesn't tell. To be called once, when the start is over: each page that is used again costs a
-/// fault of about a microsecond.
-pub fn unmap_startup() -> usize {
+/// 0 where the system doesn't tell. For the end of the start, or of a rush: each page that is used again costs a fault of
+/// about a microsecond.
+pub fn unmap_program() -> usize {
     let Ok(text) = std::fs::read_to_string("/proc/self/smaps") else { return 0 };
-    let own = unmap_startup as *const () as usize;
+    let own = unmap_program as *const () as usize;
     if !runs_at(&text, own) {
         return 0;
     }
@@ -122,7 +122,7 @@ Anonymous:             0 kB
     #[test]
     fn the_program_goes_on() {
         if cfg!(target_os = "linux") {
-            assert!(unmap_startup() > 0);
+            assert!(unmap_program() > 0);
         }
         assert_eq!(format!("{:?}", clean_mappings("")), "[]");
     }
