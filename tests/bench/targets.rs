@@ -171,7 +171,11 @@ impl Target {
         if !found.is_empty() && !unknown.is_empty() {
             let _ = write!(verdict, "; not measured: {}", unknown.join("; "));
         }
-        let limit_digits = if self.limit.fract() == 0.0 && self.measure == Measure::Ours { 0 } else { 1 };
+        let limit_digits = match self.limit {
+            whole if whole.fract() == 0.0 && self.measure == Measure::Ours => 0,
+            tenths if (tenths * 10.0).fract() == 0.0 => 1,
+            _ => 2,
+        };
         let limit = number(self.limit, limit_digits);
         format!("| {} | {sign} {limit}{unit} | {measured} | {verdict} |", self.what)
     }
@@ -228,6 +232,7 @@ mod tests {
             verdict(&tables, "RSS when idle, MB"),
             "| RSS when idle, MB | ≤ 4 | 5.00 | **missed** by 25 % |"
         );
+        assert!(verdict(&tables, "peak RSS with streams").contains("| ≤ 0.25 × nats-server |"));
         assert!(verdict(&tables, "CPU per request-reply").ends_with("| not measured |"));
     }
 
