@@ -1,29 +1,28 @@
 //! `midge kv`
 
 use std::io::{IsTerminal, Write};
-use std::pin::pin;
 
 use async_nats::jetstream::kv::{
     Config, CreateErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch as Changes,
 };
-use async_nats::jetstream::stream::{External, Source, StorageType};
+use async_nats::jetstream::stream::{External, Source};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Parts, library_failure};
-use crate::cli::kv::{Add, Create, Delete, Get, History, Info, Kv, List, Purge, Put, Remove, Update, Watch};
-use crate::cli::{Connection, Output, Storage};
+use crate::bucket::{self, Kind, print_names, storage};
+use crate::cli::kv::{Add, Create, Delete, Get, History, Kv, List, Purge, Put, Remove, Update, Watch};
+use crate::cli::{Connection, Output};
 use crate::confirm::confirm;
 use crate::draft::stdin;
 use crate::exit::{Failure, Outcome};
 use crate::show::{print_json, readable};
 use crate::signals::Signals;
-use crate::stream::sheet;
 use crate::table::{Column, Table};
 use crate::units::{age, count, limit, local, rough, size};
 
@@ -34,7 +33,7 @@ pub(crate) async fn run(command: &Kv, connection: &Connection) -> Outcome {
             Some(bucket) => list_keys(bucket, args, &mut api).await,
             None => list(args, &mut api).await,
         },
-        Kv::Info(args) => info(args, &mut api).await,
+        Kv::Info(args) => Kind::KEY_VALUE.show(&args.bucket, args.output, &mut api).await,
         Kv::Add(args) => add(args, &mut api).await,
         Kv::Get(args) => get(args, &mut api).await,
         Kv::Put(args) => put(args, &mut api).await,
@@ -49,6 +48,13 @@ pub(crate) async fn run(command: &Kv, connection: &Connection) -> Outcome {
 }
 
 async fn list(args: &List, api: &mut Api) -> Outcome {
+    let buckets = Kind::KEY_VALUE.all(api).await?;
+    if args.output.json {
+        return buckets.iter().try_for_each(|(_, stream)| print_json(stream));
+    }
+    if args.names {
+        return print_names(buckets.iter().map(|(bucket, _)| bucket.as_str()));
+    }
     let mut table = Table::new([
         Column::Text("BUCKET"),
         Column::Text("STORAGE"),
@@ -59,17 +65,7 @@ async fn list(args: &List, api: &mut Api) -> Outcome {
         Column::Number("LAST"),
         Column::Text("DESCRIPTION"),
     ]);
-    let buckets = buckets(api, PREFIX).await?;
-    let mut out = std::io::stdout().lock();
     for (bucket, stream) in buckets {
-        if args.output.json {
-            print_json(&stream)?;
-            continue;
-        }
-        if args.names {
-            writeln!(out, "{bucket}")?;
-            continue;
-        }
         let (config, state) = (&stream["config"], &stream["state"]);
         table.row([
             bucket,
@@ -82,10 +78,7 @@ async fn list(args: &List, api: &mut Api) -> Outcome {
             config.text("description").to_owned(),
         ]);
     }
-    match args.output.json || args.names {
-        true => Ok(()),
-        false => Ok(table.print("No buckets")?),
-    }
+    Ok(table.print("No buckets")?)
 }
 
 async fn list_keys(bucket: &str, args: &List, api: &mut Api) -> Outcome {
@@ -94,14 +87,10 @@ async fn list_keys(bucket: &str, args: &List, api: &mut Api) -> Outcome {
     let mut keys: Vec<String> = api.client_work(keys.try_collect()).await?;
     keys.sort();
     if !args.verbose {
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        for key in &keys {
-            match args.output.json {
-                true => writeln!(out, "{}", json!({"bucket": bucket, "key": key}))?,
-                false => writeln!(out, "{key}")?,
-            }
-        }
-        return Ok(out.flush()?);
+        return match args.output.json {
+            true => keys.iter().try_for_each(|key| print_json(&json!({"bucket": bucket, "key": key}))),
+            false => print_names(keys.iter().map(String::as_str)),
+        };
     }
     let mut table = Table::new([
         Column::Text("KEY"),
@@ -125,14 +114,6 @@ async fn list_keys(bucket: &str, args: &List, api: &mut Api) -> Outcome {
     match args.output.json {
         true => Ok(()),
         false => Ok(table.print("No keys")?),
-    }
-}
-
-async fn info(args: &Info, api: &mut Api) -> Outcome {
-    let info = bucket(api, PREFIX, &args.bucket).await?;
-    match args.output.json {
-        true => print_json(&info),
-        false => Ok(sheet(&info).print()?),
     }
 }
 
@@ -163,11 +144,7 @@ async fn add(args: &Add, api: &mut Api) -> Outcome {
     };
     let jetstream = api.jetstream();
     api.client_work(jetstream.create_key_value(config)).await?;
-    let made = bucket(api, PREFIX, &args.bucket).await?;
-    match args.output.json {
-        true => print_json(&made),
-        false => Ok(sheet(&made).print()?),
-    }
+    Kind::KEY_VALUE.show(&args.bucket, args.output, api).await
 }
 
 async fn get(args: &Get, api: &mut Api) -> Outcome {
@@ -267,7 +244,7 @@ async fn purge(args: &Purge, api: &mut Api) -> Outcome {
 }
 
 async fn watch(args: &Watch, api: &mut Api) -> Outcome {
-    let mut signals = Signals::catch()?;
+    let signals = Signals::catch()?;
     let store = open(api, &args.bucket).await?;
     let key = args.key.as_str();
     let changes: Changes = match (args.history, args.updates, args.revision) {
@@ -277,22 +254,7 @@ async fn watch(args: &Watch, api: &mut Api) -> Outcome {
         _ => api.client_work(store.watch_with_history(key)).await?,
     };
     eprintln!("Watching {key} in bucket {} (Ctrl-C ends)", args.bucket);
-    let mut changes = pin!(changes);
-    let mut seen = 0;
-    loop {
-        let change = tokio::select! {
-            biased;
-            () = signals.wanted() => return Ok(()),
-            failure = api.link.notices() => return Err(failure),
-            change = changes.next() => change,
-        };
-        let Some(change) = change else { return Ok(()) };
-        change_line(&change.map_err(|error| library_failure(&error))?, args.output)?;
-        seen += 1;
-        if args.count.is_some_and(|count| seen == count.get()) {
-            return Ok(());
-        }
-    }
+    bucket::watch(changes, args.count, signals, api, |entry| change_line(entry, args.output)).await
 }
 
 async fn history(args: &History, api: &mut Api) -> Outcome {
@@ -328,47 +290,12 @@ async fn history(args: &History, api: &mut Api) -> Outcome {
 }
 
 async fn remove(args: &Remove, api: &mut Api) -> Outcome {
-    let info = bucket(api, PREFIX, &args.bucket).await?;
-    let values = count(info["state"].count("messages"));
-    confirm(args.force, &format!("remove bucket {} with {values} values", args.bucket))?;
-    api.ask(&format!("STREAM.DELETE.{PREFIX}{}", args.bucket), &Value::Null).await?;
-    Ok(writeln!(std::io::stdout().lock(), "Removed bucket {}", args.bucket)?)
-}
-
-/// The streams of a kind of bucket, by the buckets' names.
-pub(crate) async fn buckets(api: &mut Api, prefix: &str) -> Outcome<Vec<(String, Value)>> {
-    let streams = api.pages("STREAM.LIST", "streams", json!({})).await?;
-    let mut buckets: Vec<(String, Value)> = streams
-        .into_iter()
-        .filter_map(|stream| {
-            let bucket = stream["config"].text("name").strip_prefix(prefix)?.to_owned();
-            Some((bucket, stream))
-        })
-        .collect();
-    buckets.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(buckets)
-}
-
-/// What the server knows about a bucket, which has to exist.
-pub(crate) async fn bucket(api: &mut Api, prefix: &str, name: &str) -> Outcome<Value> {
-    crate::api::check_name("bucket", name)?;
-    match api.try_ask(&format!("STREAM.INFO.{prefix}{name}"), &Value::Null).await? {
-        Err(refusal) if refusal.err_code == crate::api::STREAM_NOT_FOUND => {
-            Err(Failure::runtime(format_args!("there is no bucket {name}")))
-        }
-        answer => answer.map_err(Failure::from),
-    }
-}
-
-pub(crate) fn storage(storage: Option<Storage>) -> StorageType {
-    match storage {
-        Some(Storage::Memory) => StorageType::Memory,
-        Some(Storage::File) | None => StorageType::File,
-    }
+    let holds = |state: &Value| format!("{} values", count(state.count("messages")));
+    Kind::KEY_VALUE.remove(&args.bucket, args.force, holds, api).await
 }
 
 async fn open(api: &mut Api, name: &str) -> Outcome<Store> {
-    bucket(api, PREFIX, name).await?;
+    Kind::KEY_VALUE.find(name, api).await?;
     let jetstream = api.jetstream();
     api.client_work(jetstream.get_key_value(name)).await
 }
@@ -450,6 +377,3 @@ impl<'a> Record<'a> {
         }
     }
 }
-
-/// What the streams of buckets are called.
-const PREFIX: &str = "KV_";

@@ -11,6 +11,7 @@
 mod account;
 mod api;
 mod backup;
+mod bucket;
 mod check_config;
 mod cli;
 mod confirm;

@@ -2,13 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Instant;
 
 use async_nats::jetstream::object_store::{
     Config, GetErrorKind, InfoErrorKind, ObjectInfo, ObjectMetadata, ObjectStore,
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::fs::File;
@@ -16,15 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::api::{Api, Parts, library_failure};
 use crate::backup::Part;
-use crate::cli::Connection;
+use crate::bucket::{self, Kind, print_names, storage};
 use crate::cli::object::{Add, Delete, Get, Info, List, Object, Put, Remove, Watch};
+use crate::cli::{Connection, Output};
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
-use crate::kv::{bucket, buckets, storage};
 use crate::progress;
 use crate::show::{harmless, print_json, short};
 use crate::signals::Signals;
-use crate::stream::sheet;
 use crate::table::{Column, Sheet, Table};
 use crate::units::{age, count, limit, local_and_age, rough, size};
 
@@ -46,12 +44,12 @@ pub(crate) async fn run(command: &Object, connection: &Connection) -> Outcome {
 }
 
 async fn list(args: &List, api: &mut Api) -> Outcome {
-    let buckets = buckets(api, PREFIX).await?;
+    let buckets = Kind::OBJECT.all(api).await?;
     if args.output.json {
         return buckets.iter().try_for_each(|(_, stream)| print_json(stream));
     }
     if args.names {
-        return names(buckets.iter().map(|(bucket, _)| bucket.as_str()));
+        return print_names(buckets.iter().map(|(bucket, _)| bucket.as_str()));
     }
     let mut table = Table::new([
         Column::Text("BUCKET"),
@@ -84,7 +82,7 @@ async fn list_objects(bucket: &str, args: &List, api: &mut Api) -> Outcome {
         return objects.iter().try_for_each(print_json);
     }
     if args.names {
-        return names(objects.iter().map(|object| object.name.as_str()));
+        return print_names(objects.iter().map(|object| object.name.as_str()));
     }
     let mut table = Table::new([
         Column::Text("NAME"),
@@ -116,11 +114,7 @@ async fn add(args: &Add, api: &mut Api) -> Outcome {
     };
     let jetstream = api.jetstream();
     api.client_work(jetstream.create_object_store(config)).await?;
-    let made = bucket(api, PREFIX, &args.bucket).await?;
-    match args.output.json {
-        true => print_json(&made),
-        false => Ok(sheet(&made).print()?),
-    }
+    Kind::OBJECT.show(&args.bucket, args.output, api).await
 }
 
 async fn put(args: &Put, api: &mut Api) -> Outcome {
@@ -238,11 +232,7 @@ async fn copy(
 
 async fn info(args: &Info, api: &mut Api) -> Outcome {
     let Some(name) = &args.object else {
-        let info = bucket(api, PREFIX, &args.bucket).await?;
-        return match args.output.json {
-            true => print_json(&info),
-            false => Ok(sheet(&info).print()?),
-        };
+        return Kind::OBJECT.show(&args.bucket, args.output, api).await;
     };
     let object = object(api, &args.bucket, name).await?;
     if args.output.json {
@@ -275,50 +265,34 @@ async fn delete(args: &Delete, api: &mut Api) -> Outcome {
 }
 
 async fn remove(args: &Remove, api: &mut Api) -> Outcome {
-    let info = bucket(api, PREFIX, &args.bucket).await?;
-    let bytes = size(info["state"].count("bytes"));
-    confirm(args.force, &format!("remove bucket {} with {bytes} of objects", args.bucket))?;
-    api.ask(&format!("STREAM.DELETE.{PREFIX}{}", args.bucket), &Value::Null).await?;
-    Ok(writeln!(std::io::stdout().lock(), "Removed bucket {}", args.bucket)?)
+    let holds = |state: &Value| format!("{} of objects", size(state.count("bytes")));
+    Kind::OBJECT.remove(&args.bucket, args.force, holds, api).await
 }
 
 async fn watch(args: &Watch, api: &mut Api) -> Outcome {
-    let mut signals = Signals::catch()?;
+    let signals = Signals::catch()?;
     let store = open(api, &args.bucket).await?;
     let changes = match args.updates {
         true => api.client_work(store.watch()).await?,
         false => api.client_work(store.watch_with_history()).await?,
     };
     eprintln!("Watching bucket {} (Ctrl-C ends)", args.bucket);
-    let mut changes = pin!(changes);
-    let mut seen = 0;
-    loop {
-        let change = tokio::select! {
-            biased;
-            () = signals.wanted() => return Ok(()),
-            failure = api.link.notices() => return Err(failure),
-            change = changes.next() => change,
-        };
-        let Some(change) = change else { return Ok(()) };
-        let object = change.map_err(|error| library_failure(&error))?;
-        match args.output.json {
-            true => print_json(&object)?,
-            false => {
-                let what = if object.deleted { "delete" } else { "put" };
-                let age = modified(&object).map_or_else(|| "?".to_owned(), age);
-                let (name, bytes) = (harmless(&object.name), size(object.size as u64));
-                writeln!(std::io::stdout().lock(), "{name}  {age} ago  {what}  {bytes}")?;
-            }
-        }
-        seen += 1;
-        if args.count.is_some_and(|count| seen == count.get()) {
-            return Ok(());
-        }
+    bucket::watch(changes, args.count, signals, api, |object| change_line(object, args.output)).await
+}
+
+/// `valve-1.4.bin  4m ago  put  1.2 MB`
+fn change_line(object: &ObjectInfo, output: Output) -> Outcome {
+    if output.json {
+        return print_json(object);
     }
+    let what = if object.deleted { "delete" } else { "put" };
+    let age = modified(object).map_or_else(|| "?".to_owned(), age);
+    let (name, bytes) = (harmless(&object.name), size(object.size as u64));
+    Ok(writeln!(std::io::stdout().lock(), "{name}  {age} ago  {what}  {bytes}")?)
 }
 
 async fn open(api: &mut Api, name: &str) -> Outcome<ObjectStore> {
-    bucket(api, PREFIX, name).await?;
+    Kind::OBJECT.find(name, api).await?;
     let jetstream = api.jetstream();
     api.client_work(jetstream.get_object_store(name)).await
 }
@@ -338,17 +312,6 @@ fn missing(name: &str, bucket: &str) -> Failure {
     Failure::runtime(format_args!("there is no object {name} in bucket {bucket}"))
 }
 
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> Outcome {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for name in names {
-        writeln!(out, "{}", harmless(name))?;
-    }
-    Ok(out.flush()?)
-}
-
 fn modified(object: &ObjectInfo) -> Option<Timestamp> {
     Timestamp::from_nanosecond(object.modified?.unix_timestamp_nanos()).ok()
 }
-
-/// What the streams of buckets are called.
-const PREFIX: &str = "OBJ_";
