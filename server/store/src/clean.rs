@@ -13,7 +13,7 @@ use crate::index;
 use crate::op::{self, Op};
 use crate::record::{self, Found};
 use crate::room::RESERVE;
-use crate::segment::{Segment, Slot};
+use crate::segment::{Segment, Slot, file_name};
 use crate::store::{Health, Store, weight};
 
 /// A cold segment that is being written.
@@ -25,6 +25,8 @@ pub(crate) struct Cleaning<F> {
     /// Where the first of them goes on.
     from_seq: u64,
     slot: Slot<F>,
+    /// The file is new: it grows as it is written, and its name isn't durable yet.
+    new: bool,
     header: Header,
     page: u32,
     number: u64,
@@ -43,6 +45,7 @@ struct Sealed {
     runs: BTreeMap<u32, Vec<Chunk>>,
     live_bytes: u64,
     index_bytes: u32,
+    file_bytes: u64,
 }
 
 /// What one stream has in one chunk of a victim.
@@ -56,6 +59,8 @@ struct Run {
 
 /// Records of one frame.
 const FRAME_BYTES: usize = 256 << 10;
+/// So many cold segments of less than half the size are merged.
+const SMALL_MAX: usize = 7;
 
 impl<D: Disk> Store<D> {
     /// Whether the segment is being cleaned.
@@ -88,12 +93,45 @@ impl<D: Disk> Store<D> {
                 if let Some(last) = last {
                     last.stuck = true;
                 }
-                self.free.push(cleaning.slot);
+                if let Some(slot) = self.abandon(cleaning) {
+                    self.free.push(slot);
+                }
                 true
             }
             // A slot that couldn't be written is left alone.
-            Err(_) => false,
+            Err(_) => {
+                self.abandon(cleaning);
+                false
+            }
         }
+    }
+
+    /// Gives up a cold segment that isn't done. Gives its slot, if it was one before.
+    fn abandon(&mut self, cleaning: Cleaning<D::File>) -> Option<Slot<D::File>> {
+        let Cleaning { slot, new, .. } = cleaning;
+        if !new {
+            return Some(slot);
+        }
+        drop(slot.file);
+        // If it stays, the next opening removes it.
+        let _ = self.disk.remove(&file_name(slot.number));
+        None
+    }
+
+    /// A file for a cold segment. Rather a new one, which isn't filled with zeros first, than one that would have to be
+    /// replaced by such.
+    fn slot_for_cold(&mut self) -> Option<(Slot<D::File>, bool)> {
+        if self.available() <= RESERVE + 1
+            && self.health == Health::Good
+            && self.may_grow()
+            && let Ok(file) = self.disk.open(&file_name(self.next_slot), true)
+        {
+            let number = self.next_slot;
+            self.next_slot += 1;
+            return Some((Slot { number, file }, true));
+        }
+        let slot = self.free.pop().or_else(|| self.held.take())?;
+        Some((slot, false))
     }
 
     /// Picks what is to be cleaned, if it is worth it.
@@ -105,14 +143,18 @@ impl<D: Disk> Store<D> {
         let erase = sealed().any(|segment| segment.erase && segment.live_bytes > 0);
         // Files take at most about twice what is alive, and some segments. On a full disk every segment counts.
         let wasteful = capacity > 2 * live + u64::from(self.options.slack_segments) * one;
-        if !(wasteful || erase || self.health == Health::Full) || self.available() < RESERVE {
+        let is_small =
+            |segment: &Segment<D::File>| segment.header.kind == Kind::Cold && segment.file_bytes < one / 2;
+        let scattered = sealed().filter(|segment| is_small(segment)).count() > SMALL_MAX;
+        if !(wasteful || scattered || erase || self.health == Health::Full) || self.available() < RESERVE {
             return false;
         }
         let mut candidates: Vec<(bool, u64, u64)> = sealed()
             .filter(|segment| segment.live_bytes > 0 && !segment.stuck)
             .filter(|segment| {
                 let sparse = segment.live_bytes * 2 < segment.capacity();
-                segment.erase || (wasteful && sparse) || self.health == Health::Full
+                let small = scattered && is_small(segment);
+                segment.erase || (wasteful && sparse) || small || self.health == Health::Full
             })
             .map(|segment| (!segment.erase, segment.live_bytes, segment.header.segment))
             .collect();
@@ -130,7 +172,7 @@ impl<D: Disk> Store<D> {
         if victims.is_empty() || (victims.len() < 2 && !erase) {
             return false;
         }
-        let Some(slot) = self.free.pop().or_else(|| self.held.take()) else { return false };
+        let Some((slot, new)) = self.slot_for_cold() else { return false };
         let header = Header {
             kind: Kind::Cold,
             page_bytes: self.options.page_bytes,
@@ -153,6 +195,7 @@ impl<D: Disk> Store<D> {
             work,
             from_seq: 0,
             slot,
+            new,
             header,
             page: header::PAGES,
             number: 1,
@@ -211,7 +254,7 @@ impl<D: Disk> Store<D> {
                     continue;
                 }
             };
-            let body = bytes.get(record::HEAD..).unwrap_or_default();
+            let body = bytes.get(head.head_len()..).unwrap_or_default();
             let (subject, rest) = body.split_at(usize::from(head.subject_len).min(body.len()));
             let (headers, rest) = rest.split_at((head.headers_len as usize).min(rest.len()));
             let payload = rest.get(..head.payload_len as usize).unwrap_or_default();
@@ -262,9 +305,9 @@ impl<D: Disk> Store<D> {
         }
         self.usage.written_bytes += buffer.len() as u64;
         self.usage.moved_bytes += buffer.len() as u64;
-        self.usage.syncs += 1;
         write_full(&mut self.disk, &cleaning.slot.file, &buffer, offset)?;
-        self.disk.sync(&cleaning.slot.file)?;
+        // Nothing of it has to last before it is installed, and what is on its way needn't be waited for then.
+        self.disk.start_writing(&cleaning.slot.file, offset, buffer.len() as u64);
         for (id, entry) in cleaning.waiting.drain(..) {
             let place = ((offset + u64::from(entry.place)) / record::ALIGN as u64) as u32;
             cleaning.moved.entry(id).or_default().push(Entry { place, ..entry });
@@ -345,21 +388,28 @@ impl<D: Disk> Store<D> {
             self.usage.written_bytes += bytes.len() as u64;
             index_bytes = bytes.len() as u32;
         }
+        let file_bytes = match cleaning.new {
+            true => offset + u64::from(index_bytes),
+            false => cleaning.header.bytes(),
+        };
         self.usage.syncs += 1;
         self.disk.sync(&cleaning.slot.file)?;
-
-        Ok(Sealed { runs, live_bytes, index_bytes })
+        if cleaning.new {
+            self.disk.sync_dir()?;
+        }
+        Ok(Sealed { runs, live_bytes, index_bytes, file_bytes })
     }
 
     /// Puts the new segment in the place of the old ones.
     fn install(&mut self, cleaning: Cleaning<D::File>, sealed: Sealed) {
-        let Sealed { runs, live_bytes, index_bytes } = sealed;
+        let Sealed { runs, live_bytes, index_bytes, file_bytes } = sealed;
         let number = cleaning.header.segment;
         let segment = Segment {
             seed: cleaning.header.seed(),
             header: cleaning.header,
             slot: cleaning.slot.number,
             file: cleaning.slot.file,
+            file_bytes,
             end_page: cleaning.page,
             index_page: cleaning.page,
             index_bytes,

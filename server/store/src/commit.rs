@@ -204,8 +204,10 @@ impl<D: Disk> Store<D> {
     pub(crate) fn free_segment(&mut self, number: u64) {
         let Some(segment) = self.leaving.remove(&number) else { return };
         self.usage.recycled += 1;
-        if segment.header.pages != self.pages() || segment.header.page_bytes != self.options.page_bytes {
-            // Of another size than this opening uses.
+        let same_sizes =
+            segment.header.pages == self.pages() && segment.header.page_bytes == self.options.page_bytes;
+        if !same_sizes || segment.file_bytes != segment.header.bytes() {
+            // Of another size than this opening uses, or than a slot has.
             drop(segment.file);
             let _ = self.disk.remove(&file_name(segment.slot));
             return;

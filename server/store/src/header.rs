@@ -7,7 +7,7 @@ use crate::checksum::{Seed, array, u32_at, u64_at};
 pub(crate) const LEN: usize = 64;
 /// Pages before the first frame.
 pub(crate) const PAGES: u32 = 2;
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 const MAGIC: [u8; 8] = *b"midgeseg";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,11 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn seed(&self) -> Seed {
         Seed::new(self.store, self.segment, self.salt)
+    }
+
+    /// Of the file, in full.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.pages) * u64::from(self.page_bytes)
     }
 
     pub(crate) fn encode(&self) -> [u8; LEN] {

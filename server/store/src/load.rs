@@ -92,6 +92,7 @@ impl<D: Disk> Store<D> {
             header: expected,
             slot: slot.number,
             file: slot.file,
+            file_bytes: slot.size,
             seed,
             end_page: sealed.end_page,
             index_page: sealed.index_page,

@@ -114,7 +114,7 @@ impl<D: Disk> Store<D> {
         {
             self.start_filling(slot);
         }
-        if self.filling.is_none() && self.available() <= RESERVE + usize::from(self.cleaning.is_some()) {
+        if self.filling.is_none() && self.available() <= RESERVE {
             // Whether there is room will matter when a message comes that needs it.
             let _ = self.start_new_slot();
         }
@@ -206,9 +206,7 @@ impl<D: Disk> Store<D> {
         if self.filling.is_some() {
             return Ok(());
         }
-        let bytes = u64::from(self.options.segment_bytes);
-        let max = self.options.store_bytes_max;
-        if max > 0 && (self.slots() as u64 + 1) * bytes > max {
+        if !self.may_grow() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.next_slot;

@@ -195,12 +195,10 @@ impl<D: Disk> Store<D> {
 
     /// How much the store takes.
     pub fn usage(&self) -> Usage {
-        let slots =
-            self.segments.len() + self.leaving.len() + self.free.len() + usize::from(self.held.is_some());
         let staged: usize = self.unsynced.iter().map(|waiting| waiting.buffer.capacity()).sum();
         let streams: usize = self.streams.values().map(|stream| 400 + stream.heap_bytes()).sum();
         Usage {
-            disk_bytes: slots as u64 * u64::from(self.options.segment_bytes),
+            disk_bytes: self.disk_bytes(),
             live_bytes: self.segments.values().map(|segment| segment.live_bytes).sum(),
             segments: self.segments.len() as u64,
             free_segments: self.free.len() as u64,

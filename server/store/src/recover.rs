@@ -282,6 +282,7 @@ impl<D: Disk> Store<D> {
                 header,
                 slot: slot.number,
                 file: slot.file,
+                file_bytes: slot.size,
                 end_page: scan.end_page,
                 index_page: scan.index_page,
                 index_bytes: 0,
@@ -299,7 +300,7 @@ impl<D: Disk> Store<D> {
                 self.drop_chunks(number);
                 slots.push(Candidate {
                     number: segment.slot,
-                    size: segment.offset(segment.header.pages),
+                    size: segment.file_bytes,
                     file: segment.file,
                     header: Some(segment.header),
                 });

@@ -33,7 +33,7 @@ impl<D: Disk> Store<D> {
         for (id, (known, bytes)) in doubts {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             stream.last_seq = stream.last_seq.max(known + bytes / 8);
-            let messages = (bytes / (record::HEAD + record::ALIGN) as u64).max(1);
+            let messages = (bytes / (record::HEAD_SHORT + record::ALIGN) as u64).max(1);
             let offset = u64::from(header::PAGES) * u64::from(header.page_bytes);
             let lost =
                 Lost { first_seq: known + 1, last_seq: known + messages, segment: header.segment, offset };
@@ -160,7 +160,7 @@ impl<D: Disk> Store<D> {
                 Found::Nothing => continue,
             };
             found.entry(head.stream).or_default().push(head.seq);
-            let at = (place - offset) as usize + record::HEAD;
+            let at = (place - offset) as usize + head.head_len();
             let subject = bytes.get(at..at + usize::from(head.subject_len)).unwrap_or_default();
             self.take_in(header.segment, &head, subject, place, last);
         }

@@ -125,6 +125,7 @@ impl<D: Disk> Store<D> {
             header,
             slot: slot.number,
             file: slot.file,
+            file_bytes: header.bytes(),
             end_page,
             index_page: end_page,
             index_bytes: 0,

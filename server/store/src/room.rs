@@ -233,14 +233,19 @@ impl<D: Disk> Store<D> {
         self.options.segment_bytes / self.options.page_bytes
     }
 
-    pub(crate) fn slots(&self) -> usize {
-        self.segments.len()
-            + self.leaving.len()
-            + self.free.len()
-            + usize::from(self.held.is_some())
-            + usize::from(self.filling.is_some())
-            + self.to_fill.len()
-            + usize::from(self.cleaning.is_some())
+    /// Of all files, those in full that are still growing.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let growing = usize::from(self.filling.is_some()) + usize::from(self.cleaning.is_some());
+        let slots = self.free.len() + self.to_fill.len() + usize::from(self.held.is_some()) + growing;
+        let segments = self.segments.values().chain(self.leaving.values());
+        let segments: u64 = segments.map(|segment| segment.file_bytes).sum();
+        segments + slots as u64 * u64::from(self.options.segment_bytes)
+    }
+
+    /// Whether the store may have one more file.
+    pub(crate) fn may_grow(&self) -> bool {
+        let max = self.options.store_bytes_max;
+        max == 0 || self.disk_bytes() + u64::from(self.options.segment_bytes) <= max
     }
 
     /// Slots that could become segments now.

@@ -23,6 +23,8 @@ pub(crate) struct Segment<F> {
     pub(crate) header: Header,
     pub(crate) slot: u32,
     pub(crate) file: F,
+    /// Of the file; less than its pages if cleaning made it, for nothing is written behind its index.
+    pub(crate) file_bytes: u64,
     pub(crate) seed: Seed,
     /// Where its last frame ends, in pages.
     pub(crate) end_page: u32,
@@ -55,7 +57,7 @@ impl<F> Segment<F> {
 
     /// Bytes that frames could take.
     pub(crate) fn capacity(&self) -> u64 {
-        self.offset(self.header.pages.saturating_sub(crate::header::PAGES))
+        self.offset(self.header.pages).min(self.file_bytes).saturating_sub(self.offset(crate::header::PAGES))
     }
 
     pub(crate) fn offset(&self, page: u32) -> u64 {

@@ -634,7 +634,7 @@ pub(crate) fn note_removed(removed: &mut BTreeMap<u32, Vec<(u64, u64)>>, stream:
 
 fn message(record: Bytes, head: &record::Head) -> Option<Message> {
     let (subject, headers) = (usize::from(head.subject_len), head.headers_len as usize);
-    let body = record::HEAD..record::HEAD + usize::try_from(head.body_len()).ok()?;
+    let body = head.head_len()..head.head_len() + usize::try_from(head.body_len()).ok()?;
     if record.len() < body.end {
         return None;
     }

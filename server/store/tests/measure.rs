@@ -130,11 +130,11 @@ fn an_idle_log_is_sealed_for_a_page() {
     assert_eq!(store.last_frame() - frame, 401);
 }
 
-/// A store that keeps everything, a message a commit: segments full of pages with a message each are packed, and their files
-/// used again, so that few of the zeros that new files are filled with are for each message.
+/// A store that keeps everything: each file that commits go to is written twice, first with zeros. Segments full of pages with a
+/// message each are packed, into files that aren't, and theirs are used again.
 #[test]
 fn a_store_that_grows_packs_what_came_alone() {
-    for (batch, bytes_max) in [(1, 5_400.0), (16, 700.0), (256, 440.0)] {
+    for (batch, bytes_max) in [(1, 5_000.0), (16, 700.0), (256, 400.0)] {
         let options =
             Options { segment_bytes: if batch > 100 { 8 << 20 } else { 1 << 20 }, ..Options::default() };
         let (mut store, _) = Store::open(SimDisk::new(1), options).unwrap();
@@ -158,6 +158,6 @@ fn a_store_that_grows_packs_what_came_alone() {
         println!(
             "{batch:3} a commit, all kept: {bytes:5.0} B a message of 128 B, {flushes:.3} flushes a commit"
         );
-        assert!(bytes <= bytes_max && flushes <= 1.04, "{batch} a commit: {bytes} B, {flushes} flushes");
+        assert!(bytes <= bytes_max && flushes <= 1.02, "{batch} a commit: {bytes} B, {flushes} flushes");
     }
 }

@@ -173,20 +173,27 @@ fn a_store_that_checked_nothing_would_be_noticed() {
         };
         for at in (0..bytes.len() - 48).step_by(8) {
             let field = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-            if bytes[at + 8] != 0xC7 || sum(at, &[&bytes[at + 4..at + 48]]) != field(at) {
+            let flags = usize::from(bytes[at + 8] & 7);
+            if bytes[at + 8] & 0xF0 != 0xD0 {
+                continue;
+            }
+            let head = 32 + (flags & 1) * 4 + (flags & 2) * 2 + (flags & 4) * 2;
+            if sum(at, &[&bytes[at + 4..at + head]]) != field(at) {
                 continue;
             }
             let subject = usize::from(u16::from_le_bytes([bytes[at + 10], bytes[at + 11]]));
-            let end = at + 48 + subject + field(at + 32) as usize + field(at + 36) as usize;
-            if field(at + 36) == 0 {
+            let end = at + head + subject + field(at + 16) as usize;
+            let headers = if flags & 1 == 0 { 0 } else { field(at + 32) as usize };
+            let end = end + headers;
+            if field(at + 16) == 0 {
                 continue;
             }
             let mut rotten = bytes.clone();
             rotten[end - 1] ^= 1;
             let body = sum(at, &[&rotten[at + 8..end]]);
             rotten[at + 4..at + 8].copy_from_slice(&body.to_le_bytes());
-            let head = sum(at, &[&rotten[at + 4..at + 48]]);
-            rotten[at..at + 4].copy_from_slice(&head.to_le_bytes());
+            let sum = sum(at, &[&rotten[at + 4..at + head]]);
+            rotten[at..at + 4].copy_from_slice(&sum.to_le_bytes());
             let mut disk = disk.clone();
             for (at, byte) in rotten.iter().enumerate() {
                 disk.damage(name, at, |_| *byte);
