@@ -14,15 +14,14 @@ fn main() {
     }
     let script = format!("{}/unwind.ld", var("CARGO_MANIFEST_DIR").unwrap_or_default());
     println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
+    // Another linker, zig for one, is for another C library, too.
+    let is_usual = var("RUSTC_LINKER").is_err();
     // Functions that came out the same are one. Rust's own linker does it, the default on this architecture.
-    if is("CARGO_CFG_TARGET_ARCH", "x86_64")
-        && is("CARGO_ENCODED_RUSTFLAGS", "")
-        && var("RUSTC_LINKER").is_err()
-    {
+    if is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("CARGO_ENCODED_RUSTFLAGS", "") && is_usual {
         println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
     }
     // Addresses that the start adjusts take a bit instead of 24 bytes, where the C library is new enough to read that.
-    if var("HOST") == var("TARGET") && c_library().is_some_and(|version| version >= (2, 36)) {
+    if is_usual && var("HOST") == var("TARGET") && c_library().is_some_and(|version| version >= (2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }

@@ -104,8 +104,9 @@ impl<'b, T> Framed<'b, T> {
         self.is_whole = true;
         match (self.phase, frame.starts_with(b"INFO ")) {
             (Phase::Open(session), true) if session != number(frame) => self.phase = Phase::Over,
-            (Phase::Greeting, true) => self.phase = Phase::Open(number(frame)),
-            (Phase::Greeting, false) => (self.len, self.is_whole) = (0, false),
+            // Of a session that is over, too, there may be something on its way: what was said before and after its CONNECT.
+            (Phase::Greeting, true) if !is_answer(frame) => self.phase = Phase::Open(number(frame)),
+            (Phase::Greeting, _) => (self.len, self.is_whole) = (0, false),
             _ => {}
         }
     }
@@ -113,6 +114,12 @@ impl<'b, T> Framed<'b, T> {
     fn take(&mut self, n: usize) {
         (self.seen, self.filled) = (0, n.min(CHUNK));
     }
+}
+
+/// True for the INFO that answers CONNECT, which is no greeting.
+fn is_answer(info: &[u8]) -> bool {
+    const MARK: &[u8] = b"\"connect_info\":true";
+    info.windows(MARK.len()).any(|window| window == MARK)
 }
 
 /// The number that midged gave the session, as far as it tells sessions apart.
@@ -321,6 +328,20 @@ mod tests {
         assert_eq!(heard, [greeting, "PING\r\n", greeting].concat().as_bytes());
         assert_eq!(read(&mut framed), b"", "it stays over");
         assert_eq!(framed.into_inner().1, Encode::new(HELLO).collect::<Vec<_>>());
+    }
+
+    /// A board that connected again with the end of the last session still on its way took that for the greeting, the greeting
+    /// for another session, and so on for ever.
+    #[test]
+    fn the_end_of_another_session_is_no_greeting() {
+        let info = |rest| std::format!("INFO {{\"server_id\":\"{:A<90}\",\"client_id\":{rest}}}\r\n", "N");
+        let answers = [info("7,\"connect_info\":true"), info("8,\"connect_info\":true")];
+        let greeting = info("8");
+        let received = line(&["PONG\r\n", &answers[0], &greeting, "PONG\r\n", &answers[1]]);
+        let mut buffer = [0; 192];
+        let mut framed = Framed::new(Uart(received, Vec::new()), &mut buffer);
+        let heard = read(&mut framed);
+        assert_eq!(heard, [&greeting, "PONG\r\n", &answers[1]].concat().as_bytes());
     }
 
     #[test]

@@ -1,0 +1,142 @@
+"""The boards in this directory: building them, and QEMU's command lines for those that it knows. `check` and `run` use it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+BUILT = TARGET / "firmware"
+# What firmware is told that the broker's address is: QEMU carries what goes there to the machine that it runs on.
+BROKER = "10.0.2.100:4222"
+
+
+def boards(names=()):
+    """Directories with the settings in their `board` file: lines of a name and what follows it."""
+    for directory in sorted(path.parent for path in HERE.glob("*/board")):
+        if not names or directory.name in names:
+            lines = [line.split(maxsplit=1) for line in (directory / "board").read_text().splitlines()]
+            yield directory, dict(line for line in lines if line and line[0] != "#")
+
+
+def build(directory, board):
+    """Builds one, and gives its file; None if there is no such target here."""
+    channel = re.search(r'channel = "(.*)"', (ROOT / "rust-toolchain.toml").read_text())[1]
+    target = board["target"]
+    installed = lambda: subprocess.run(
+        ["rustup", "target", "list", "--installed", "--toolchain", channel], capture_output=True, text=True
+    ).stdout.split()
+    if shutil.which("rustup") and target not in installed():
+        subprocess.run(["rustup", "target", "add", "--toolchain", channel, target], capture_output=True)
+    if not shutil.which("rustup") or target not in installed():
+        return None
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(BUILT))
+    command = ["cargo", "build", "--quiet", "--release", "--locked", "--target", target]
+    subprocess.run(command, cwd=directory, env=environment, check=True)
+    return BUILT / target / "release" / directory.name
+
+
+def qemu(board):
+    """Sees that the emulator is there, and installs it if need be."""
+    command = board["qemu"].split()[0]
+    packages = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
+    if not shutil.which(command) and shutil.which("apt-get"):
+        print(f"installing {packages[command]} with apt")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        install = ["apt-get", "install", "--yes", "-qq", "--no-install-recommends", packages[command]]
+        if subprocess.run(install, **quiet).returncode != 0:
+            subprocess.run(["apt-get", "update", "-qq"], **quiet)
+            subprocess.run(install, **quiet)
+    return shutil.which(command)
+
+
+def command(elf, board, broker):
+    """What plays the board. A serial port is a pseudo-terminal, whose name QEMU says; the network leads to `broker` alone."""
+    words = [*board["qemu"].split(), "-display", "none", "-monitor", "none", "-kernel", str(elf)]
+    if board["line"] == "serial":
+        words += ["-chardev", "pty,id=line", "-serial", "chardev:line"]
+    else:
+        host, port = broker.rsplit(":", 1)
+        model = board["network"]
+        words += ["-serial", "none", "-nic", f"user,model={model},restrict=on,guestfwd=tcp:{BROKER}-cmd:nc {host} {port}"]
+    semihosting = "enable=on,target=native"
+    if board.get("log") == "defmt":
+        words += ["-chardev", "stdio,id=log,signal=off"]
+        semihosting += ",chardev=log"
+    return [*words, "-semihosting-config", semihosting]
+
+
+PTY = re.compile(r"char device redirected to (\S+) \(label line\)")
+
+
+def sizes(data):
+    """Bytes of flash and of RAM, stack not counted: what an ELF of 32 bits, little end first, has in its sections."""
+    flash = ram = 0
+    for name, kind, flags, _, _, length in sections(data):
+        if flags & 2 and name != b".stack":  # takes memory
+            if kind != 8:  # has bytes in the file
+                flash += length
+            if flags & 1:  # writable
+                ram += length
+    return flash, ram
+
+
+def sections(data):
+    """Name, kind, flags, address, place and length of each."""
+    number = lambda at, size: int.from_bytes(data[at : at + size], "little")
+    start, size, count = number(32, 4), number(46, 2), number(48, 2)
+    heads = [start + size * i for i in range(count)]
+    names = number(heads[number(50, 2)] + 16, 4)
+    for head in heads:
+        name = data[names + number(head, 4) :].split(b"\0", 1)[0]
+        yield name, *(number(head + at, 4) for at in (4, 8, 12, 16, 20))
+
+
+class Defmt:
+    """Reads defmt's log of firmware whose lines are texts without values: `defmt-print -e ELF` reads them all."""
+
+    def __init__(self, data):
+        found = {name: (place, length) for name, _, _, _, place, length in sections(data)}
+        (symbols, size), (names, _) = found[b".symtab"], found[b".strtab"]
+        number = lambda at: int.from_bytes(data[at : at + 4], "little")
+        self.texts, self.rest = {}, b""
+        for at in range(symbols, symbols + size, 16):
+            name = data[names + number(at) :].split(b"\0", 1)[0].decode(errors="replace")
+            if '"tag":"defmt_' in name:
+                level = re.search(r'"tag":"defmt_(\w+)"', name)[1]
+                self.texts[number(at + 4) & 0xFFFF] = f"{level.upper()} " + re.search(r'"data":"(.*?)"[,}]', name)[1]
+
+    def lines(self, bytes_):
+        *frames, self.rest = (self.rest + bytes_).split(b"\0")
+        for frame in frames:
+            if frame:
+                yield self.texts.get(int.from_bytes(unpacked(frame)[:2], "little"), "?")
+
+
+def unpacked(frame):
+    """One frame without its reverse COBS, in which zeros are left out. Source: the rzcobs crate."""
+    out = bytearray()
+    data = bytearray(frame)
+    while data:
+        byte = data.pop()
+        if byte == 0:
+            raise ValueError("a zero within a frame")
+        if byte < 0x80:
+            for bit in range(7):
+                out.append(0 if byte >> (6 - bit) & 1 else data.pop() if data else 0)
+        elif byte < 0xFF:
+            out.append(0)
+            for _ in range((byte & 0x7F) + 7):
+                out.append(data.pop() if data else 0)
+        else:
+            for _ in range(134):
+                out.append(data.pop() if data else 0)
+    return bytes(reversed(out))
+
+
+def fail(why):
+    sys.exit(f"firmware-examples: {why}")
