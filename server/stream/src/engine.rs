@@ -314,8 +314,8 @@ impl Engine {
                 })
             }
             Some((What::Waiting, stream, consumer)) => {
-                self.with_consumer(stream, consumer, now, |consumer, cx| {
-                    consumer.on_waiting_interest(subject, exists, cx);
+                self.with_consumer(stream, consumer, now, |consumer, _| {
+                    consumer.on_waiting_interest(subject, exists);
                 });
             }
             Some((What::Snapshot, _, number)) => self.on_snapshot_interest(number, exists),

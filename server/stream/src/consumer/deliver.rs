@@ -36,6 +36,7 @@ impl Consumer {
     pub(crate) fn pump(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> bool {
         self.touched = false;
         self.take_back();
+        self.drop_gone(cx);
         loop {
             if cx.out.is_full() {
                 self.touched = true;

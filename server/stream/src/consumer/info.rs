@@ -79,7 +79,7 @@ impl Consumer {
             ack_floor: Sequences::new(self.floor, self.acked_at),
             num_ack_pending: self.pending.len(),
             num_redelivered: if config.max_deliver == 1 { 0 } else { self.again.len() },
-            num_waiting: self.pull.waiting.len(),
+            num_waiting: self.waiting(),
             num_pending: self.unseen,
             push_bound: self.is_bound(),
             paused: paused.is_some(),

@@ -48,6 +48,8 @@ pub(super) struct Request {
     pub(super) priority: Priority,
     /// Interest in the answers is watched.
     pub(super) watched: bool,
+    /// Nobody listens for the answers. It counts again if its client is back before the consumer has something to do.
+    pub(super) gone: bool,
 }
 
 /// What a request says of the group that it is in.
@@ -127,6 +129,7 @@ impl Consumer {
         if has_priority && let Some(status) = self.check_priority(&ask, cx) {
             return Some(status);
         }
+        self.drop_gone(cx);
         let now = cx.now.mono;
         if ask.no_wait {
             let there = self.unseen + self.queue.len() as u64;
@@ -154,6 +157,7 @@ impl Consumer {
                 level: ask.priority,
             },
             watched: false,
+            gone: false,
         };
         if i64::try_from(self.pull.waiting.len()).is_ok_and(|len| len >= self.config.max_waiting) {
             // One that gets heartbeats notices that none come, and is not made to ask again at once.
@@ -262,7 +266,7 @@ impl Consumer {
                 }
             }
             if fresh_pin {
-                self.pin(cx);
+                self.pin(at, cx);
             }
             return self.serve(at, cx);
         }
@@ -297,12 +301,26 @@ impl Consumer {
         }
     }
 
-    /// Whoever waits for answers on `subject` is gone.
-    pub(crate) fn on_waiting_interest(&mut self, subject: &[u8], exists: bool, cx: &mut Cx<'_>) {
-        if !exists {
-            self.void_request(subject, cx);
-            self.touched = true;
+    /// Whoever waits for answers on `subject` is gone, or back: clients subscribe again when they have reconnected.
+    pub(crate) fn on_waiting_interest(&mut self, subject: &[u8], exists: bool) {
+        for request in self.pull.waiting.iter_mut().filter(|request| *request.reply == *subject) {
+            request.gone = !exists;
         }
+        self.touched |= exists;
+    }
+
+    /// Drops the requests of those who are gone: the consumer has something to do, and can't do it for them.
+    pub(super) fn drop_gone(&mut self, cx: &mut Cx<'_>) {
+        while let Some(at) = self.pull.waiting.iter().position(|request| request.gone)
+            && let Some(request) = self.pull.waiting.remove(at)
+        {
+            self.unwatch_request(&request, cx);
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.pull.waiting.iter().filter(|request| !request.gone).count()
     }
 
     /// Requests that could not be answered at once are watched, so that those of clients that left go.
@@ -354,8 +372,12 @@ impl Consumer {
         }
     }
 
-    fn pin(&mut self, cx: &mut Cx<'_>) {
+    /// From now on that request's client has the messages to itself, the rest of what it asked for first.
+    fn pin(&mut self, at: usize, cx: &mut Cx<'_>) {
         let id = cx.random.name(22);
+        if let Some(request) = self.pull.waiting.get_mut(at) {
+            request.priority.id.clone_from(&id);
+        }
         let until = cx.now.after(self.config.priority_timeout);
         self.event_pinned(&id, cx);
         self.pull.pin = Some(Pin { id, since: cx.now.wall, until });

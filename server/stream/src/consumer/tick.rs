@@ -16,7 +16,7 @@ impl Consumer {
     /// All its timers.
     pub(super) fn timers(&self, now: Instant) -> [Option<Instant>; 9] {
         let waiting = self.pull.waiting.iter();
-        let idle = !self.is_bound() && self.pull.waiting.is_empty();
+        let idle = !self.is_bound() && self.waiting() == 0;
         let push = self.config.is_push() && self.push.active;
         [
             // Acknowledgements.
@@ -54,6 +54,7 @@ impl Consumer {
     /// Does what is due.
     pub(crate) fn tick(&mut self, cx: &mut Cx<'_>) -> Alive {
         self.expire_acks(cx);
+        self.drop_gone(cx);
         self.expire_requests(cx);
         self.beat_push(cx);
         self.touched = true;
@@ -69,7 +70,7 @@ impl Consumer {
                 self.event_paused(cx);
             }
         }
-        let idle = !self.is_bound() && self.pull.waiting.is_empty();
+        let idle = !self.is_bound() && self.waiting() == 0;
         let over = self.inactive_after().is_some_and(|after| self.idle_since + after <= now);
         if idle && over { Alive::No } else { Alive::Yes }
     }

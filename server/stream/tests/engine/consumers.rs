@@ -148,6 +148,48 @@ fn requests_wait_expire_and_leave() {
 }
 
 #[test]
+fn requests_outlive_their_clients_reconnecting() {
+    let mut world = world(r#"{"durable_name":"C","ack_policy":"explicit"}"#);
+    world.listen("there", true);
+    world.stage("$JS.API.CONSUMER.MSG.NEXT.S.C", Some("there"), "", r#"{"batch":9}"#);
+    world.run();
+    world.listen("there", false);
+    assert_eq!(world.consumer("S", "C")["num_waiting"], 0, "gone");
+    world.listen("there", true);
+    assert_eq!(world.consumer("S", "C")["num_waiting"], 1, "back");
+    publish(&mut world, &["1"]);
+    assert_eq!(world.seen.remove(0).payload, "1");
+
+    world.listen("there", false);
+    publish(&mut world, &["2"]);
+    world.listen("there", true);
+    assert_eq!(world.consumer("S", "C")["num_waiting"], 0, "back too late");
+    assert_eq!(payloads(&world.fetch("S", "C", 1)), ["2"]);
+}
+
+#[test]
+fn who_gets_messages_to_itself_gets_all_it_asked_for() {
+    let mut world = world(
+        r#"{"durable_name":"C","ack_policy":"explicit","priority_groups":["A"],"priority_policy":"pinned_client","priority_timeout":60000000000}"#,
+    );
+    let next = "$JS.API.CONSUMER.MSG.NEXT.S.C";
+    for reply in ["one", "other"] {
+        world.listen(reply, true);
+        world.stage(next, Some(reply), "", r#"{"batch":2,"group":"A"}"#);
+    }
+    world.run();
+    publish(&mut world, &["1", "2", "3"]);
+    let to: Vec<_> = world.seen.iter().map(|seen| (seen.to.as_str(), seen.payload.as_str())).collect();
+    assert_eq!(to, [("one", "1"), ("one", "2")], "the third is not for the other");
+    let pin = world.seen[0].header.split("Nats-Pin-Id: ").nth(1).unwrap().trim_end().to_owned();
+    assert_eq!(world.seen[0].header, world.seen[1].header);
+    world.seen.clear();
+    world.stage(next, Some("one"), "", &format!(r#"{{"batch":2,"group":"A","id":"{pin}"}}"#));
+    world.run();
+    assert_eq!(world.seen.remove(0).payload, "3");
+}
+
+#[test]
 fn messages_are_pushed_to_whoever_listens() {
     let mut world = world(
         r#"{"durable_name":"C","ack_policy":"none","deliver_subject":"d","idle_heartbeat":1000000000}"#,
