@@ -22,7 +22,7 @@ use crate::memory::Budget;
 use crate::monitor::{self, About, Desk, Order};
 use crate::net::{Acceptor, Keeper, Listener, Protocol};
 use crate::notify::ServiceManager;
-use crate::ports::{PidFile, Ports, PortsFile, urls};
+use crate::ports::{PidFile, Ports, PortsFiles, urls};
 use crate::serial::{self, Leaving};
 use crate::signals::{Request, Signals};
 use crate::workers::{self, Workers};
@@ -462,7 +462,7 @@ impl Listeners {
 #[derive(Default)]
 struct Files {
     pid: Option<PidFile>,
-    ports: Option<PortsFile>,
+    ports: Option<PortsFiles>,
 }
 
 struct Daemon {
@@ -486,7 +486,7 @@ impl Daemon {
             self.files.pid = Some(file);
         }
         if let Some(dir) = &options.ports_file_dir {
-            let file = PortsFile::write(dir, &self.ports)
+            let file = PortsFiles::write(dir, &self.ports)
                 .map_err(|error| format!("ports file in {}: {error}", dir.display()))?;
             self.files.ports = Some(file);
         }

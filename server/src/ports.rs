@@ -1,5 +1,6 @@
 //! Files and lines that tell other programs where the daemon listens.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -57,16 +58,22 @@ fn local_addresses(v4_only: bool) -> Vec<String> {
     found
 }
 
-/// The ports file: written when the listeners are open, removed when the daemon ends.
-pub(crate) struct PortsFile(PathBuf);
+/// The ports files: written when the listeners are open, removed when the daemon ends.
+pub(crate) struct PortsFiles(Vec<PathBuf>);
 
-impl PortsFile {
-    /// Writes `<program>_<pid>.ports` into `dir`.
+impl PortsFiles {
+    /// Writes `<program>_<pid>.ports` into `dir`, and the same as `nats-server_<pid>.ports`: whoever spawns a
+    /// `nats-server` that is a script in front of the daemon looks for that one.
     pub(crate) fn write(dir: &Path, ports: &Ports) -> io::Result<Self> {
+        let text = serde_json::to_string(ports).unwrap_or_default();
         let program = called_as().unwrap_or_else(|| "midged".to_owned());
-        let path = dir.join(format!("{program}_{}.ports", std::process::id()));
-        write_whole(&path, &serde_json::to_string(ports).unwrap_or_default())?;
-        Ok(Self(path))
+        let mut written = Self(Vec::new());
+        for name in BTreeSet::from([program.as_str(), "nats-server"]) {
+            let path = dir.join(format!("{name}_{}.ports", std::process::id()));
+            write_whole(&path, &text)?;
+            written.0.push(path);
+        }
+        Ok(written)
     }
 }
 
@@ -76,9 +83,11 @@ pub(crate) fn called_as() -> Option<String> {
     Some(Path::new(&name).file_name()?.to_string_lossy().into_owned())
 }
 
-impl Drop for PortsFile {
+impl Drop for PortsFiles {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        for path in &self.0 {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

@@ -218,9 +218,12 @@ fn the_ports_file_is_nats_servers() {
         ports["monitoring"][0].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")),
         "{ports}"
     );
+    // For whoever spawned a script of that name which became the daemon.
+    let namesake = directory.path().join(format!("nats-server_{}.ports", daemon.pid()));
+    assert_eq!(fs::read(&path).expect("a file"), fs::read(&namesake).expect("a file"));
     daemon.kill_with(Signal::Int).expect("signalled");
     assert_eq!(exit_code(&mut daemon), Some(0));
-    assert!(!path.exists());
+    assert!(!path.exists() && !namesake.exists());
 
     let Ok(reference) = Program::reference() else { return };
     let flags = flags.map(String::from);
