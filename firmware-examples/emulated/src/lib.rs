@@ -12,6 +12,9 @@ pub use serial::{Port, Serial};
 use node::{Board, Instant, Log, Room};
 use semihosting::experimental::time::SystemTime;
 
+/// Where firmware finds the broker. QEMU is told to carry what goes there to midged.
+pub const BROKER: ([u8; 4], u16) = ([10, 0, 2, 100], 4222);
+
 /// The chip's clock.
 pub trait Clock: Copy {
     /// Since the start, in us.

@@ -2,7 +2,6 @@
 
 /// What a node has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Log {
     /// It runs, and waits for a broker.
     Started,
@@ -34,6 +33,21 @@ impl Log {
             Self::Dropped => "outbox full: dropped the oldest reading",
             Self::Command => "carried out a command",
             Self::Desired => "took over the desired state",
+        }
+    }
+
+    /// To defmt's log, each a text of its own: two bytes on the wire.
+    #[cfg(feature = "defmt")]
+    pub fn defmt(self) {
+        match self {
+            Self::Started => defmt::info!("waiting for a broker"),
+            Self::Connected => defmt::info!("connected"),
+            Self::Lost => defmt::warn!("connection lost"),
+            Self::Complaint => defmt::warn!("the broker complains"),
+            Self::Stored => defmt::info!("a reading is stored"),
+            Self::Dropped => defmt::warn!("outbox full: dropped the oldest reading"),
+            Self::Command => defmt::info!("carried out a command"),
+            Self::Desired => defmt::info!("took over the desired state"),
         }
     }
 }
