@@ -82,6 +82,13 @@ impl<'b> Transmit<'b> {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// Puts `bytes` behind the others, as they are. False if they don't fit.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
+        let room = self.room();
+        self.put(bytes);
+        bytes.len() <= room
+    }
+
     /// The transport took `n` bytes.
     pub(crate) fn taken(&mut self, n: usize) {
         self.start = self.start.saturating_add(n);

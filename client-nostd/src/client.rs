@@ -104,6 +104,13 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
         (self.inbox_due, self.lost, self.reply_len, self.unflushed) = (REQUESTS > 0, None, 0, false);
     }
 
+    /// The transport was wrapped in another one, as for TLS. What came before that and wasn't read goes: whoever can put
+    /// bytes on the bare line must not have them taken for the server's.
+    pub fn handle_wrap(&mut self) {
+        self.receive.clear();
+        self.reply_len = 0;
+    }
+
     /// Looks at the time, and at whether the connection has ended.
     pub fn handle_time(&mut self, now: Instant) -> Result<(), Lost> {
         if let Err(silence) = self.session.tick(now) {

@@ -38,8 +38,9 @@ impl<'c, 'b, T, const SUBS: usize, const REQUESTS: usize> Connection<'c, 'b, T, 
     }
 
     /// Goes on with a connection whose transport was taken out with [`Connection::into_transport`] and wrapped in
-    /// another one, as for TLS after the greeting.
+    /// another one, as for TLS after the greeting. What came before and wasn't read is dropped.
     pub fn resume(client: &'c mut Client<'b, SUBS, REQUESTS>, transport: T) -> Self {
+        client.handle_wrap();
         Self { client, transport, login: None }
     }
 

@@ -63,7 +63,8 @@
 //! Every future may be dropped at any await, as `select` does. A verb queues its frame whole or not at all, before it
 //! waits; what is queued leaves with the next call of any method; what has arrived stays in the buffer. A dropped
 //! `publish` was either not taken at all or will be sent. That holds as far as the transport's own futures lose nothing
-//! when they are dropped, as those of embassy-net's and tokio's sockets do; those of embedded-tls don't promise it.
+//! when they are dropped, as those of embassy-net's and tokio's sockets do. Those of embedded-tls forget half a record, as its
+//! blocking reads do at a time-out: put [`Records`] below it, and it holds over TLS, too.
 //!
 //! # Buffers
 //!
@@ -147,13 +148,42 @@
 //! - **Commands, one by one**: [`Client::pull`] asks a consumer, [`Event::Pulled`] is the command, `respond` with
 //!   [`jetstream::ACK`] is the receipt.
 //! - **The device's shadow**: [`jetstream::Watch`] follows a key, [`Client::kv_put`] writes one.
-//! - **TLS**: hand in a transport that does it, as embedded-tls. Where the server speaks first, as nats-server does unless
-//!   told otherwise: [`Connection::greet`], wait for [`Event::Greeting`], [`Connection::into_transport`], shake hands,
-//!   [`Connection::resume`], [`Connection::login`].
+//! - **TCP over smoltcp**, without an executor: the example `smoltcp` has a blocking transport that polls the stack while it
+//!   waits, some eighty lines.
+//! - **TCP over embassy-net**: its socket is a transport as it is; wrapped in [`Unflushed`] it doesn't wait for each message to
+//!   be acknowledged. The example `embassy`.
+//! - **TLS**: see [below](#tls).
 //! - **A UART**: [`serial::Framed`] carries the protocol over a line with noise on it, to a midged that listens there.
 //! - **An nkey**: as with TLS, but that the login shows what `nkey::UserKey::sign` made of [`Client::server`].
 //! - **Values instead of bytes**: the module `typed`, with the feature `postcard`.
 //! - **Many readings in one write**: queue them with [`Client::publish`] by [`Connection::client`]; the next call sends all.
+//!
+//! # TLS
+//!
+//! A transport that does TLS is a transport. With embedded-tls 0.19 (Apache-2.0; TLS 1.3, its feature `rustpki` to check the
+//! server's certificate), the example `tls`:
+//!
+//! ```text
+//! // nats-server, and midged unless told otherwise, greet in the open and then expect TLS:
+//! let mut connection = Connection::greet(&mut client, tcp, now());
+//! while !matches!(connection.next(now()).await?, Some(Event::Greeting { .. })) {}
+//! let records = Records::new(connection.into_transport(), &mut records_in, &mut records_out);
+//! let mut tls = TlsConnection::<_, Aes128GcmSha256>::new(records, &mut tls_in, &mut tls_out);
+//! let config = TlsConfig::new().with_server_name("gateway.example");
+//! tls.open(TlsContext::new(&config, Authority::new(CA_DER))).await?;      // with a time limit; it can't be taken up again
+//! let mut connection = Connection::resume(&mut client, tls);              // forgets what else came in the open
+//! connection.login(&login, now()).await?;                                 // and on with `next`, as ever
+//! ```
+//!
+//! To a listener with `handshake_first` shake hands at once, and use [`Connection::new`]. `Authority` is the example's
+//! `CryptoProvider`: a random generator and a `CertVerifier` with the authority's certificate. That checks signatures (P-256;
+//! more with features), the name against the certificate's DNS names, and, with a clock, the dates; it doesn't ask whether a
+//! certificate may sign others, so let the authority sign servers and nothing else. A device without a clock passes `NoClock`.
+//!
+//! *Buffers*: `records_in` and `tls_in` each hold the longest record that comes. A server's longest is its certificate, about
+//! 600 bytes for P-256, or what it has to send at once, up to 16 KB if this client can be behind by that much; 4 KB do for
+//! sensors. `tls_out` holds a frame and 128 bytes, `records_out` two such records. *Takes*, on a Cortex-M3, beside the
+//! buffers: some 90 KB of flash and 32 KB of stack for the handshake with a certificate check.
 //!
 //! # What it doesn't do
 //!
@@ -176,11 +206,13 @@ pub mod jetstream;
 #[cfg(feature = "nkey")]
 pub mod nkey;
 pub mod outbox;
+mod records;
 pub mod serial;
 #[cfg(feature = "std")]
 pub mod tcp;
 #[cfg(feature = "postcard")]
 pub mod typed;
+mod unflushed;
 
 pub use backoff::{Backoff, Servers};
 pub use client::Client;
@@ -192,6 +224,8 @@ pub use midge_protocol::client::{
 };
 pub use midge_protocol::error::Rule;
 pub use midge_protocol::header;
+pub use records::{RecordError, Records};
+pub use unflushed::Unflushed;
 // The module, and the macro of the same name.
 pub use midge_protocol::subject;
 pub use midge_protocol::subject::Subject;

@@ -1,5 +1,7 @@
 //! The client for microcontrollers against midged and nats-server: on both the same, and it sees what async-nats sees.
 
+#![allow(clippy::duplicate_mod, reason = "two examples stand on the same modules")]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant as StdInstant};
 
@@ -17,6 +19,11 @@ use midge_client::{
     Subject,
 };
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
+
+#[path = "../../client-nostd/examples/embassy.rs"]
+mod over_embassy;
+#[path = "../../client-nostd/examples/smoltcp.rs"]
+mod over_smoltcp;
 
 const CONFIG: &str = r#"
     max_payload: 4096
@@ -85,6 +92,17 @@ fn until<'c, 'b, const S: usize, const R: usize>(
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The examples, over a cable in memory.
+#[test]
+fn over_tcp_stacks_of_microcontrollers() {
+    on_both("", |daemon| {
+        over_smoltcp::run(daemon.address(), 10).expect("it works over smoltcp");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let run = async { tokio::time::timeout(PATIENCE, over_embassy::run(daemon.address(), 10)).await };
+        runtime.block_on(run).expect("it ends").expect("it works over embassy-net");
+    });
 }
 
 const LOGIN: Login<'_> = Login::user("sensor", "secret");

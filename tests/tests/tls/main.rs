@@ -3,6 +3,7 @@
 mod certificates;
 mod clients;
 mod der;
+mod device;
 mod handshake;
 mod monitoring;
 mod peer;
