@@ -12,6 +12,7 @@ pub(crate) const EXPECTED_LAST_MSG_ID: &str = "Nats-Expected-Last-Msg-Id";
 pub(crate) const ROLLUP: &str = "Nats-Rollup";
 pub(crate) const TTL: &str = "Nats-TTL";
 pub(crate) const MARKER_REASON: &str = "Nats-Marker-Reason";
+pub(crate) const KV_OPERATION: &str = "KV-Operation";
 pub(crate) const INCR: &str = "Nats-Incr";
 pub(crate) const SCHEDULE: &str = "Nats-Schedule";
 pub(crate) const SCHEDULE_NEXT: &str = "Nats-Schedule-Next";

@@ -58,7 +58,7 @@ impl StreamSource {
     fn has_bad_consumer(&self) -> bool {
         self.consumer.as_ref().is_some_and(|consumer| {
             !is_name(&consumer.name)
-                || !is_literal(consumer.deliver_subject.as_bytes())
+                || !Filter::new(consumer.deliver_subject.as_bytes()).is_ok_and(Filter::is_literal)
                 || self.opt_start_seq != 0
                 || self.opt_start_time.is_some()
                 || !self.filter_subject.is_empty()

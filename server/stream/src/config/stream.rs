@@ -485,6 +485,18 @@ mod tests {
                 r#"{"name":"S","discard_new_per_subject":true}"#,
                 "discard new per subject requires discard new policy to be set (10052)",
             ),
+            (
+                r#"{"name":"S","mirror":{"name":"O","consumer":{"name":"","deliver_subject":"d"}}}"#,
+                "stream mirror consumer config is invalid (10213)",
+            ),
+            (
+                r#"{"name":"S","mirror":{"name":"O","consumer":{"name":"C","deliver_subject":""}}}"#,
+                "stream mirror consumer config is invalid (10213)",
+            ),
+            (
+                r#"{"name":"S","sources":[{"name":"O","consumer":{"name":"C","deliver_subject":"d.*"}}]}"#,
+                "stream source consumer config is invalid (10215)",
+            ),
         ] {
             assert_eq!(check(text).unwrap_err(), why, "{text}");
         }

@@ -154,8 +154,11 @@ impl Stream {
     }
 }
 
+/// True for what says itself that the subject has nothing: a mark, or a key-value store's. Source: nats-server's
+/// `isSubjectDeleteMarker`.
 fn is_marker(message: &Stored) -> bool {
     headers::get(message.header(), headers::MARKER_REASON).is_some()
+        || headers::get(message.header(), headers::KV_OPERATION) == Some(b"PURGE")
 }
 
 #[cfg(test)]

@@ -79,6 +79,24 @@ fn limits_take_the_oldest_or_refuse_the_new() {
     );
 }
 
+/// A key-value store's purge says what a mark would.
+#[test]
+fn a_purge_marker_that_grows_old_leaves_no_mark() {
+    let mut world = World::new();
+    world.good(
+        "STREAM.CREATE.S",
+        r#"{"name":"S","subjects":["a.*"],"allow_msg_ttl":true,"subject_delete_marker_ttl":1000000000}"#,
+    );
+    for (subject, operation) in [("a.deleted", "DEL"), ("a.purged", "PURGE")] {
+        let ttl = header("Nats-TTL", "2s");
+        world.ask_with(subject, &ttl.replacen("\r\n", &format!("\r\nKV-Operation: {operation}\r\n"), 1), "");
+    }
+    world.pass(std::time::Duration::from_secs(2));
+    assert_eq!(world.sums("S"), (1, 3, 3));
+    let mark = world.good("STREAM.MSG.GET.S", r#"{"seq":3}"#);
+    assert_eq!(mark["message"]["subject"], "a.deleted");
+}
+
 #[test]
 fn messages_grow_old() {
     let mut world = World::new();
