@@ -35,9 +35,30 @@ def build(directory, board):
     if not shutil.which("rustup") or target not in installed():
         return None
     environment = dict(os.environ, CARGO_TARGET_DIR=str(BUILT))
+    if board["line"] == "tls":
+        environment["CA"] = str(certificates() / "ca.der")
     command = ["cargo", "build", "--quiet", "--release", "--locked", "--target", target]
     subprocess.run(command, cwd=directory, env=environment, check=True)
     return BUILT / target / "release" / directory.name
+
+
+def certificates(name="gateway"):
+    """A directory with a certificate authority, and what it has vouched for: server.pem and server.key of `gateway.local`."""
+    directory = BUILT / "certificates" / name
+    if not (directory / "server.pem").exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        names = directory / "names"
+        names.write_text("subjectAltName = DNS:gateway.local, IP:127.0.0.1\n")
+        for words in (
+            ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "3650", "-subj", "/CN=firmware-examples"],
+            ["x509", "-in", "ca.pem", "-outform", "der", "-out", "ca.der"],
+            ["req", *key, "-keyout", "server.key", "-out", "request.pem", "-subj", "/CN=gateway.local"],
+            ["x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+             "-days", "365", "-extfile", "names", "-out", "server.pem"],
+        ):  # fmt: skip
+            subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
+    return directory
 
 
 def qemu(board):

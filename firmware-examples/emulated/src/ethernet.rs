@@ -14,18 +14,19 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address};
 /// Where QEMU's network expects a machine.
 const ADDRESS: Ipv4Address = Ipv4Address::new(10, 0, 2, 15);
 /// How long a read waits for a byte, if nobody wants it longer.
-const READ_US: u64 = 5_000;
+pub(crate) const READ_US: u64 = 5_000;
 
 /// Room for what TCP has on its way.
 pub struct Buffers {
     receive: [u8; 1_536],
     transmit: [u8; 1_536],
+    read_us: Cell<u64>,
 }
 
 impl Buffers {
     /// All clear.
     pub const fn new() -> Self {
-        Self { receive: [0; 1_536], transmit: [0; 1_536] }
+        Self { receive: [0; 1_536], transmit: [0; 1_536], read_us: Cell::new(READ_US) }
     }
 }
 
@@ -44,7 +45,7 @@ pub struct Network<'b, D, C> {
     clock: C,
     /// A port for each connection.
     port: u16,
-    read_us: Cell<u64>,
+    read_us: &'b Cell<u64>,
 }
 
 impl<'b, D: Device, C: Clock> Network<'b, D, C> {
@@ -64,10 +65,11 @@ impl<'b, D: Device, C: Clock> Network<'b, D, C> {
             let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(ADDRESS), 24));
         });
         let mut sockets = SocketSet::new(&mut storage[..]);
-        let receive = SocketBuffer::new(&mut buffers.receive[..]);
-        let socket = sockets.add(Socket::new(receive, SocketBuffer::new(&mut buffers.transmit[..])));
+        let Buffers { receive, transmit, read_us } = buffers;
+        let receive = SocketBuffer::new(&mut receive[..]);
+        let socket = sockets.add(Socket::new(receive, SocketBuffer::new(&mut transmit[..])));
         let port = 49_152 + (start % 16_384) as u16;
-        Self { device, interface, sockets, socket, clock, port, read_us: Cell::new(READ_US) }
+        Self { device, interface, sockets, socket, clock, port, read_us }
     }
 
     /// Begins a connection to the broker. What becomes of it, reads tell.
@@ -131,6 +133,14 @@ impl<'b, D: Device, C: Clock> Uplink for Network<'b, D, C> {
 /// A connection.
 pub struct Tcp<'l, 'b, D, C> {
     network: &'l mut Network<'b, D, C>,
+}
+
+impl<'b, D, C> Tcp<'_, 'b, D, C> {
+    /// How long a read waits, in us: to be changed for a while, and put back to [`READ_US`].
+    #[cfg(feature = "tls")]
+    pub(crate) fn read_us(&self) -> &'b Cell<u64> {
+        self.network.read_us
+    }
 }
 
 impl<D, C> ErrorType for Tcp<'_, '_, D, C> {

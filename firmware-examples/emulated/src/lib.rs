@@ -1,28 +1,20 @@
 //! What the boards that QEMU plays have in common: a log that the debugger shows, a room instead of a thermometer, a start
-//! that the host's clock tells from others, and the ways to the broker: [`Serial`] and [`ethernet`].
+//! that the host's clock tells from others, and ways to the broker over Ethernet.
 #![no_std]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "ethernet")]
 pub mod ethernet;
-mod serial;
+#[cfg(feature = "tls")]
+pub mod tls;
 
-pub use serial::{Port, Serial};
+pub use node::blocking::{Clock, Port, Serial};
 
 use node::{Board, Instant, Log, Room};
 use semihosting::experimental::time::SystemTime;
 
 /// Where firmware finds the broker. QEMU is told to carry what goes there to midged.
 pub const BROKER: ([u8; 4], u16) = ([10, 0, 2, 100], 4222);
-
-/// The chip's clock.
-pub trait Clock: Copy {
-    /// Since the start, in us.
-    fn now_us(self) -> u64;
-
-    /// Waits for an interrupt: that of the clock comes each ms.
-    fn wait(self);
-}
 
 /// A board without anything on it.
 pub struct Bare<C> {

@@ -1,7 +1,6 @@
 //! The first serial port.
 
 /// A PL011 with 16 bytes of queue either way: enough for a ms at 115,200 baud.
-#[derive(Clone, Copy)]
 pub struct Uart0(());
 
 const DATA: *mut u32 = 0x4000_c000 as *mut u32;
@@ -29,12 +28,12 @@ impl Uart0 {
 }
 
 impl emulated::Port for Uart0 {
-    fn receive(self) -> Option<u8> {
+    fn receive(&mut self) -> Option<u8> {
         // Safety: a register of this chip.
         (Self::flags() & RECEIVE_EMPTY == 0).then(|| unsafe { DATA.read_volatile() } as u8)
     }
 
-    fn send(self, byte: u8) {
+    fn send(&mut self, byte: u8) {
         while Self::flags() & TRANSMIT_FULL != 0 {}
         // Safety: a register of this chip.
         unsafe { DATA.write_volatile(byte.into()) };

@@ -6,6 +6,17 @@ use embedded_io::{Read, Write};
 use midge_client::blocking::Connection;
 use midge_client::{Backoff, Event};
 
+pub use crate::serial::{Port, Serial};
+
+/// The chip's clock.
+pub trait Clock: Copy {
+    /// Since the start, in us.
+    fn now_us(self) -> u64;
+
+    /// Waits for about a ms.
+    fn wait(self);
+}
+
 /// The way to the broker.
 pub trait Uplink {
     /// A way that was just opened, over which the broker gives its greeting. A read without a byte ends after a few ms, with

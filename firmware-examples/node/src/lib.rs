@@ -19,11 +19,12 @@ mod board;
 mod log;
 mod names;
 mod node;
+mod serial;
 mod values;
 
 pub use board::{Board, Room};
 pub use log::Log;
-pub use midge_client::{Instant, Login, serial};
+pub use midge_client::{Instant, Login, Records};
 pub use names::Names;
 pub use node::{Memory, Node};
 pub use values::{Command, Reading, Shadow, Status};

@@ -67,7 +67,6 @@ impl Clock for Ticks {
 }
 
 /// It keeps six bytes until they are read: enough for a ms at 38,400 baud.
-#[derive(Clone, Copy)]
 struct Uart;
 
 impl Uart {
@@ -83,14 +82,14 @@ impl Uart {
 }
 
 impl Port for Uart {
-    fn receive(self) -> Option<u8> {
+    fn receive(&mut self) -> Option<u8> {
         (read(UART + 0x108) != 0).then(|| {
             write(UART + 0x108, 0);
             read(UART + 0x518) as u8
         })
     }
 
-    fn send(self, byte: u8) {
+    fn send(&mut self, byte: u8) {
         write(UART + 0x11c, 0);
         write(UART + 0x51c, byte.into());
         while read(UART + 0x11c) == 0 {}

@@ -60,7 +60,6 @@ impl Clock for Timer {
 }
 
 /// The 16550, with 16 bytes of queue either way: enough for a ms at 115,200 baud.
-#[derive(Clone, Copy)]
 struct Uart;
 
 const DATA: *mut u8 = 0x1000_0000 as *mut u8;
@@ -76,12 +75,12 @@ impl Uart {
 }
 
 impl Port for Uart {
-    fn receive(self) -> Option<u8> {
+    fn receive(&mut self) -> Option<u8> {
         // Safety: a register of this board.
         (Self::status() & RECEIVED != 0).then(|| unsafe { DATA.read_volatile() })
     }
 
-    fn send(self, byte: u8) {
+    fn send(&mut self, byte: u8) {
         while Self::status() & TRANSMIT_EMPTY == 0 {}
         // Safety: a register of this board.
         unsafe { DATA.write_volatile(byte) };

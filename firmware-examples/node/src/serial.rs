@@ -1,22 +1,25 @@
-//! A serial port that midged listens on.
+//! A serial port that midged listens on, for firmware without a scheduler.
 
-use crate::Clock;
+use crate::blocking::{Clock, Uplink};
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
-use node::blocking::Uplink;
-use node::serial::Framed;
+use midge_client::serial::Framed;
 
 /// The registers of a serial port that keeps what arrives in a ms.
-pub trait Port: Copy {
+pub trait Port {
     /// A byte that has arrived.
-    fn receive(self) -> Option<u8>;
+    fn receive(&mut self) -> Option<u8>;
 
     /// Sends one, as soon as there is room.
-    fn send(self, byte: u8);
+    fn send(&mut self, byte: u8);
+
+    /// What was sent is all for now.
+    fn flush(&mut self) {}
 }
 
-/// The way to the broker over such a port, in frames: `framing: crc`.
+/// The way to the broker over such a port, in frames: midged's `framing: crc`.
 pub struct Serial<P, C> {
-    waits: Waits<P, C>,
+    port: P,
+    clock: C,
     /// The longest operation that midged sends.
     frame: [u8; 768],
 }
@@ -24,25 +27,25 @@ pub struct Serial<P, C> {
 impl<P: Port, C: Clock> Serial<P, C> {
     /// Over a port that is set up.
     pub fn new(port: P, clock: C) -> Self {
-        Self { waits: Waits { port, clock }, frame: [0; 768] }
+        Self { port, clock, frame: [0; 768] }
     }
 }
 
 impl<P: Port, C: Clock> Uplink for Serial<P, C> {
     type Plain<'l>
-        = Framed<'l, Waits<P, C>>
+        = Framed<'l, Waits<'l, P, C>>
     where
         Self: 'l;
     type Line<'l>
-        = Framed<'l, Waits<P, C>>
+        = Framed<'l, Waits<'l, P, C>>
     where
         Self: 'l;
 
-    fn connect(&mut self) -> Option<Framed<'_, Waits<P, C>>> {
-        Some(Framed::new(self.waits, &mut self.frame))
+    fn connect(&mut self) -> Option<Self::Plain<'_>> {
+        Some(Framed::new(Waits { port: &mut self.port, clock: self.clock }, &mut self.frame))
     }
 
-    fn secure<'l>(plain: Framed<'l, Waits<P, C>>) -> Option<Framed<'l, Waits<P, C>>>
+    fn secure<'l>(plain: Self::Plain<'l>) -> Option<Self::Line<'l>>
     where
         Self: 'l,
     {
@@ -50,22 +53,21 @@ impl<P: Port, C: Clock> Uplink for Serial<P, C> {
     }
 
     fn rest(&mut self) {
-        self.waits.clock.wait();
+        self.clock.wait();
     }
 }
 
 /// A port that is looked at each ms.
-#[derive(Clone, Copy)]
-pub struct Waits<P, C> {
-    port: P,
+pub struct Waits<'l, P, C> {
+    port: &'l mut P,
     clock: C,
 }
 
-impl<P, C> ErrorType for Waits<P, C> {
+impl<P, C> ErrorType for Waits<'_, P, C> {
     type Error = ErrorKind;
 }
 
-impl<P: Port, C: Clock> Read for Waits<P, C> {
+impl<P: Port, C: Clock> Read for Waits<'_, P, C> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
         for _ in 0..5 {
             let mut n = 0;
@@ -84,13 +86,14 @@ impl<P: Port, C: Clock> Read for Waits<P, C> {
     }
 }
 
-impl<P: Port, C: Clock> Write for Waits<P, C> {
+impl<P: Port, C: Clock> Write for Waits<'_, P, C> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
         bytes.iter().for_each(|byte| self.port.send(*byte));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> Result<(), ErrorKind> {
+        self.port.flush();
         Ok(())
     }
 }
