@@ -92,6 +92,8 @@ impl<D: Disk> Store<D> {
                 false => self.sync_active().and_then(|()| self.roll(true)),
             },
         };
+        // A roll has synced what it wrote.
+        let sync = sync && !self.unsynced.is_empty();
         let done = written.and_then(|()| if sync { self.sync_active() } else { Ok(()) });
         if done.is_err() {
             self.go_elsewhere()?;

@@ -341,7 +341,16 @@ impl Options {
             (64, Keeps::All, None),
         ];
         if self.long {
-            rows.extend([(1, Keeps::All, None), (32, Keeps::All, None), (512, Keeps::All, None)]);
+            // There is time to fill larger ones: to begin a segment takes a flush of its own.
+            rows = vec![
+                (1, Keeps::Newest(20), Some("segment=1048576")),
+                (32, Keeps::Newest(500), Some("segment=1048576")),
+                (512, Keeps::Newest(4_000), None),
+                (64, Keeps::All, None),
+                (1, Keeps::All, Some("segment=1048576")),
+                (32, Keeps::All, Some("segment=1048576")),
+                (512, Keeps::All, None),
+            ];
         }
         for (window, keeps, segment) in rows {
             let subject = subject.with_words(segment);

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::inotify;
 
 use crate::history::History;
 use crate::oracle::Verdict;
 use crate::process::{self, Limit};
-use crate::subject::{Instance, PATIENCE, Reply, Request, Start, Subject};
+use crate::subject::{PATIENCE, Start, Subject};
 use crate::workload::{Driver, Workload, check};
 
 /// What was found about one kind of file, or all.
@@ -71,7 +72,7 @@ pub fn run(subject: &Subject, deeds: usize, flips: usize, seed: u64) -> io::Resu
         let mut driver = Driver::new(&mut *instance.port, &mut history, &clock, 8);
         Workload::create(&mut driver)?;
         Workload::new(seed).run(&mut driver, deeds)?;
-        rest(&mut instance)?;
+        rest(&dir)?;
         if clean {
             instance.terminate()?
         } else {
@@ -127,23 +128,33 @@ pub fn run(subject: &Subject, deeds: usize, flips: usize, seed: u64) -> io::Resu
     Ok(by_kind)
 }
 
-/// Waits until a store that counts commits has done what it does when nothing happens. What rots isn't what was written
-/// a moment ago.
-fn rest(instance: &mut Instance) -> io::Result<()> {
-    let mut commits = || match instance.ask(&Request::Commits, PATIENCE) {
-        Ok(Reply::Done(commits)) => Some(commits),
-        _ => None,
-    };
+/// Waits until nothing has been written below `dir` for a while: until a store has done what it does when nothing happens.
+/// What rots isn't what was written a moment ago.
+fn rest(dir: &Path) -> io::Result<()> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        inotify::add_watch(&watch, &dir, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE)?;
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                dirs.push(entry.path());
+            }
+        }
+    }
     let deadline = Instant::now() + PATIENCE;
-    let Some(before) = commits() else { return Ok(()) };
-    while commits() == Some(before) {
+    let mut events = [0; 4_096];
+    while rustix::event::poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&AT_REST))? > 0 {
         if Instant::now() > deadline {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it never rests"));
         }
-        thread::sleep(Duration::from_millis(5));
+        rustix::io::read(&watch, &mut events)?;
     }
     Ok(())
 }
+
+/// Longer than a store waits until it takes it that nothing happens.
+const AT_REST: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// The key of what was found in all files.
 pub const ALL: &str = "all";
