@@ -11,6 +11,7 @@
 //! engine's next deadline.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -18,15 +19,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use midge_broker::{AccountId, Broker, GLOBAL_ACCOUNT, InsideSub, Instant, MailboxId, Now, Post};
-use midge_config::{Options, SYSTEM_ACCOUNT};
+use midge_config::{ClockTrust, Options, SYSTEM_ACCOUNT};
 use midge_store::disk::OsDisk;
 use midge_store::{Health, Store};
 use midge_stream::log::{FileShelf, Keeper};
-use midge_stream::{AccountLimits, Engine, Input, Message, Output, Receipt, Settings, Tag};
+use midge_stream::time::{MILLISECOND, SECOND, go_duration, rfc3339};
+use midge_stream::{
+    AccountLimits, ClockState, EARLIEST, Engine, Input, Message, Output, Receipt, SYNC_EVERY, Settings,
+    Standing, Sync, Tag, Trust,
+};
 use midge_wire::Handle;
 
 use crate::clock::entropy;
 use crate::hub::{Hub, Sleeper};
+use crate::vitals::ClockVital;
+use crate::watch::{ClockWatch, Watch};
 
 /// Bytes of messages that wait for the engine at most. Above that, publishers are told that nobody responds.
 const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -84,6 +91,10 @@ impl Streams {
             .look(|broker, _| broker.open_mailbox(MAILBOX_BYTES_MAX))
             .ok_or_else(|| "too many parts have mailboxes".to_owned())?;
         let jetstream = &options.jetstream;
+        let (sync, sync_every) = match jetstream.sync {
+            Some(midge_config::Sync::Every(every)) if !every.is_zero() => (Sync::Interval, every),
+            _ => (Sync::Always, SYNC_EVERY),
+        };
         let settings = Settings {
             domain: jetstream.domain.clone(),
             strict: jetstream.strict,
@@ -92,8 +103,15 @@ impl Streams {
             server_name: server_name.to_owned(),
             seed: u64::from_le_bytes(entropy()),
             zones: |name| jiff::tz::TimeZone::get(name).ok(),
+            trust: trust(options.clock.trust),
+            sync,
+            sync_every,
             ..Settings::default()
         };
+        // Once its clock is set, this is there.
+        let set_mark = (options.clock.trust == ClockTrust::Synchronised)
+            .then(|| options.clock.synchronised_file.clone());
+        let synchronised = Arc::new(AtomicBool::new(set_mark.as_ref().is_some_and(|mark| mark.exists())));
         let mut clerk = Clerk {
             hub: Arc::clone(hub),
             engine: Engine::new(settings, Box::new(shelf)),
@@ -102,6 +120,9 @@ impl Streams {
             keep_at: Some(hub.clock.now().mono + Duration::from_secs(1)),
             kept: 0,
             mailbox,
+            window: jetstream.commit_window,
+            synchronised: Arc::clone(&synchronised),
+            clock: ClockState::default(),
             accounts: Vec::new(),
             subs: HashMap::new(),
             lost: Vec::new(),
@@ -117,6 +138,10 @@ impl Streams {
             std::thread::Builder::new().name("streams".to_owned()).spawn(move || clerk.run(&stop))
         };
         let thread = thread.map_err(|error| format!("the storage thread can't be started: {error}"))?;
+        tokio::spawn(heed_clock(Arc::clone(hub), thread.thread().clone()));
+        if let Some(mark) = set_mark {
+            tokio::spawn(heed_mark(mark, synchronised, Arc::clone(hub), thread.thread().clone()));
+        }
         hub.set_sleeper(Sleeper { mailbox, thread: thread.thread().clone() });
         thread.thread().unpark();
         Ok(Self { thread, stop })
@@ -142,6 +167,12 @@ struct Clerk {
     /// How many commits there had been when that was decided.
     kept: u64,
     mailbox: MailboxId,
+    /// How long a commit waits for more.
+    window: Duration,
+    /// Something has set the clock.
+    synchronised: Arc<AtomicBool>,
+    /// How the clock stood.
+    clock: ClockState,
     /// The broker's names of the engine's accounts.
     accounts: Vec<AccountId>,
     subs: HashMap<(Tag, Bytes), InsideSub>,
@@ -178,6 +209,58 @@ fn accounts(options: &Options) -> Vec<(&str, AccountLimits)> {
     list
 }
 
+/// Which wall clock is believed.
+fn trust(configured: ClockTrust) -> Trust {
+    match configured {
+        ClockTrust::Auto => Trust::default(),
+        ClockTrust::Always => Trust { earliest: i64::MIN, synchronised: false },
+        ClockTrust::Synchronised => Trust { earliest: EARLIEST, synchronised: true },
+        ClockTrust::NotBefore(seconds) => {
+            let earliest = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(SECOND);
+            Trust { earliest, synchronised: false }
+        }
+    }
+}
+
+/// Why the clock isn't believed.
+fn reason(standing: Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Trusted => None,
+        Standing::TooEarly => Some("before the earliest time that can be"),
+        Standing::Behind => Some("behind what was stored last"),
+        Standing::NotSynchronised => Some("set by nobody yet"),
+    }
+}
+
+/// Wakes the thread when the clock is set: what the calendar says may be due.
+async fn heed_clock(hub: Arc<Hub>, thread: std::thread::Thread) {
+    let watch = match ClockWatch::new() {
+        Ok(watch) => watch,
+        Err(error) => {
+            return hub.log.warn(format_args!("clock: when it is set isn't noticed at once: {error}"));
+        }
+    };
+    while watch.changed().await.is_ok() {
+        thread.unpark();
+    }
+}
+
+/// Tells the thread when the file comes that says that the clock was set, or goes.
+async fn heed_mark(mark: PathBuf, synchronised: Arc<AtomicBool>, hub: Arc<Hub>, thread: std::thread::Thread) {
+    let failed = |error| hub.log.warn(format_args!("clock: {} can't be watched: {error}", mark.display()));
+    loop {
+        let watch = match Watch::new(&mark) {
+            Ok(watch) => watch,
+            Err(error) => return failed(error),
+        };
+        synchronised.store(mark.exists(), Ordering::Release);
+        thread.unpark();
+        if let Err(error) = watch.changed().await {
+            return failed(error);
+        }
+    }
+}
+
 impl Clerk {
     fn open_accounts(&mut self, options: &Options) -> Result<(), String> {
         let now = self.now();
@@ -191,7 +274,9 @@ impl Clerk {
         self.engine.load(now).map_err(|error| format!("streams can't be read: {error}"))
     }
 
-    fn now(&self) -> midge_stream::time::Now {
+    /// The time, after which the engine knows all that there is to know of the clock.
+    fn now(&mut self) -> midge_stream::time::Now {
+        self.engine.set_synchronised(self.synchronised.load(Ordering::Acquire));
         let now = self.hub.clock.now();
         let wall = i64::try_from(now.wall.as_nanos()).unwrap_or(i64::MAX);
         midge_stream::time::Now { mono: now.mono, wall }
@@ -200,7 +285,11 @@ impl Clerk {
     fn run(mut self, stop: &AtomicBool) {
         loop {
             let ends = stop.load(Ordering::Acquire);
-            self.work();
+            self.take_in();
+            if !ends && self.wait_for_more(stop) {
+                self.take_in();
+            }
+            self.commit();
             let more = self.say();
             if more || !self.letters.is_empty() {
                 continue;
@@ -286,6 +375,29 @@ impl Clerk {
 
     /// Takes in what came, does what is due, and commits.
     fn work(&mut self) {
+        self.take_in();
+        self.commit();
+    }
+
+    /// With a window, lets others share a commit that somebody waits for, unless something is due before. True if there may
+    /// be more now.
+    fn wait_for_more(&self, stop: &AtomicBool) -> bool {
+        if self.window.is_zero() || !self.letters.is_empty() || !self.engine.is_owed() {
+            return false;
+        }
+        let clock = self.hub.clock;
+        let end = clock.now().mono + self.window;
+        let until = self.engine.deadline().map_or(end, |at| at.min(end));
+        loop {
+            let left = until.since(clock.now().mono);
+            if left.is_zero() || stop.load(Ordering::Acquire) {
+                return true;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+
+    fn take_in(&mut self) {
         let mailbox = self.mailbox;
         let (letters, interest) =
             self.hub.look(|broker, _| (broker.take_letters(mailbox), broker.take_interest(mailbox)));
@@ -309,12 +421,49 @@ impl Clerk {
             };
             self.engine.handle(Input::Message(message), now);
         }
+    }
+
+    fn commit(&mut self) {
         let now = self.now();
         self.engine.tick(now);
         self.engine.commit(now);
+        self.tell_clock(now.wall);
         for complaint in self.engine.take_complaints() {
             self.hub.log.warn(format_args!("streams: {complaint}"));
         }
+    }
+
+    /// Says whether the clock is believed, if that has changed.
+    fn tell_clock(&mut self, wall: i64) {
+        let (clock, log) = (self.engine.clock(), &self.hub.log);
+        let was = std::mem::replace(&mut self.clock, clock);
+        let reason = reason(clock.standing);
+        if clock.standing != was.standing {
+            match reason {
+                Some(reason) => log.warn(format_args!(
+                    "clock: it says {}, which is {reason}; messages are stamped from {} on, and get older only while this runs",
+                    rfc3339(wall),
+                    rfc3339(wall.saturating_add(clock.ahead)),
+                )),
+                None => log.info(format_args!("clock: it says {}, which is believed", rfc3339(wall))),
+            }
+        }
+        if clock.jumps != was.jumps {
+            log.warn(format_args!(
+                "clock: it was set ahead, to {}; nothing gets older by that",
+                rfc3339(wall)
+            ));
+        }
+        if clock.off != was.off {
+            log.info(format_args!(
+                "clock: this machine was off for {}, which counts",
+                go_duration(clock.off)
+            ));
+        }
+        let (ahead, off) = (clock.ahead / MILLISECOND, clock.off / MILLISECOND);
+        let trusted = reason.is_none();
+        let vital = ClockVital { trusted, reason, stamps_ahead_ms: ahead, jumps: clock.jumps, off_ms: off };
+        self.hub.vitals.set_clock(vital);
     }
 
     /// Does what the engine says. True if there is more work at once.

@@ -20,6 +20,7 @@ mod ports;
 mod serial;
 mod signals;
 mod vitals;
+mod watch;
 mod workers;
 
 use std::process::ExitCode;

@@ -1,10 +1,29 @@
 //! What ails the streams, for those who ask whether the daemon is fit to serve.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
 
 /// What is wrong. Nothing, at first.
 #[derive(Debug, Default)]
-pub(crate) struct Vitals(AtomicU8);
+pub(crate) struct Vitals(AtomicU8, Mutex<Option<ClockVital>>);
+
+/// How far the machine's clock is believed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ClockVital {
+    /// It is.
+    pub(crate) trusted: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'static str>,
+    /// How far what messages are stamped with is ahead of it, in ms.
+    pub(crate) stamps_ahead_ms: i64,
+    /// Times that it was set forward while it was believed.
+    pub(crate) jumps: u64,
+    /// How long the machine was off before this start, as far as it is known, in ms.
+    pub(crate) off_ms: i64,
+}
 
 const FULL: u8 = 1;
 const FAILED: u8 = 2;
@@ -29,6 +48,11 @@ impl Vitals {
         self.0.fetch_or(FAILED, Ordering::Relaxed);
     }
 
+    /// How the clock stands.
+    pub(crate) fn set_clock(&self, clock: ClockVital) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
+    }
+
     /// Something that was stored isn't what it was.
     pub(crate) fn damage(&self) {
         self.0.fetch_or(DAMAGED, Ordering::Relaxed);
@@ -36,6 +60,11 @@ impl Vitals {
 }
 
 impl Vitals {
+    /// How the clock stands. None without streams, which alone need one.
+    pub(crate) fn clock(&self) -> Option<ClockVital> {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why messages are refused.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         match self.0.load(Ordering::Relaxed) & !DAMAGED {

@@ -55,6 +55,7 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.field("server_tags", Reloadable, |o| &o.server_tags);
     d.field("server_metadata", Reloadable, |o| &o.server_metadata);
     d.field("unix_socket", NeedsRestart, |o| &o.unix_socket);
+    d.field("clock", NeedsRestart, |o| &o.clock);
     d.part("serial", NeedsRestart, |o| Some(o.serial.iter().map(SerialLine::wire).collect::<Vec<_>>()));
     d.part("serial.permissions", Reloadable, |o| {
         Some(o.serial.iter().map(|line| (&line.user, &line.account, &line.permissions)).collect::<Vec<_>>())
@@ -135,6 +136,7 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.field("jetstream.domain", NeedsRestart, |o| &o.jetstream.domain);
     d.field("jetstream.strict", Reloadable, |o| &o.jetstream.strict);
     d.field("jetstream.sync_interval", NeedsRestart, |o| &o.jetstream.sync);
+    d.field("jetstream.commit_window", NeedsRestart, |o| &o.jetstream.commit_window);
     d.field("jetstream.encryption_key", NeedsRestart, |o| &o.jetstream.encryption_key);
     // A ceiling may grow; to shrink or to go from or to the daemon's own choice takes a restart.
     let grows = |old: Option<u64>, new: Option<u64>| match (old, new) {

@@ -24,8 +24,10 @@ pub struct JetStream {
     pub domain: Option<String>,
     /// Requests with unknown JSON fields are refused. Default true.
     pub strict: bool,
-    /// When written messages are made safe on disk. Default: the daemon's; nats-server's is every 2 min.
+    /// When written messages are made safe on disk. Default: before they are acknowledged; nats-server's is every 2 min.
     pub sync: Option<Sync>,
+    /// How long a commit waits for more messages to share its sync with. Default: not at all. midge's own key.
+    pub commit_window: Duration,
     /// What streams are encrypted with.
     pub encryption_key: Option<Secret>,
 }
@@ -38,6 +40,9 @@ pub enum Sync {
     /// At this interval.
     Every(Duration),
 }
+
+/// The longest [`JetStream::commit_window`].
+const WINDOW_MAX: Duration = Duration::from_secs(1);
 
 impl JetStream {
     pub(crate) fn read(root: &Block<'_>, report: &mut Report) -> Self {
@@ -71,6 +76,10 @@ impl JetStream {
             Some(text) if text.eq_ignore_ascii_case("always") => Some(Sync::Always),
             _ => block.duration("sync_interval").map(Sync::Every),
         };
+        self.commit_window = block.duration("commit_window").unwrap_or_default();
+        if let Some(value) = block.get("commit_window").filter(|_| self.commit_window > WINDOW_MAX) {
+            report.error(&value.at, "commit_window may be 1s at most: publishers wait for it");
+        }
         self.encryption_key = block.secret("encryption_key");
         if let (Some(domain), Some(value)) = (&self.domain, block.get("domain"))
             && domain.contains(['.', '*', '>', ' ', '\t', '\r', '\n', '\x0c'])
@@ -90,6 +99,7 @@ impl Default for JetStream {
             domain: None,
             strict: true,
             sync: None,
+            commit_window: Duration::ZERO,
             encryption_key: None,
         }
     }

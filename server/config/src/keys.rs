@@ -158,6 +158,8 @@ static SERIAL: &[Key] = &[
     key("permissions permission", Block(PERMISSIONS), Served),
 ];
 
+static CLOCK: &[Key] = &[key("trust", Any, Served), key("synchronised_file", Text, Served)];
+
 /// Per second.
 static RATE: &[Key] = &[key("msgs", COUNT, Served), key("bytes", Size, Served)];
 
@@ -198,6 +200,7 @@ pub static ROOT: &[Key] = &[
     key("unix_socket", Text, Served),
     key("serial", BlockOrBlocks(SERIAL), Served),
     key("memory_budget", Size, Served),
+    key("clock", Block(CLOCK), Served),
     key("rate_limits", Block(RATE_LIMITS), Served),
     key("login_backoff", Block(LOGIN_BACKOFF), Served),
     key("pid_file pidfile", Text, Served),
@@ -414,6 +417,8 @@ static JETSTREAM: &[Key] = &[
     key("strict", Bool, Served),
     key("store_dir store storedir", Text, Served),
     key("sync_interval sync", SyncInterval, Served),
+    // midge's own.
+    key("commit_window", Duration, Served),
     key("max_memory_store max_mem_store max_mem", Size, Served),
     key("max_file_store max_file", Size, Served),
     key("domain", Text, Served),

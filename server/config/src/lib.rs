@@ -15,6 +15,7 @@ mod args;
 mod auth;
 mod block;
 mod check;
+mod clock;
 mod diff;
 mod digest;
 mod jetstream;
@@ -46,6 +47,7 @@ pub use auth::{
     AuthCallout, Authorization, CONNECTION_TYPES, Identity, Permissions, Responses, Subjects, User,
 };
 pub use check::Unserved;
+pub use clock::{Clock, ClockTrust};
 pub use diff::{Change, Verdict, diff};
 pub use digest::{config_digest, to_json};
 pub use jetstream::{JetStream, Sync};

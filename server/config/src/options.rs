@@ -9,6 +9,7 @@ use crate::account::{Account, Mapping};
 use crate::auth::{Authorization, User};
 use crate::block::Block;
 use crate::check::Unserved;
+use crate::clock::Clock;
 use crate::jetstream::JetStream;
 use crate::keys::ROOT;
 use crate::leafnodes::LeafNodes;
@@ -57,6 +58,8 @@ pub struct Options {
     pub unix_socket: Option<PathBuf>,
     /// Serial lines that devices talk over. midge's own key.
     pub serial: Vec<SerialLine>,
+    /// Which time of day is believed. midge's own key.
+    pub clock: Clock,
     /// How much users may publish. midge's own key.
     pub rate_limits: RateLimits,
     /// How long those wait who fail to log in. midge's own key.
@@ -122,6 +125,7 @@ impl Options {
             lame_duck: LameDuck::read(root),
             unix_socket: root.path("unix_socket"),
             serial: SerialLine::read_all(root, report),
+            clock: Clock::read(root, report),
             rate_limits: RateLimits::read(root, report),
             login_backoff: LoginBackoff::read(root),
             pid_file: root.path("pid_file"),

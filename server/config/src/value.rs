@@ -53,7 +53,7 @@ pub enum Data {
     Float(f64),
     /// A string, quoted or bare.
     Text(String),
-    /// A date and time in the one form of the language, `2006-01-02T15:04:05Z`. No key takes one.
+    /// A date and time in the one form of the language, `2006-01-02T15:04:05Z`. Only the key `clock.trust` takes one.
     Time(String),
     /// `[ … ]`.
     List(Vec<Value>),

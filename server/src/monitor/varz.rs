@@ -12,6 +12,7 @@ use super::About;
 use super::process;
 use super::text::{Nanos, Number, Time, Uptime, is_false};
 use crate::hub::Hub;
+use crate::vitals::ClockVital;
 
 /// nats-server's `Varz`, without what belongs to parts that midge doesn't have, and with midge's own version.
 #[derive(Serialize)]
@@ -89,6 +90,9 @@ pub(super) struct Varz {
     rate_pauses: u64,
     /// Times that something was refused because it was over a ceiling or not allowed.
     refusals: Refused,
+    /// Whether streams believe the machine's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<ClockVital>,
     subscriptions: usize,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Time,
@@ -265,6 +269,7 @@ impl Varz {
             memory_refusals,
             rate_pauses: stats.pauses,
             refusals: Refused::new(stats.refusals),
+            clock: hub.vitals.clock(),
             subscriptions,
             http_req_stats: about.requests.counts(),
             config_load_time: Time(about.loaded()),

@@ -33,11 +33,11 @@ use smol_str::ToSmolStr;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::net::UnixStream;
 
-use self::device::Watch;
 use self::intake::{Heard, Intake};
 use self::output::Output;
 use crate::hub::Hub;
 use crate::net::run_local;
+use crate::watch::Watch;
 use crate::workers::Workers;
 
 /// Bytes that are read from a device or a session at once.

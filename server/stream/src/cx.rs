@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::calendar::Calendar;
 use crate::engine::Zone;
 use crate::json;
 use crate::random::Random;
@@ -12,7 +13,10 @@ use crate::time::{Now, rfc3339};
 
 /// The time, where outputs go, and whose they are.
 pub(crate) struct Cx<'a> {
+    /// `wall` is what is stamped: it may be another than the clock's.
     pub(crate) now: Now,
+    /// What ages are counted with.
+    pub(crate) calendar: &'a Calendar,
     pub(crate) out: &'a mut Out,
     pub(crate) random: &'a mut Random,
     pub(crate) account: Account,

@@ -10,15 +10,17 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::backup::Backups;
+use crate::calendar::{Calendar, ClockState, Trust};
 use crate::config::{Limits, Storage, StreamConfig};
 use crate::consumer::Alive;
 use crate::copying::Copiers;
 use crate::cx::Cx;
 use crate::error::{self, ApiError};
-use crate::log::{Log, LogError, MemoryShelf, Shelf};
+use crate::log::{Loaded, Log, LogError, MemoryShelf, Shelf};
 use crate::random::Random;
 use crate::seam::{Account, Input, Message, Out, Output, STREAM_MAX, Tag, What};
 use crate::stream::{Aside, Letter, Stream};
+use crate::sync::{SYNC_EVERY, Sync};
 use crate::time::{Instant, Now};
 
 /// What the engine is told once.
@@ -40,6 +42,12 @@ pub struct Settings {
     pub seed: u64,
     /// Time zones by their names, for schedules.
     pub zones: Zone,
+    /// Which wall clock is believed.
+    pub trust: Trust,
+    /// When streams are made safe that don't say it.
+    pub sync: Sync,
+    /// How often those are that want it neither always nor never.
+    pub sync_every: Duration,
 }
 
 /// Gives a time zone by its name.
@@ -56,6 +64,9 @@ impl Default for Settings {
             server_name: String::new(),
             seed: 0,
             zones: |name| (name == "UTC").then_some(TimeZone::UTC),
+            trust: Trust::default(),
+            sync: Sync::Always,
+            sync_every: SYNC_EVERY,
         }
     }
 }
@@ -104,6 +115,7 @@ pub struct Engine {
     pub(crate) copiers: Copiers,
     pub(crate) aside: Aside,
     file: Box<dyn Shelf>,
+    pub(crate) calendar: Calendar,
     pub(crate) out: Out,
     pub(crate) random: Random,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
@@ -119,6 +131,8 @@ pub struct Engine {
     unsaved: BTreeSet<u32>,
     /// When they are to be written, and what was taken out is to be gone for good.
     save_at: Option<Instant>,
+    /// When what is written is to be on the disk.
+    sync_at: Option<Instant>,
     /// The disk failed, and what is in memory of streams on it may be ahead of it.
     failed: bool,
     pub(crate) backups: Backups,
@@ -133,6 +147,7 @@ macro_rules! cx {
     ($engine:ident, $account:expr, $now:expr) => {
         $crate::cx::Cx {
             now: $now,
+            calendar: &$engine.calendar,
             events: $engine.spaces.get(&$account).is_some_and(|space| space.events),
             out: &mut $engine.out,
             random: &mut $engine.random,
@@ -150,6 +165,7 @@ impl Engine {
     pub fn new(settings: Settings, file: Box<dyn Shelf>) -> Self {
         Self {
             random: Random::new(settings.seed),
+            calendar: Calendar::new(settings.trust),
             settings,
             spaces: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -165,6 +181,7 @@ impl Engine {
             used: [0; 2],
             unsaved: BTreeSet::new(),
             save_at: None,
+            sync_at: None,
             failed: false,
             backups: Backups::default(),
         }
@@ -172,6 +189,7 @@ impl Engine {
 
     /// Lets an account have streams.
     pub fn open_account(&mut self, account: Account, name: &str, limits: AccountLimits, now: Now) {
+        let now = self.read_clock(now);
         let space = Space {
             name: name.into(),
             limits,
@@ -190,8 +208,44 @@ impl Engine {
 
     /// Takes an input in.
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        let now = self.read_clock(now);
         let done = self.take(input, now);
         self.bear(done);
+    }
+
+    /// The time of this turn. If the clock went another way than time does, all timers are set anew.
+    fn read_clock(&mut self, now: Now) -> Now {
+        let mut now = self.calendar.read(now);
+        if let Some(wall) = self.calendar.wants_back() {
+            let later = |state: crate::log::State| state.messages > 0 && state.last_time > wall;
+            if !self.streams.values().any(|stream| later(stream.log.state())) {
+                now = self.calendar.go_back();
+            }
+        }
+        if self.calendar.take_changed() {
+            let ids: Vec<u32> = self.streams.keys().copied().collect();
+            for id in ids {
+                let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+                stream.on_clock(&mut cx);
+                self.dirty.insert(id);
+            }
+        }
+        now
+    }
+
+    /// Whether something has set the clock, as far as a driver knows. It counts where [`Trust::synchronised`] asks for it.
+    pub fn set_synchronised(&mut self, synchronised: bool) {
+        self.calendar.set_synchronised(synchronised);
+    }
+
+    /// Whether somebody waits for a commit.
+    pub fn is_owed(&self) -> bool {
+        self.file.is_owed() || self.out.promises()
+    }
+
+    /// How the clock stood when the engine was last told the time.
+    pub fn clock(&self) -> ClockState {
+        self.calendar.state()
     }
 
     /// An error is about one thing alone, which was told to whoever waits for it, or about all that is not committed.
@@ -222,6 +276,8 @@ impl Engine {
         if !self.failed {
             return Ok(());
         }
+        let now = self.read_clock(now);
+        self.calendar.lost();
         self.drop_restores(now);
         let on_disk = self.streams.values().filter(|stream| stream.config.storage == Storage::File);
         let on_disk: Vec<u32> = on_disk.map(|stream| stream.id).collect();
@@ -237,7 +293,8 @@ impl Engine {
         }
         self.unsaved.clear();
         self.failed = false;
-        self.load(now)
+        let found = self.file.load()?;
+        self.load_streams(found, now)
     }
 
     /// Lines for the log, since the last call.
@@ -408,7 +465,8 @@ impl Engine {
         if let Some(space) = self.spaces.get_mut(&account) {
             space.streams.insert(config.name.as_str().into(), id);
         }
-        let stream = Stream::new(id, account, config, now.wall, log, self.settings.domain.as_deref());
+        let mut stream = Stream::new(id, account, config, now.wall, log, self.settings.domain.as_deref());
+        stream.set_sync(self.settings.sync);
         let mut cx = cx!(self, account, now);
         stream.subscribe(&mut cx);
         stream.event_action("create", &mut cx);
@@ -458,6 +516,7 @@ impl Engine {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
+        let now = self.read_clock(now);
         let done = self.do_due(now);
         self.bear(done);
         self.tick_backups(now);
@@ -594,6 +653,7 @@ impl Engine {
     /// them unless they wait for a confirmation, is written within a quarter of a second, or with the next of these:
     /// nobody was promised it, and a disk is spared.
     pub fn commit(&mut self, now: Now) {
+        let now = self.read_clock(now);
         self.settle(now);
         // Only those that have a ceiling are worth counting.
         if self.settings.memory_bytes_max.is_some() || self.settings.file_bytes_max.is_some() {
@@ -608,11 +668,18 @@ impl Engine {
 
     fn write(&mut self, now: Now) -> Result<(), LogError> {
         if self.out.promises() || self.save_at.is_some_and(|at| at <= now.mono) {
-            self.save(now)?;
+            self.save_all(now)?;
         } else if self.file.is_owed() {
-            self.file.commit()?;
+            self.keep_clock(false)?;
+            self.write_all(self.file.is_owed_to_disk())?;
         }
-        if self.save_at.is_none() && (!self.unsaved.is_empty() || self.file.is_staged()) {
+        if self.sync_at.is_some_and(|at| at <= now.mono) {
+            self.write_all(true)?;
+        } else if self.sync_at.is_none() && self.file.holds(Sync::Interval) {
+            self.sync_at = Some(now.mono + self.settings.sync_every);
+        }
+        let waits = !self.unsaved.is_empty() || self.file.is_staged() || self.calendar.is_unsaved();
+        if self.save_at.is_none() && waits {
             self.save_at = Some(now.mono + SAVE_DELAY);
         }
         Ok(())
@@ -623,19 +690,63 @@ impl Engine {
     /// # Errors
     /// The disk failed: what was not committed is lost.
     pub fn save(&mut self, now: Now) -> Result<(), LogError> {
+        let now = self.read_clock(now);
+        self.keep_clock(true)?;
+        self.save_all(now)?;
+        self.write_all(true)
+    }
+
+    fn save_all(&mut self, now: Now) -> Result<(), LogError> {
         self.save_at = None;
         for id in std::mem::take(&mut self.unsaved) {
             if let Some((stream, mut cx)) = self.stream_cx(id, now) {
                 stream.save_consumers(&mut cx)?;
             }
         }
+        // A clock that was set would mislead the next start.
+        let set = self.calendar.is_unsaved();
+        self.keep_clock(false)?;
+        self.write_all(set || self.file.holds(Sync::Always))
+    }
+
+    fn write_all(&mut self, to_disk: bool) -> Result<(), LogError> {
+        if !to_disk {
+            return self.file.flush();
+        }
+        self.sync_at = None;
         self.file.commit()
+    }
+
+    /// With a commit goes what time it is, so that the next start knows the least that it can be. `alone`: if there is nothing
+    /// else to commit, too.
+    fn keep_clock(&mut self, alone: bool) -> Result<(), LogError> {
+        if let Some(kept) = self.calendar.to_keep(alone)
+            && (alone || self.calendar.is_unsaved() || self.file.is_staged())
+        {
+            self.file.keep_clock(&kept)?;
+            self.calendar.saved();
+        }
+        Ok(())
     }
 
     /// Brings back the streams that are on disk. To be called once all accounts are open.
     pub fn load(&mut self, now: Now) -> Result<(), LogError> {
-        for (record, log) in self.file.load()? {
-            self.load_stream(&record, log, now)?;
+        let found = self.file.load()?;
+        let lasts: Vec<_> = found.iter().map(|(_, log)| log.state().last_time).collect();
+        self.calendar.begin(self.file.kept_clock()?.as_deref(), &lasts, now);
+        // Whether stamps may go back is to be seen by the messages, which are not here yet.
+        let now = self.calendar.read(now);
+        self.load_streams(found, now)
+    }
+
+    fn load_streams(&mut self, found: Vec<Loaded>, now: Now) -> Result<(), LogError> {
+        found.into_iter().try_for_each(|(record, log)| self.load_stream(&record, log, now))?;
+        // What was over before is not to be seen again.
+        let ids: Vec<u32> = self.streams.keys().copied().collect();
+        for id in ids {
+            let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+            let done = stream.expire(&mut cx);
+            self.bear(done);
         }
         Ok(())
     }
@@ -653,9 +764,10 @@ impl Engine {
         space.streams.insert(record.config.name.as_str().into(), id);
         let domain = self.settings.domain.as_deref();
         let mut stream = Stream::new(id, account, record.config, record.created, log, domain);
+        stream.set_sync(self.settings.sync);
         let mut cx = cx!(self, account, now);
         stream.rebuild_dedup(&cx)?;
-        stream.rebuild_ttl();
+        stream.rebuild_ttl(&cx);
         stream.resume_copies();
         stream.rebuild_schedules(&cx);
         stream.subscribe(&mut cx);
@@ -679,7 +791,7 @@ impl Engine {
     /// When [`Engine::tick`] has something to do next.
     pub fn deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        timer.into_iter().chain(self.save_at).chain(self.backups.deadline()).min()
+        timer.into_iter().chain(self.save_at).chain(self.sync_at).chain(self.backups.deadline()).min()
     }
 }
 

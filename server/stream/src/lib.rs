@@ -15,6 +15,7 @@
 
 mod api;
 mod backup;
+mod calendar;
 pub mod config;
 mod consumer;
 mod copying;
@@ -29,7 +30,10 @@ pub mod log;
 mod random;
 mod seam;
 mod stream;
+mod sync;
 pub mod time;
 
+pub use calendar::{ClockState, EARLIEST, Standing, Trust};
 pub use engine::{AccountLimits, Engine, Settings, Zone};
 pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};
+pub use sync::{SYNC_EVERY, Sync};

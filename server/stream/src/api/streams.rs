@@ -130,9 +130,11 @@ impl Engine {
         self.check_overlap(request.account, &config)?;
         let domain = self.settings.domain.clone();
         let account = self.spaces.get(&request.account).map(|space| space.name.clone()).unwrap_or_default();
+        let sync = self.settings.sync;
         let (stream, mut cx) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
         stream.log.set_config(&crate::stream::record(&account, stream.created, &config))?;
         stream.update(config, &mut cx)?;
+        stream.set_sync(sync);
         stream.event_action("modify", &mut cx);
         stream.resume_copies();
         let text = answer("stream_update", stream.info(false, domain.as_deref(), &cx));

@@ -175,6 +175,7 @@ impl Engine {
         };
         let id = self.next_stream_id().map_err(|error| error.to_string())?;
         let mut stream = Stream::new(id, account, config, now.wall, log, self.settings.domain.as_deref());
+        stream.set_sync(self.settings.sync);
         match self.settle_restored(&mut stream, &incoming, now) {
             Ok(()) => {
                 if let Some(space) = self.spaces.get_mut(&account) {
@@ -204,8 +205,8 @@ impl Engine {
             let cx = cx!(self, account, now);
             stream.rebuild_dedup(&cx).map_err(told)?;
             stream.rebuild_schedules(&cx);
+            stream.rebuild_ttl(&cx);
         }
-        stream.rebuild_ttl();
         stream.resume_copies();
         for (name, text) in &incoming.consumers {
             let id = self.next_consumer;

@@ -14,6 +14,7 @@ use super::{
     DESCRIPTION_BYTES_MAX, Limits, METADATA_BYTES_MAX, NAME_BYTES_MAX, is_default, is_name, time_text,
 };
 use crate::error::{self, ApiError};
+use crate::sync::Sync;
 use crate::time::{MILLISECOND, Nanos, SECOND};
 
 /// A stream's configuration, as clients write it. Lengths of time are in ns, limits of -1 are none.
@@ -194,6 +195,7 @@ pub fn check_stream_among(
     settle_markers(&mut config, pedantic)?;
     settle_schedules(&mut config, pedantic)?;
     check_persistence(&config)?;
+    refuse(Sync::read(&config).is_none(), "metadata midge.sync is always, interval or os")?;
     copies::check(&mut config, pedantic, find)?;
     settle_subjects(&mut config)?;
     copies::check_transform(&config)?;

@@ -81,6 +81,17 @@ impl Consumer {
         self.resumes = until.map(|until| cx.now.mono + duration(until - cx.now.wall));
     }
 
+    /// The calendar is another.
+    pub(crate) fn on_clock(&mut self, cx: &mut Cx<'_>) {
+        if self.resumes.is_some() {
+            // It ends in the next tick, if it is over.
+            self.resumes =
+                self.paused_until(cx.now.wall).map(|until| cx.now.mono + duration(until - cx.now.wall));
+            self.resumes = self.resumes.or(Some(cx.now.mono));
+            self.touched = true;
+        }
+    }
+
     fn expire_acks(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let due = self.pending.iter().filter(|(_, pending)| !pending.queued && pending.again_at <= now);

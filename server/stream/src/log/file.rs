@@ -4,7 +4,7 @@
 //! the store's states.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,23 +12,33 @@ use midge_store::disk::Disk;
 use midge_store::{Append, Damage, Erase, Error, Health, ReadError, Select, Store, StreamId, Usage};
 
 use super::{Entry, Filters, Loaded, Log, LogError, Shelf, State, Stored};
+use crate::sync::Sync;
 use crate::time::Nanos;
 
 /// The logs of one store.
 pub struct FileShelf<D: Disk> {
     store: Shared<D>,
+    /// A log without messages, whose note is what is kept of the clock.
+    clock: Option<StreamId>,
 }
+
+/// What stands in place of the log's configuration there: no stream's.
+const CLOCK: &[u8] = b"clock";
+/// The note.
+const CLOCK_NOTE: &[u8] = b"now";
 
 /// A store that its logs share. One thread uses it, so nobody ever waits for the lock.
 struct Shared<D: Disk> {
     store: Arc<Mutex<Store<D>>>,
-    /// [`Shelf::is_owed`].
-    owed: Arc<AtomicBool>,
+    /// [`Shelf::is_owed`]: the modes of the logs that it was done to.
+    owed: Arc<AtomicU8>,
+    /// [`Shelf::holds`]: the same, of all that is not on the disk.
+    held: Arc<AtomicU8>,
 }
 
 impl<D: Disk> Clone for Shared<D> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), owed: Arc::clone(&self.owed) }
+        Self { store: Arc::clone(&self.store), owed: Arc::clone(&self.owed), held: Arc::clone(&self.held) }
     }
 }
 
@@ -38,13 +48,18 @@ impl<D: Disk> Shared<D> {
     }
 
     /// As [`Shared::stage`], and nobody may hear of it before the next commit.
-    fn owe<R>(&self, what: impl FnMut(&mut Store<D>) -> Result<R, Error>) -> Result<R, LogError> {
-        self.owed.store(true, Ordering::Relaxed);
-        self.stage(what)
+    fn owe<R>(&self, sync: Sync, what: impl FnMut(&mut Store<D>) -> Result<R, Error>) -> Result<R, LogError> {
+        self.owed.fetch_or(sync.bit(), Ordering::Relaxed);
+        self.stage(sync, what)
     }
 
     /// Does something that may need what is staged to be committed before it.
-    fn stage<R>(&self, mut what: impl FnMut(&mut Store<D>) -> Result<R, Error>) -> Result<R, LogError> {
+    fn stage<R>(
+        &self,
+        sync: Sync,
+        mut what: impl FnMut(&mut Store<D>) -> Result<R, Error>,
+    ) -> Result<R, LogError> {
+        self.held.fetch_or(sync.bit(), Ordering::Relaxed);
         let mut store = self.lock();
         match what(&mut store) {
             Err(Error::CommitFirst) => {
@@ -88,7 +103,7 @@ impl<D: Disk> FileShelf<D> {
             reason = "a disk may be anything; those of the daemon are Send"
         )]
         let store = Arc::new(Mutex::new(store));
-        Self { store: Shared { store, owed: Arc::default() } }
+        Self { store: Shared { store, owed: Arc::default(), held: Arc::default() }, clock: None }
     }
 
     /// A handle for housekeeping.
@@ -142,34 +157,68 @@ where
     Store<D>: Send,
 {
     fn create(&mut self, config: &[u8], first: u64) -> Result<Box<dyn Log>, LogError> {
-        let id = self.store.owe(|store| store.create_stream(config))?;
+        let id = self.store.owe(Sync::Always, |store| store.create_stream(config))?;
         if first > 1 {
-            self.store.stage(|store| store.purge(id, first))?;
+            self.store.stage(Sync::Always, |store| store.purge(id, first))?;
         }
-        Ok(Box::new(FileLog { store: self.store.clone(), id }))
+        Ok(Box::new(FileLog { store: self.store.clone(), id, sync: Sync::Always }))
     }
 
     fn load(&mut self) -> Result<Vec<Loaded>, LogError> {
         let store = self.store.lock();
+        self.clock = None;
         let ids: Vec<StreamId> = store.streams().collect();
         let mut logs: Vec<Loaded> = Vec::new();
         for id in ids {
             let config = store.config(id)?.to_vec();
-            logs.push((config, Box::new(FileLog { store: self.store.clone(), id })));
+            if config == CLOCK {
+                self.clock = Some(id);
+                continue;
+            }
+            logs.push((config, Box::new(FileLog { store: self.store.clone(), id, sync: Sync::Always })));
         }
         Ok(logs)
     }
 
+    fn keep_clock(&mut self, kept: &[u8]) -> Result<(), LogError> {
+        let id = match self.clock {
+            Some(id) => id,
+            None => *self.clock.insert(self.store.stage(Sync::Os, |store| store.create_stream(CLOCK))?),
+        };
+        self.store.stage(Sync::Os, |store| store.put_state(id, CLOCK_NOTE, kept))
+    }
+
+    fn kept_clock(&mut self) -> Result<Option<Vec<u8>>, LogError> {
+        let store = self.store.lock();
+        let Some(id) = self.clock else { return Ok(None) };
+        let note = store.states(id)?.find(|(key, _)| *key == CLOCK_NOTE).map(|(_, note)| note.whole.clone());
+        Ok(note)
+    }
+
     fn is_owed(&self) -> bool {
-        self.store.owed.load(Ordering::Relaxed)
+        self.store.owed.load(Ordering::Relaxed) != 0
+    }
+
+    fn is_owed_to_disk(&self) -> bool {
+        self.store.owed.load(Ordering::Relaxed) & Sync::Always.bit() != 0
     }
 
     fn is_staged(&self) -> bool {
-        self.store.lock().staged_bytes() > 0
+        self.holds(Sync::Always) || self.store.lock().staged_bytes() > 0
+    }
+
+    fn holds(&self, sync: Sync) -> bool {
+        self.store.held.load(Ordering::Relaxed) & sync.bit() != 0
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        self.store.owed.store(0, Ordering::Relaxed);
+        Ok(self.store.lock().flush()?)
     }
 
     fn commit(&mut self) -> Result<(), LogError> {
-        self.store.owed.store(false, Ordering::Relaxed);
+        self.store.owed.store(0, Ordering::Relaxed);
+        self.store.held.store(0, Ordering::Relaxed);
         let mut store = self.store.lock();
         store.commit()?;
         // One that came in between may have failed, and nothing was left for this one.
@@ -181,6 +230,7 @@ where
 struct FileLog<D: Disk> {
     store: Shared<D>,
     id: StreamId,
+    sync: Sync,
 }
 
 impl<D: Disk> FileLog<D> {
@@ -214,11 +264,11 @@ where
             time: entry.time,
             expires: entry.expires,
         };
-        self.store.owe(|store| store.append(self.id, &message))
+        self.store.owe(self.sync, |store| store.append(self.id, &message))
     }
 
     fn skip_to(&mut self, seq: u64, _time: Nanos) -> Result<(), LogError> {
-        self.store.owe(|store| store.skip(self.id, seq))
+        self.store.owe(self.sync, |store| store.skip(self.id, seq))
     }
 
     fn get(&self, seq: u64) -> Result<Option<Stored>, LogError> {
@@ -260,11 +310,11 @@ where
 
     fn remove(&mut self, seq: u64, erase: bool) -> Result<bool, LogError> {
         let erase = if erase { Erase::Soon } else { Erase::Lazily };
-        self.store.stage(|store| store.remove(self.id, seq, erase))
+        self.store.stage(self.sync, |store| store.remove(self.id, seq, erase))
     }
 
     fn truncate_front(&mut self, seq: u64, _now: Nanos) -> Result<u64, LogError> {
-        self.store.stage(|store| store.purge(self.id, seq)).map(|(messages, _)| messages)
+        self.store.stage(self.sync, |store| store.purge(self.id, seq)).map(|(messages, _)| messages)
     }
 
     fn next(&self, from: u64, filters: &Filters) -> Option<u64> {
@@ -316,15 +366,15 @@ where
     }
 
     fn put_note(&mut self, key: &str, value: &[u8]) -> Result<(), LogError> {
-        self.store.stage(|store| store.put_state(self.id, key.as_bytes(), value))
+        self.store.stage(self.sync, |store| store.put_state(self.id, key.as_bytes(), value))
     }
 
     fn add_to_note(&mut self, key: &str, value: &[u8]) -> Result<usize, LogError> {
-        self.store.stage(|store| store.append_state(self.id, key.as_bytes(), value))
+        self.store.stage(self.sync, |store| store.append_state(self.id, key.as_bytes(), value))
     }
 
     fn drop_note(&mut self, key: &str) -> Result<(), LogError> {
-        self.store.stage(|store| store.remove_state(self.id, key.as_bytes()))
+        self.store.stage(self.sync, |store| store.remove_state(self.id, key.as_bytes()))
     }
 
     fn notes(&self) -> BTreeMap<String, Vec<Vec<u8>>> {
@@ -339,10 +389,14 @@ where
     }
 
     fn set_config(&mut self, config: &[u8]) -> Result<(), LogError> {
-        self.store.owe(|store| store.set_config(self.id, config))
+        self.store.owe(Sync::Always, |store| store.set_config(self.id, config))
+    }
+
+    fn set_sync(&mut self, sync: Sync) {
+        self.sync = sync;
     }
 
     fn destroy(self: Box<Self>) -> Result<(), LogError> {
-        self.store.owe(|store| store.delete_stream(self.id))
+        self.store.owe(Sync::Always, |store| store.delete_stream(self.id))
     }
 }

@@ -14,6 +14,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::{Entry, Filters, Loaded, Log, LogError, Shelf, State, Stored};
+use crate::sync::Sync;
 use crate::time::Nanos;
 
 /// One message: subject, header block and payload in one piece.
@@ -307,7 +308,19 @@ impl Shelf for MemoryShelf {
         Ok(Vec::new())
     }
 
+    fn keep_clock(&mut self, _kept: &[u8]) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn kept_clock(&mut self) -> Result<Option<Vec<u8>>, LogError> {
+        Ok(None)
+    }
+
     fn is_owed(&self) -> bool {
+        false
+    }
+
+    fn is_owed_to_disk(&self) -> bool {
         false
     }
 
@@ -315,7 +328,15 @@ impl Shelf for MemoryShelf {
         false
     }
 
+    fn holds(&self, _sync: Sync) -> bool {
+        false
+    }
+
     fn commit(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::sync::Sync;
 use crate::time::Nanos;
 
 /// A message to be stored.
@@ -235,6 +236,9 @@ pub trait Log: Send {
     /// Replaces what was given to [`Shelf::create`].
     fn set_config(&mut self, config: &[u8]) -> Result<(), LogError>;
 
+    /// When what happens to it from now on is made safe. What is in memory never is.
+    fn set_sync(&mut self, _sync: Sync) {}
+
     /// Ends the log and all that it holds.
     fn destroy(self: Box<Self>) -> Result<(), LogError>;
 }
@@ -250,13 +254,28 @@ pub trait Shelf: Send {
     /// The logs that are there, with what was given when they were created.
     fn load(&mut self) -> Result<Vec<Loaded>, LogError>;
 
+    /// Keeps what is to be known of the clock, in place of what was. As durable as messages.
+    fn keep_clock(&mut self, kept: &[u8]) -> Result<(), LogError>;
+
+    /// What was kept of the clock.
+    fn kept_clock(&mut self) -> Result<Option<Vec<u8>>, LogError>;
+
     /// Whether something was done since the last commit that nobody may hear of before the next: a message appended, a
     /// log made, changed or ended. What is taken out, and notes, can wait.
     fn is_owed(&self) -> bool;
 
-    /// Whether a commit would write anything.
+    /// Whether some of that has to be on the disk by then, and not only written.
+    fn is_owed_to_disk(&self) -> bool;
+
+    /// Whether anything waits to be written, or is written and to be on the disk soon.
     fn is_staged(&self) -> bool;
+
+    /// Whether what wasn't made durable is, or was done to, a log with that mode.
+    fn holds(&self, sync: Sync) -> bool;
 
     /// Makes everything durable that was done since the last time. Waits for the disk.
     fn commit(&mut self) -> Result<(), LogError>;
+
+    /// Writes everything that was done since the last time, so that it outlives this process. Doesn't wait for the disk.
+    fn flush(&mut self) -> Result<(), LogError>;
 }

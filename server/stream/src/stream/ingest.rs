@@ -410,7 +410,7 @@ impl Stream {
         if id.is_some() || !self.last_msg_id.is_empty() {
             self.last_msg_id = id.unwrap_or_default().into();
         }
-        self.ttl.insert(seq, entry.expires);
+        self.ttl.insert(seq, entry.expires, entry.time.saturating_sub(cx.calendar.age_of(entry.time)));
         self.note_schedule(entry.subject, entry.header, seq, entry.time, cx);
         for consumer in self.consumers.values_mut() {
             consumer.on_stored(seq, entry.subject);
@@ -425,12 +425,14 @@ impl Stream {
     /// Remembers the ids of the messages that are within the window.
     pub(crate) fn rebuild_dedup(&mut self, cx: &Cx<'_>) -> Result<(), LogError> {
         let window = self.config.duplicate_window;
-        let mut from = self.log.at_time(cx.now.wall - window);
+        let calendar = cx.calendar;
+        let mut from = self.log.at_time(calendar.stamp_of(calendar.age().saturating_sub(window)));
         while let Some(seq) = self.log.next(from, &Filters::all()) {
             if let Some(message) = self.log.get(seq)? {
                 let id = headers::text(message.header(), headers::MSG_ID);
                 if let Some(id) = id {
-                    let left = (window - (cx.now.wall - message.time)).clamp(0, window);
+                    let passed = calendar.age().saturating_sub(calendar.age_of(message.time));
+                    let left = window.saturating_sub(passed).clamp(0, window);
                     self.dedup.insert(id, seq, duration(left), cx.now.mono);
                 }
                 self.last_msg_id = id.unwrap_or_default().into();

@@ -46,6 +46,7 @@ use crate::cx::Cx;
 use crate::json;
 use crate::log::{Log, LogError};
 use crate::seam::{Account, Tag, What};
+use crate::sync::Sync;
 use crate::time::{Instant, Nanos};
 
 /// Begins the subjects of direct requests.
@@ -139,6 +140,12 @@ impl Stream {
 
     pub(crate) fn tag(&self, what: What) -> Tag {
         Tag::new(what, self.id, 0)
+    }
+
+    /// From now on it is made safe as it says, or by default so.
+    pub(crate) fn set_sync(&mut self, default: Sync) {
+        let own = Sync::read(&self.config).flatten();
+        self.log.set_sync(own.unwrap_or(default));
     }
 
     /// Makes it hear.
@@ -254,6 +261,12 @@ impl Stream {
             self.settle(&settled, cx)?;
         }
         Ok(all)
+    }
+
+    /// Ages, or stamps, are not what they were: what is counted with them is counted again.
+    pub(crate) fn on_clock(&mut self, cx: &mut Cx<'_>) {
+        self.rebuild_ttl(cx);
+        self.consumers.values_mut().for_each(|consumer| consumer.on_clock(cx));
     }
 
     /// When [`Stream::tick`] has something to do next.

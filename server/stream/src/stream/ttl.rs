@@ -8,7 +8,7 @@ use super::Stream;
 use crate::cx::Cx;
 use crate::headers;
 use crate::log::{Entry, Filters, LogError, NEVER, Stored};
-use crate::time::{Instant, Nanos, SECOND, duration, go_duration, parse_go_duration};
+use crate::time::{Instant, Nanos, SECOND, go_duration, parse_go_duration};
 
 /// How long a message stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,20 +58,22 @@ pub(crate) fn message_expires(header: &[u8], time: Nanos) -> Option<Nanos> {
 /// Messages with a time of their own, the first to go in front.
 #[derive(Debug, Default)]
 pub(super) struct Ttl {
+    /// By the age at which they go.
     until: BTreeSet<(Nanos, u64)>,
     /// Messages that `max_age` does not end, though they are over it.
     forever: BTreeSet<u64>,
 }
 
 impl Ttl {
-    pub(super) fn insert(&mut self, seq: u64, expires: Nanos) {
+    /// A message that was stamped `ahead` of its age.
+    pub(super) fn insert(&mut self, seq: u64, expires: Nanos, ahead: Nanos) {
         match expires {
             0 => {}
             NEVER => {
                 self.forever.insert(seq);
             }
             expires => {
-                self.until.insert((expires, seq));
+                self.until.insert((expires.saturating_sub(ahead), seq));
             }
         }
     }
@@ -81,8 +83,8 @@ impl Ttl {
 const AT_ONCE: usize = 10_000;
 
 impl Stream {
-    /// The first message that `max_age` ends, and when.
-    fn oldest(&self) -> Result<Option<(u64, Nanos)>, LogError> {
+    /// The first message that `max_age` ends, and at which age.
+    fn oldest(&self, cx: &Cx<'_>) -> Result<Option<(u64, Nanos)>, LogError> {
         if self.config.max_age <= 0 {
             return Ok(None);
         }
@@ -91,31 +93,32 @@ impl Stream {
             let Some(seq) = self.log.next(from, &Filters::all()) else { return Ok(None) };
             if !self.ttl.forever.contains(&seq) {
                 let time = self.log.time_of(seq)?;
-                return Ok(time.map(|time| (seq, time.saturating_add(self.config.max_age))));
+                let until = |time| cx.calendar.age_of(time).saturating_add(self.config.max_age);
+                return Ok(time.map(|time| (seq, until(time))));
             }
             from = seq + 1;
         }
     }
 
     pub(super) fn next_expiry(&self, cx: &Cx<'_>) -> Option<Instant> {
-        let oldest = self.oldest().ok().flatten().map(|(_, until)| until);
+        let oldest = self.oldest(cx).ok().flatten().map(|(_, until)| until);
         let own = self.ttl.until.first().map(|(until, _)| *until);
         let until = oldest.into_iter().chain(own).min()?;
-        Some(cx.now.mono + duration(until - cx.now.wall))
+        Some(cx.calendar.moment(until))
     }
 
     /// Takes out what is too old.
-    pub(super) fn expire(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+    pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
         self.ttl.forever = self.ttl.forever.split_off(&self.log.state().first_seq);
         for _ in 0..AT_ONCE {
-            match self.oldest()? {
-                Some((seq, until)) if until <= cx.now.wall => self.end(seq, cx)?,
+            match self.oldest(cx)? {
+                Some((seq, until)) if until <= cx.calendar.age() => self.end(seq, cx)?,
                 _ => break,
             }
         }
         for _ in 0..AT_ONCE {
             let Some((until, seq)) = self.ttl.until.first().copied() else { break };
-            if until > cx.now.wall {
+            if until > cx.calendar.age() {
                 break;
             }
             self.ttl.until.remove(&(until, seq));
@@ -148,9 +151,25 @@ impl Stream {
     }
 
     /// Finds out again which messages have a time of their own.
-    pub(crate) fn rebuild_ttl(&mut self) {
+    pub(crate) fn rebuild_ttl(&mut self, cx: &Cx<'_>) {
+        self.ttl = Ttl::default();
+        // From which number on stamps were ahead by how much.
+        let first = cx.calendar.spans().take(1).map(|(_, ahead)| (0, ahead));
+        let others = cx.calendar.spans().skip(1).filter(|_| self.has_ttls());
+        let others = others.map(|(from, ahead)| (self.log.at_time(from), ahead));
+        let spans: Vec<(u64, Nanos)> = first.chain(others).collect();
         let ttl = &mut self.ttl;
-        self.log.expiring(&mut |seq, expires| ttl.insert(seq, expires));
+        self.log.expiring(&mut |seq, expires| {
+            let span = spans.iter().rev().find(|(first, _)| *first <= seq);
+            ttl.insert(seq, expires, span.map_or(0, |(_, ahead)| *ahead));
+        });
+    }
+
+    /// Whether any message has a time of its own.
+    fn has_ttls(&self) -> bool {
+        let mut used = false;
+        self.log.expiring(&mut |_, _| used = true);
+        used
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine as its driver sees it, on a disk that loses what was not committed.
 
 mod batches;
+mod clock;
 mod consumers;
 mod copies;
 mod counters;
@@ -12,4 +13,5 @@ mod renames;
 mod schedules;
 mod snapshots;
 mod streams;
+mod sync;
 mod world;

@@ -9,11 +9,11 @@ use midge_store::disk::sim::{Fault, SimDisk};
 use midge_store::{Health, Options, Store};
 use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::time::{Instant, Now};
-use midge_stream::{AccountLimits, Engine, Input, Message, Output, Publish, Settings, Tag};
+use midge_stream::{AccountLimits, Engine, Input, Message, Output, Publish, Settings, Tag, Trust};
 use serde_json::Value;
 
 /// The first of January 2026.
-const EPOCH: i64 = 1_767_225_600_000_000_000;
+pub(crate) const EPOCH: i64 = 1_767_225_600_000_000_000;
 /// The account that everything is in.
 const ACCOUNT: u32 = 0;
 /// Where the client listens.
@@ -34,6 +34,9 @@ pub(crate) struct Seen {
 pub(crate) struct World {
     pub(crate) engine: Engine,
     keeper: Keeper<SimDisk>,
+    segment_bytes: u32,
+    trust: Trust,
+    /// What the machine's clocks say.
     pub(crate) now: Now,
     subs: Vec<(Bytes, Tag)>,
     watched: Vec<(Bytes, Tag)>,
@@ -43,19 +46,30 @@ pub(crate) struct World {
     pub(crate) seen: Vec<Seen>,
 }
 
-fn shelf(disk: SimDisk) -> FileShelf<SimDisk> {
-    let options = Options { segment_bytes: 1 << 20, seed: 7, ..Options::default() };
+fn shelf(disk: SimDisk, segment_bytes: u32) -> FileShelf<SimDisk> {
+    let options = Options { segment_bytes, seed: 7, ..Options::default() };
     FileShelf::new(Store::open(disk, options).unwrap().0)
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let shelf = shelf(SimDisk::new(1));
+        Self::with(Trust::default(), EPOCH, 1 << 20)
+    }
+
+    /// With a clock that says `wall`, and is believed as `trust` says; its disk is small and quick.
+    pub(crate) fn with_clock(trust: Trust, wall: i64) -> Self {
+        Self::with(trust, wall, 1 << 17)
+    }
+
+    fn with(trust: Trust, wall: i64, segment_bytes: u32) -> Self {
+        let shelf = shelf(SimDisk::new(1), segment_bytes);
         let keeper = shelf.keeper();
-        let now = Now { mono: Instant::from_micros(1_000_000), wall: EPOCH };
+        let now = Now { mono: Instant::from_micros(1_000_000), wall };
         let mut world = Self {
-            engine: Engine::new(Settings::default(), Box::new(shelf)),
+            engine: Engine::new(Settings { trust, ..Settings::default() }, Box::new(shelf)),
             keeper,
+            segment_bytes,
+            trust,
             now,
             subs: Vec::new(),
             watched: Vec::new(),
@@ -75,11 +89,18 @@ impl World {
 
     /// The power goes, and comes back.
     pub(crate) fn power_cut(&mut self, seed: u64) {
-        let shelf = shelf(self.keeper.with_disk(|disk| disk.crash(seed)));
+        let shelf = shelf(self.keeper.with_disk(|disk| disk.crash(seed)), self.segment_bytes);
         self.keeper = shelf.keeper();
-        self.engine = Engine::new(Settings::default(), Box::new(shelf));
+        self.engine = Engine::new(Settings { trust: self.trust, ..Settings::default() }, Box::new(shelf));
         (self.subs, self.watched) = (Vec::new(), Vec::new());
         self.open();
+    }
+
+    /// The machine is switched off, and on again, when its clocks say `now`.
+    pub(crate) fn restart(&mut self, now: Now, seed: u64) {
+        self.engine.save(self.now).unwrap();
+        self.now = now;
+        self.power_cut(seed);
     }
 
     /// Syncs that the disk was asked for since it was mounted.
