@@ -10,6 +10,7 @@ mod failures;
 mod model;
 mod publishing;
 mod renames;
+mod rules;
 mod schedules;
 mod snapshots;
 mod streams;
