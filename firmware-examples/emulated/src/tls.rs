@@ -6,8 +6,8 @@ use embedded_io::{ErrorKind, ErrorType, Read, Write};
 use embedded_tls::blocking::TlsConnection;
 use embedded_tls::pki::CertVerifier;
 use embedded_tls::{
-    Aes128GcmSha256, Certificate, CryptoProvider, CryptoRngCore, TlsClock, TlsConfig,
-    TlsContext, TlsError, TlsVerifier,
+    Aes128GcmSha256, Certificate, CryptoProvider, CryptoRngCore, TlsClock, TlsConfig, TlsContext, TlsError,
+    TlsVerifier,
 };
 use node::Records;
 use node::blocking::Uplink;

@@ -1,0 +1,4 @@
+//! Tells the linker what to use.
+fn main() {
+    println!("cargo:rustc-link-arg-bins=-Tlinkall.x");
+}
