@@ -201,6 +201,7 @@ impl<D: Disk> Store<D> {
         // The list of segments, as the last frame leaves it.
         let mut sealed: BTreeMap<u64, op::Segment> = BTreeMap::new();
         let mut retired = Vec::new();
+        let mut created: Vec<(u32, Box<[u8]>)> = Vec::new();
         for (at, header, scan) in &replay {
             for frame in &scan.frames {
                 let Some(slot) = slots.iter().find(|slot| slot.number == *at) else { continue };
@@ -215,6 +216,7 @@ impl<D: Disk> Store<D> {
                             retired.extend(replaces);
                         }
                         Some(Op::Retire { segment }) => retired.push(segment),
+                        Some(Op::Create { stream, config }) => created.push((stream, config.into())),
                         _ => {}
                     }
                 }
@@ -227,6 +229,10 @@ impl<D: Disk> Store<D> {
             && let Some(first) = scan.frames.first()
         {
             told = self.load_checkpoint(&slot.file, header, first)?;
+        }
+        // Cleaning may have moved messages of theirs since.
+        for (stream, config) in created {
+            self.streams.entry(stream).or_insert_with(|| Stream::new(&config));
         }
 
         // Sealed segments.
@@ -252,15 +258,16 @@ impl<D: Disk> Store<D> {
             let slot = slots.swap_remove(at);
             self.active.removed.clear();
             let (mut expected_page, mut doubts) = (header::PAGES, Doubts::new());
+            let moved = retired.contains(&header.segment);
             for frame in &scan.frames {
-                if frame.after_gap {
+                if frame.after_gap && !moved {
                     self.doubt(
                         &mut doubts,
                         u64::from(frame.page - expected_page) * u64::from(header.page_bytes),
                     );
                 }
                 expected_page = frame.page + frame.head.pages;
-                for stream in self.replay(&slot, &header, frame)? {
+                for stream in self.replay(&slot, &header, frame, moved)? {
                     doubts.remove(&stream);
                 }
                 clean = frame.head.flags & frame::CLOSED != 0 && scan.cut.is_none();
@@ -436,7 +443,7 @@ impl<D: Disk> Store<D> {
             Op::NextStream { id } => self.next_stream = self.next_stream.max(id),
             Op::Create { stream, config } => {
                 self.next_stream = self.next_stream.max(stream.saturating_add(1));
-                self.streams.insert(stream, Stream::new(config));
+                self.streams.entry(stream).or_insert_with(|| Stream::new(config)).config = config.into();
             }
             Op::Config { stream, config } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {

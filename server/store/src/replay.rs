@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::chunk::Entry;
+use crate::chunk::{Chunk, Entry};
 use crate::disk::Disk;
 use crate::frame::{self, Frame};
 use crate::header::{self, Header};
@@ -41,12 +41,14 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Applies a frame of a segment that is replayed. Gives the streams that it tells the messages of.
+    /// Applies a frame of a segment that is replayed. Gives the streams that it tells the messages of. If what was alive in the
+    /// segment was `moved` since, the messages aren't here any more, and what is missing isn't missed.
     pub(crate) fn replay(
         &mut self,
         slot: &Candidate<D::File>,
         header: &Header,
         at: &At,
+        moved: bool,
     ) -> io::Result<Vec<u32>> {
         let bytes = self.frame_bytes(&slot.file, header, at)?;
         let offset = u64::from(at.page) * u64::from(header.page_bytes);
@@ -67,10 +69,14 @@ impl<D: Disk> Store<D> {
                 ref op => self.apply_state(op),
             }
         }
-        if !checkpoint {
-            self.note_jumps(header.segment, slot.number, offset, &ops, &expected);
+        if moved {
+            self.pass_over(&frame, &expected);
+        } else {
+            if !checkpoint {
+                self.note_jumps(header.segment, slot.number, offset, &ops, &expected);
+            }
+            self.absorb(&frame, &bytes, header, slot.number, offset, &expected, true);
         }
-        self.absorb(&frame, &bytes, header, slot.number, offset, &expected, true);
         for op in &ops {
             match *op {
                 Op::Remove { stream, first_seq, last_seq } => {
@@ -121,6 +127,23 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Notes how far streams had come with a frame whose messages are elsewhere.
+    fn pass_over(&mut self, frame: &Frame<'_>, expected: &[Messages]) {
+        for at in frame.walk() {
+            if let Found::Whole { head, .. } | Found::Damaged(head) = at.found
+                && let Some(stream) = self.streams.get_mut(&head.stream)
+            {
+                stream.last_seq = stream.last_seq.max(head.seq);
+                stream.last_time = head.time;
+            }
+        }
+        for messages in expected {
+            if let Some(stream) = self.streams.get_mut(&messages.stream) {
+                stream.last_seq = stream.last_seq.max(messages.last_seq);
+            }
+        }
+    }
+
     /// Takes the messages of a frame into the index, and names those that can't be.
     #[expect(clippy::too_many_arguments, reason = "a frame and where it is")]
     pub(crate) fn absorb(
@@ -167,6 +190,13 @@ impl<D: Disk> Store<D> {
         for messages in expected {
             if last && let Some(stream) = self.streams.get_mut(&messages.stream) {
                 stream.last_seq = stream.last_seq.max(messages.last_seq);
+                // What was moved since may be in front of it already.
+                let newest = stream.chunks.iter().rev().take(2).map(Chunk::seqs).collect::<Vec<_>>();
+                if let [last, before] = newest[..]
+                    && before.1 >= last.0
+                {
+                    stream.sort_chunks();
+                }
             }
             let found = found.get(&messages.stream).map_or(&[][..], Vec::as_slice);
             if found.len() as u64 >= u64::from(messages.count) {

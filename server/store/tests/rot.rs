@@ -206,6 +206,55 @@ fn a_store_that_checked_nothing_would_be_noticed() {
     assert!(forged > messages as u64 / 2, "{forged} of {messages} forgeries were noticed");
 }
 
+/// Both copies of the checkpoints of the newest segments are gone, so the log is taken up in an older one, and what cleaning moved
+/// since lies in two places.
+#[test]
+fn the_newest_checkpoints_may_be_gone() {
+    let mut opened = 0;
+    for seed in 0..40 {
+        let (disk, model) = sample(seed, 400);
+        let mut hot: Vec<(u64, String)> = disk
+            .files()
+            .map(|(name, _)| name.to_owned())
+            .filter_map(|name| {
+                let bytes = disk.bytes(&name).unwrap();
+                (bytes.starts_with(b"midgeseg") && bytes[9] == 1)
+                    .then(|| (u64::from_le_bytes(bytes[24..32].try_into().unwrap()), name))
+            })
+            .collect();
+        hot.sort_unstable();
+        let mut rotten = disk.clone();
+        for (segment, name) in hot.iter().rev().take(2) {
+            let frame = &disk.bytes(name).unwrap()[2 * 512..];
+            let field = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
+            if &frame[..4] != b"mFrm" {
+                break;
+            }
+            for at in [64 + field(36), field(28) * 512 - 65] {
+                rotten.damage(name, 2 * 512 + at, |byte| !byte);
+            }
+            let what = format!("seed {seed}, checkpoints gone from segment {segment} on");
+            let Ok((mut store, report)) = Store::open(rotten.clone(), OPTIONS) else { continue };
+            opened += 1;
+            assert!(report.damages.iter().any(|damage| damage.what == Damaged::Frame), "{what}");
+            for (id, stream) in &model.streams {
+                let Ok(state) = store.state(*id) else { continue };
+                let seqs: Vec<u64> = store.entries(*id, 0).map(|(seq, ..)| seq).collect();
+                assert_eq!(seqs.len() as u64, state.messages, "{what}: {state:?}, {seqs:?}");
+                assert!(seqs.is_sorted(), "{what}: {seqs:?}");
+                for (seq, expected) in &stream.messages {
+                    match store.read(*id, *seq) {
+                        Ok(Some(message)) => assert_eq!(message.payload, expected.payload, "{what}"),
+                        Ok(None) => panic!("{what}: message {seq} of {id} is gone without a word"),
+                        Err(error) => assert!(store.is_damaged(*id, *seq), "{what}: {error:?}"),
+                    }
+                }
+            }
+        }
+    }
+    assert!(opened > 20, "{opened}");
+}
+
 /// A sealed segment is gone with its file: the messages that were in it are named, and all others are there.
 #[test]
 fn a_file_may_be_gone() {
