@@ -115,6 +115,10 @@ pub struct Broker<P> {
     pub(crate) account_times: Option<Instant>,
     /// The accounts that are tied by imports, in the order of the settings.
     pub(crate) ties_of: Vec<AccountId>,
+    /// Accounts that there ever were.
+    pub(crate) births: u64,
+    /// See [`Broker::accounts_version`].
+    pub(crate) accounts_version: u64,
 }
 
 /// Somebody whom a publisher should wait for.
@@ -177,6 +181,8 @@ impl<P: Port> Broker<P> {
             failures: Failures::default(),
             account_times: None,
             ties_of: Vec::new(),
+            births: 0,
+            accounts_version: 0,
         };
         broker.install(settings, Now::default());
         broker

@@ -39,10 +39,18 @@ impl Trust {
             // One that makes no sense is left out, as in nats-server.
             Mapping::new(source, &to.iter().map(destination).collect::<Vec<_>>()).ok()
         };
+        let shared = |(source, to): &(String, String)| {
+            Mapping::new(source, &[Destination { subject: to.clone(), weight: 100, cluster: None }]).ok()
+        };
         AccountSettings {
             name: claims.key().into(),
             tag: claims.token.claims.name.as_str().into(),
-            mappings: body.mappings.iter().filter_map(mapping).collect(),
+            mappings: self
+                .mappings
+                .iter()
+                .filter_map(shared)
+                .chain(body.mappings.iter().filter_map(mapping))
+                .collect(),
             limits: AccountLimits {
                 connections: midge_jwt::ceiling(body.limits.conn),
                 subscriptions: midge_jwt::ceiling(body.limits.subs),

@@ -12,6 +12,7 @@ use crate::auth::Entered;
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::Port;
+use crate::inside::MailboxId;
 use crate::settings::{AccountLimits, AccountSettings, Settings};
 
 impl<P: Port> Broker<P> {
@@ -91,7 +92,7 @@ impl<P: Port> Broker<P> {
             account.mappings.clone_from(mappings);
             account.limits = *limits;
             account.tag.clone_from(tag);
-            account.streams = *streams;
+            account.streams.clone_from(streams);
             account.retired = false;
             ids.push(id);
         }
@@ -109,6 +110,7 @@ impl<P: Port> Broker<P> {
         if moved {
             self.subscribe_requests();
         }
+        self.accounts_changed();
         self.arm_account_times(now);
     }
 
@@ -137,6 +139,9 @@ impl<P: Port> Broker<P> {
                 for sub in self.connections_subs(*account) {
                     self.add_shadows(*account, sub, now);
                 }
+                for (sub, inside) in self.inside_subs(*account) {
+                    self.add_beyond(*account, sub, inside);
+                }
             }
         }
         self.ties_of = ids;
@@ -150,6 +155,7 @@ impl<P: Port> Broker<P> {
                 continue;
             }
             let account = std::mem::replace(&mut self.accounts[id.index()], Account::vacant());
+            self.accounts_changed();
             for (number, answer) in account.answers.into_open() {
                 if let Some(requester) = self.accounts.get_mut(answer.account.index()) {
                     requester.awaited.remove(&answer.to, id, number);
@@ -164,6 +170,21 @@ impl<P: Port> Broker<P> {
         while self.accounts.pop_if(|account| account.is_vacant()).is_some() {}
     }
 
+    /// Rings at `mailbox` whenever [`Broker::accounts_version`] is another.
+    pub fn follow_accounts(&mut self, mailbox: MailboxId) {
+        self.mail.follow(mailbox);
+    }
+
+    /// A number that changes when accounts come, go or are given other shares of the streams.
+    pub fn accounts_version(&self) -> u64 {
+        self.accounts_version
+    }
+
+    fn accounts_changed(&mut self) {
+        self.accounts_version += 1;
+        self.mail.ring_followers();
+    }
+
     /// The place of an account, found or made.
     pub(crate) fn account_or_new(&mut self, name: &SmolStr) -> AccountId {
         let name = if name.is_empty() { &SmolStr::new_static(GLOBAL_ACCOUNT) } else { name };
@@ -174,7 +195,8 @@ impl<P: Port> Broker<P> {
             self.accounts.push(Account::vacant());
             self.accounts.len() - 1
         });
-        self.accounts[place] = Account::new(name.clone());
+        self.births += 1;
+        self.accounts[place] = Account { birth: self.births, ..Account::new(name.clone()) };
         AccountId(u32::try_from(place).expect("2^32 accounts fit in no memory"))
     }
 

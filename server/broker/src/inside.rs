@@ -156,6 +156,8 @@ pub(crate) struct Mail {
     boxes: Vec<Mailbox>,
     told: ToldQueue,
     rings: u32,
+    /// Mailboxes that are rung at when accounts change.
+    followers: u32,
     /// Where messages from inside are put together.
     body: Vec<u8>,
 }
@@ -166,6 +168,7 @@ impl Default for Mail {
             boxes: vec![Mailbox::new(SYSTEM_BYTES_MAX)],
             told: ToldQueue::new(),
             rings: 0,
+            followers: 0,
             body: Vec::new(),
         }
     }
@@ -186,6 +189,16 @@ impl Iterator for Rings {
 }
 
 impl Mail {
+    /// Rings there whenever accounts change.
+    pub(crate) fn follow(&mut self, mailbox: MailboxId) {
+        self.followers |= 1 << mailbox.0;
+    }
+
+    /// Accounts have changed.
+    pub(crate) fn ring_followers(&mut self) {
+        self.rings |= self.followers;
+    }
+
     /// A watched subject's interest has changed.
     pub(crate) fn tell(&mut self, told: Told) {
         self.rings |= 1 << told.2.0;
@@ -237,12 +250,31 @@ impl<P: Port> Broker<P> {
         Some(InsideSub { account, id, inside })
     }
 
+    /// The same, and messages that the account imports as streams come, too.
+    pub fn subscribe_inside_and_imports(
+        &mut self,
+        account: AccountId,
+        filter: &[u8],
+        mailbox: MailboxId,
+        tag: u64,
+    ) -> Option<InsideSub> {
+        let sub = self.subscribe_inside(account, filter, mailbox, tag)?;
+        let found = self.accounts.get_mut(account.index())?;
+        found.with_imports.insert(sub.id);
+        if !found.ties.streams.is_empty() {
+            self.add_beyond(account, sub.id, sub.inside);
+        }
+        Some(sub)
+    }
+
     /// Ends such a subscription. Letters that wait stay. False if it ended before, with its account.
     pub fn unsubscribe_inside(&mut self, sub: InsideSub) -> bool {
         let account = self.accounts.get(sub.account.index());
         let target = account.and_then(|it| it.targets.get(it.subs.get(sub.id)?.conn()));
         let found = matches!(target, Some(Target::Inside(inside)) if *inside == sub.inside);
         if found {
+            self.remove_shadows(sub.account, sub.id);
+            self.accounts[sub.account.index()].with_imports.remove(&sub.id);
             self.remove_target(sub.account, sub.id);
         }
         found

@@ -4,9 +4,11 @@ use midge_protocol::error::Violation;
 use midge_protocol::subject::{Filter, is_literal};
 use midge_router::SubId;
 
+use crate::account::target::Target;
 use crate::account::{Account, AccountId};
 use crate::broker::{Broker, Now};
 use crate::conn::{ConnId, Port, at};
+use crate::inside::Inside;
 use crate::notice::Level;
 use crate::subs::Sub;
 
@@ -165,6 +167,16 @@ impl<P: Port> Broker<P> {
                 self.close_answer(exporter, number, crate::account::service::Lost::Interest, now);
             }
         }
+    }
+
+    /// Those inside the daemon that also take what the account imports.
+    pub(crate) fn inside_subs(&self, account: AccountId) -> Vec<(SubId, Inside)> {
+        let Account { subs, targets, with_imports, .. } = &self.accounts[account.index()];
+        let inside = |sub: &SubId| match targets.get(subs.get(*sub)?.conn())? {
+            Target::Inside(inside) => Some((*sub, *inside)),
+            _ => None,
+        };
+        with_imports.iter().filter_map(inside).collect()
     }
 
     /// All subscriptions of an account's connections.

@@ -1,9 +1,11 @@
 //! What the core is told: limits, names, who may come in. Replaced as a whole on reload.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use midge_protocol::limits::{MAX_CONTROL_LINE, MAX_PAYLOAD};
+use smol_str::SmolStr;
 
 use crate::auth::Directory;
 use crate::backoff::Backoff;
@@ -54,7 +56,7 @@ pub struct Settings {
     /// Accounts, besides those that exist anyway.
     pub accounts: Vec<AccountSettings>,
     /// The server's own account; `None`: it tells nobody of itself.
-    pub system_account: Option<smol_str::SmolStr>,
+    pub system_account: Option<SmolStr>,
     /// Longest argument of a control line, in bytes.
     pub max_control_line: u32,
     /// Largest message, in bytes.
@@ -129,9 +131,9 @@ impl Default for Settings {
 #[derive(Clone, Debug, Default)]
 pub struct AccountSettings {
     /// Its name.
-    pub name: smol_str::SmolStr,
+    pub name: SmolStr,
     /// What people call it; empty: its name.
-    pub tag: smol_str::SmolStr,
+    pub tag: SmolStr,
     /// Subject mappings, in order.
     pub mappings: Vec<midge_router::mapping::Mapping>,
     /// What its connections may have at most.
@@ -145,7 +147,7 @@ pub struct AccountSettings {
 }
 
 /// An account's share of the streams; `None`: as much as the server has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamShare {
     /// Bytes in memory.
     pub memory_bytes: Option<u64>,
@@ -163,19 +165,27 @@ pub struct StreamShare {
     pub ack_pending: Option<u32>,
     /// A stream must say how many bytes it may take.
     pub max_bytes_required: bool,
+    /// The shares of streams by the number of their copies, `R1` and so on. If there are any, they count, not the rest.
+    pub tiers: BTreeMap<SmolStr, StreamShare>,
 }
 
 impl StreamShare {
-    /// As an account's token says it. A share by tier is that of streams with one copy.
+    /// As an account's token says it.
     pub(crate) fn claimed(limits: &midge_jwt::Limits) -> Option<Self> {
-        let claimed = limits.tiered_limits.get("R1").unwrap_or(&limits.streams);
-        if claimed.mem_storage == 0 && claimed.disk_storage == 0 {
-            return None;
+        let some = |limits: &midge_jwt::StreamLimits| limits.mem_storage != 0 || limits.disk_storage != 0;
+        if limits.tiered_limits.is_empty() {
+            return some(&limits.streams).then(|| Self::of(&limits.streams));
         }
+        let tiers = limits.tiered_limits.iter().map(|(tier, limits)| (tier.into(), Self::of(limits)));
+        let tiers = tiers.collect();
+        limits.tiered_limits.values().any(some).then(|| Self { tiers, ..Self::default() })
+    }
+
+    fn of(claimed: &midge_jwt::StreamLimits) -> Self {
         let bytes = |limit: i64| u64::try_from(limit).ok();
         let some = |limit: i64| bytes(limit).filter(|limit| *limit > 0);
         let count = |limit: i64| bytes(limit).map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
-        Some(Self {
+        Self {
             memory_bytes: bytes(claimed.mem_storage),
             file_bytes: bytes(claimed.disk_storage),
             streams: count(claimed.streams),
@@ -184,7 +194,8 @@ impl StreamShare {
             file_stream_bytes: some(claimed.disk_max_stream_bytes),
             ack_pending: count(claimed.max_ack_pending).filter(|count| *count > 0),
             max_bytes_required: claimed.max_bytes_required,
-        })
+            tiers: BTreeMap::new(),
+        }
     }
 }
 
@@ -213,6 +224,8 @@ mod tests {
         let all = StreamShare { streams: Some(3), ..StreamShare::default() };
         let json =
             r#"{"tiered_limits":{"R1":{"mem_storage":-1,"disk_storage":-1,"streams":3,"consumer":-1}}}"#;
-        assert_eq!(read(json), Some(all));
+        let tiers = [("R1".into(), all)].into();
+        assert_eq!(read(json), Some(StreamShare { tiers, ..StreamShare::default() }));
+        assert_eq!(read(r#"{"tiered_limits":{"R1":{"streams":3}}}"#), None);
     }
 }

@@ -30,6 +30,19 @@ pub struct JetStream {
     pub commit_window: Duration,
     /// What streams are encrypted with.
     pub encryption_key: Option<Secret>,
+    /// Ceilings for all streams and consumers.
+    pub limits: JetStreamLimits,
+}
+
+/// The `limits` of the `jetstream` block. 0: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JetStreamLimits {
+    /// Messages that a consumer may leave without an ack.
+    pub ack_pending_max: u64,
+    /// Messages that are asked for at once.
+    pub request_batch_max: u64,
+    /// Longest window in which duplicates are found.
+    pub duplicate_window_max: Option<Duration>,
 }
 
 /// When written messages are made safe on disk.
@@ -81,10 +94,28 @@ impl JetStream {
             report.error(&value.at, "commit_window may be 1s at most: publishers wait for it");
         }
         self.encryption_key = block.secret("encryption_key");
+        if let Some(limits) = block.block("limits") {
+            let count = |name| limits.int(name).and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
+            self.limits = JetStreamLimits {
+                ack_pending_max: count("max_ack_pending"),
+                request_batch_max: count("max_request_batch"),
+                duplicate_window_max: limits.duration("duplicate_window").filter(|window| !window.is_zero()),
+            };
+        }
         if let (Some(domain), Some(value)) = (&self.domain, block.get("domain"))
             && domain.contains(['.', '*', '>', ' ', '\t', '\r', '\n', '\x0c'])
         {
             report.error(&value.at, "invalid domain name: may not contain ., *, > or white space");
+        }
+    }
+}
+
+impl JetStream {
+    /// The directory in which streams are.
+    pub fn store(&self) -> PathBuf {
+        match &self.store_dir {
+            Some(directory) => directory.join("jetstream"),
+            None => std::env::temp_dir().join("nats").join("jetstream"),
         }
     }
 }
@@ -101,6 +132,7 @@ impl Default for JetStream {
             sync: None,
             commit_window: Duration::ZERO,
             encryption_key: None,
+            limits: JetStreamLimits::default(),
         }
     }
 }

@@ -426,7 +426,7 @@ static JETSTREAM: &[Key] = &[
     key("prev_encryption_key prev_key prev_ek", Text, Refused),
     key("cipher", CIPHER, Refused),
     key("extension_hint", Text, Ignored),
-    key("limits", Block(JETSTREAM_LIMITS), Ignored),
+    key("limits", Block(JETSTREAM_LIMITS), Served),
     key("tpm", Block(JETSTREAM_TPM), Refused),
     key("unique_tag", Text, Ignored),
     key("max_outstanding_catchup", Size, Ignored),
@@ -444,10 +444,10 @@ const CIPHER: Kind = Word(&["chacha", "chachapoly", "aes"]);
 
 static JETSTREAM_LIMITS: &[Key] = &[
     key("max_ack_pending", ANY_INT, Served),
-    key("max_ha_assets", ANY_INT, Served),
+    key("max_ha_assets", ANY_INT, Ignored),
     key("max_request_batch", ANY_INT, Served),
     key("duplicate_window", Span, Served),
-    key("batch", Block(JETSTREAM_BATCH), Served),
+    key("batch", Block(JETSTREAM_BATCH), Ignored),
 ];
 
 static JETSTREAM_BATCH: &[Key] = &[

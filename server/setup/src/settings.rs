@@ -7,7 +7,7 @@ use std::sync::Arc;
 use midge_broker::{
     AccountLimits, AccountSettings, Backoff, CalloutRule, Certificates, Destination, Directory, Line,
     LineDevice, Mapping, Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings,
-    StreamShare, User,
+    StreamShare, Trust, User,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
 use midge_jwt::PublicKey;
@@ -53,6 +53,7 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
                 file_stream_bytes: share.file_stream_bytes_max,
                 ack_pending: share.ack_pending_max,
                 max_bytes_required: share.max_bytes_required,
+                tiers: Default::default(),
             }),
             exports: crossings::exports(configured),
             imports: crossings::imports(configured),
@@ -77,7 +78,7 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
     let limits = &options.limits;
     Ok(Settings {
         directory: Directory {
-            trust,
+            trust: trust.map(|trust| Trust { mappings: domain_subjects(options), ..trust }),
             callout: callout(options),
             accounts: accounts.iter().map(|account| account.name.clone()).collect(),
             ..directory(options, &info.id)
@@ -111,25 +112,20 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
     })
 }
 
-/// The API under the name of the domain. Source: nats-server's `generateJSMappingTable`.
-fn domain_mappings(options: &Options) -> Vec<Mapping> {
+/// The API under the name of the domain, and what is mapped to. Source: nats-server's `generateJSMappingTable`.
+fn domain_subjects(options: &Options) -> Vec<(String, String)> {
     let Some(domain) = options.jetstream.domain.as_ref().filter(|_| options.jetstream.enabled) else {
         return Vec::new();
     };
-    let to = |what: &str, subject: &str| {
-        let subject = subject.to_owned();
-        Mapping::new(
-            &format!("$JS.{domain}.API.{what}"),
-            &[Destination { subject, weight: 100, cluster: None }],
-        )
-        .ok()
+    let to = |what: &str, subject: &str| (format!("$JS.{domain}.API.{what}"), subject.to_owned());
+    vec![to("$KV.>", "$KV.>"), to("$OBJ.>", "$OBJ.>"), to(">", "$JS.API.>")]
+}
+
+fn domain_mappings(options: &Options) -> Vec<Mapping> {
+    let mapping = |(source, subject): (String, String)| {
+        Mapping::new(&source, &[Destination { subject, weight: 100, cluster: None }]).ok()
     };
-    ["$KV.>", "$OBJ.>"]
-        .map(|what| to(what, what))
-        .into_iter()
-        .chain([to(">", "$JS.API.>")])
-        .flatten()
-        .collect()
+    domain_subjects(options).into_iter().filter_map(mapping).collect()
 }
 
 /// What keeps a server from running with these options, although each of them is good.

@@ -23,6 +23,7 @@ pub(crate) fn trust(options: &Options) -> Result<Option<Trust>, Vec<Problem>> {
         pinned: None,
         sentinel: None,
         resolves: matches!(configured.resolver, Some(Resolver::Directory(_) | Resolver::Web(_))),
+        mappings: Vec::new(),
         accounts: Default::default(),
     };
     if let Some(key) = configured.trusted_keys.iter().find(|key| !nkey::is(key, Kind::Operator)) {

@@ -15,7 +15,7 @@ pub(crate) mod service;
 mod stream;
 pub(crate) mod target;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ impl AccountId {
 /// A subject space. Messages leave it by way of exports only.
 pub struct Account {
     pub(crate) name: SmolStr,
+    /// Tells it from one of its name that was there before.
+    pub(crate) birth: u64,
     /// What people call it, if that is something else.
     pub(crate) tag: SmolStr,
     pub(crate) router: Router,
@@ -66,6 +68,8 @@ pub struct Account {
     pub(crate) ties: AccountTies,
     /// What each subscription here that also takes from other accounts has there.
     pub(crate) shadows: HashMap<SubId, Vec<(AccountId, SubId)>>,
+    /// Subscriptions inside the daemon that also take from other accounts.
+    pub(crate) with_imports: HashSet<SubId>,
     /// Requests of others that services here have not answered.
     pub(crate) answers: Answers,
     /// Requests of connections here that services elsewhere have not answered.
@@ -124,6 +128,7 @@ impl Account {
     pub(crate) fn new(name: SmolStr) -> Self {
         Self {
             name,
+            birth: 0,
             tag: SmolStr::default(),
             router: Router::new(),
             subs: Subscriptions::default(),
@@ -136,6 +141,7 @@ impl Account {
             slow_consumers: 0,
             ties: AccountTies::default(),
             shadows: HashMap::new(),
+            with_imports: HashSet::new(),
             answers: Answers::default(),
             awaited: Awaited::default(),
             watches: Watches::default(),
@@ -162,6 +168,11 @@ impl Account {
     /// What people call it: the name in its token, or its name.
     pub fn tag(&self) -> &SmolStr {
         if self.tag.is_empty() { &self.name } else { &self.tag }
+    }
+
+    /// A number that no other account has, of this name or another, before or after it.
+    pub fn birth(&self) -> u64 {
+        self.birth
     }
 
     /// What its streams may take; `None`: it has none.

@@ -19,7 +19,7 @@ use super::answers::{self, Answer};
 use super::export::{ExportedService, Response};
 use super::import::{ImportedService, Name};
 use super::latency::Tracking;
-use super::target::Target;
+use super::target::{Beyond, Target};
 use crate::broker::{Broker, Now};
 use crate::conn::{ConnId, Port};
 use crate::publish::Routed;
@@ -96,6 +96,19 @@ impl<P: Port> Broker<P> {
             Some(Target::Inside(inside)) => {
                 let inside = *inside;
                 let delivered = self.post_inside(inside, account, from, message);
+                Routed { delivered, ..Routed::default() }
+            }
+            Some(Target::Beyond(beyond)) => {
+                let Beyond { inside, account, import } = &**beyond;
+                // What comes by one border doesn't leave by another.
+                if hop.is_some() || import.expires.is_some_and(|at| at <= now.wall) {
+                    return Routed::default();
+                }
+                let mut subject = Vec::new();
+                import.rename(message.subject, &mut subject);
+                let (inside, account) = (*inside, *account);
+                let message = Message { subject: &subject, ..*message };
+                let delivered = self.post_inside(inside, account, from, &message);
                 Routed { delivered, ..Routed::default() }
             }
             Some(Target::Shadow(_)) | None => Routed::default(),

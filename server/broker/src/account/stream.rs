@@ -7,9 +7,10 @@ use midge_router::SubId;
 
 use super::AccountId;
 use super::import::{ImportedStream, Name};
-use super::target::{Shadow, Target};
+use super::target::{Beyond, Shadow, Target};
 use crate::broker::{Broker, Now};
 use crate::conn::{ConnId, Port};
+use crate::inside::Inside;
 
 impl ImportedStream {
     /// The part of `filter`, asked for in the importing account, that this import can bring: as a filter of the
@@ -69,12 +70,38 @@ impl<P: Port> Broker<P> {
             let shadow = Shadow { conn, sid: sid.clone(), main, import };
             let target = there.targets.insert(Target::Shadow(Box::new(shadow)));
             there.subs.insert_target(id, target);
+            let watched = !there.watches.is_empty();
             if let Some((record, _)) = there.subs.get_mut(id) {
                 record.set_filtered(filtered);
             }
             shadows.push((exporter, id));
+            if watched {
+                self.heed_watches(exporter, &part, true);
+            }
             if self.system_account == Some(exporter) {
                 self.heed_events(now);
+            }
+        }
+        if !shadows.is_empty() {
+            self.accounts[account.index()].shadows.insert(main, shadows);
+        }
+    }
+
+    /// The same for a subscription inside the daemon.
+    pub(crate) fn add_beyond(&mut self, account: AccountId, main: SubId, inside: Inside) {
+        let importer = &self.accounts[account.index()];
+        let mut filter = Vec::new();
+        importer.router.filter_of(main, &mut filter);
+        let Ok(filter) = Filter::new(&filter) else { return };
+        let found = importer.ties.streams.iter();
+        let found: Vec<(Arc<ImportedStream>, Vec<u8>)> =
+            found.filter_map(|import| Some((Arc::clone(import), import.part_of(filter)?))).collect();
+        let mut shadows = Vec::new();
+        for (import, part) in found {
+            let exporter = import.exporter;
+            let beyond = Beyond { inside, account, import };
+            if let Some(id) = self.insert_target(exporter, &part, Target::Beyond(Box::new(beyond))) {
+                shadows.push((exporter, id));
             }
         }
         if !shadows.is_empty() {

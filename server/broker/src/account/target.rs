@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use midge_router::SubId;
 
+use super::AccountId;
 use super::import::{ImportedService, ImportedStream};
 use crate::conn::ConnId;
 use crate::inside::Inside;
@@ -26,6 +27,17 @@ pub(crate) enum Target {
     Answers,
     /// Something inside the daemon.
     Inside(Inside),
+    /// The same of an account that imports a stream from here.
+    Beyond(Box<Beyond>),
+}
+
+/// The part of a subscription inside the daemon that is in an account that its own imports from.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    pub(crate) inside: Inside,
+    /// The subscription's own account.
+    pub(crate) account: AccountId,
+    pub(crate) import: Arc<ImportedStream>,
 }
 
 /// The part of a connection's subscription that is in an account it imports from.

@@ -25,6 +25,8 @@ pub struct Trust {
     pub sentinel: Option<Arc<Token<User>>>,
     /// Accounts that aren't known can be asked for, with [`Question::Account`].
     pub resolves: bool,
+    /// Subjects that all accounts map, and to what, before what each maps itself.
+    pub mappings: Vec<(String, String)>,
     /// Accounts that are known, by their keys.
     pub accounts: HashMap<SmolStr, Arc<AccountClaims>>,
 }

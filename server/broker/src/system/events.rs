@@ -61,11 +61,13 @@ pub struct ServerIdentity {
     name: String,
     host: String,
     id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
     ver: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     jetstream: bool,
-    /// Bits: what its streams can do.
+    /// Bits: what its streams can do. The first: there are any.
     flags: u64,
     seq: u64,
     time: Time,
@@ -77,10 +79,11 @@ impl ServerIdentity {
             name: info.name.clone(),
             host: info.host.clone(),
             id: info.id.clone(),
+            domain: info.domain.clone(),
             ver: info.version.clone(),
             tags: info.tags.clone(),
             jetstream: info.jetstream,
-            flags: 0,
+            flags: u64::from(info.jetstream),
             seq,
             time: Time(now),
         }
