@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::callout::{Courier, MAIL_BYTES_MAX};
 use crate::clock::Clock;
 use crate::elsewhere::Outside;
+use crate::inquiry::{Answer, Inquiry, Question};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::vitals::Vitals;
@@ -33,6 +34,7 @@ pub(crate) struct Hub {
     sleeper: OnceLock<Sleeper>,
     /// What ails the streams.
     pub(crate) vitals: Vitals,
+    inquiry: Inquiry,
     /// Held by each connection's task, so that the end can wait for them.
     lives: Arc<Semaphore>,
 }
@@ -61,6 +63,7 @@ impl Hub {
             rearm: Notify::new(),
             sleeper: OnceLock::new(),
             vitals: Vitals::default(),
+            inquiry: Inquiry::default(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
         }
     }
@@ -77,6 +80,17 @@ impl Hub {
     )]
     pub(crate) fn set_sleeper(&self, sleeper: Sleeper) {
         let _ = self.sleeper.set(sleeper);
+    }
+
+    /// What the storage thread says. `None`: there are no streams, or they take too long.
+    pub(crate) async fn ask_streams(&self, question: Question) -> Option<Answer> {
+        let sleeper = self.sleeper.get()?;
+        self.inquiry.ask(question, || sleeper.thread.unpark()).await
+    }
+
+    /// Questions about the streams.
+    pub(crate) fn inquiry(&self) -> &Inquiry {
+        &self.inquiry
     }
 
     /// To be held by a connection's task to its end.

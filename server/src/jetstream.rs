@@ -10,7 +10,7 @@
 //! follows from it: everybody who published meanwhile shares one wait for the disk. It sleeps until it is rung or the
 //! engine's next deadline.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,20 +18,25 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_broker::{AccountId, Broker, GLOBAL_ACCOUNT, InsideSub, Instant, MailboxId, Now, Post};
-use midge_config::{ClockTrust, Options, SYSTEM_ACCOUNT};
+use midge_broker::{
+    Account, AccountId, Broker, GLOBAL_ACCOUNT, InsideSub, Instant, MailboxId, Now, Post, StreamShare,
+};
+use midge_config::{ClockTrust, Options};
+use midge_protocol::subject::Filter;
 use midge_store::disk::OsDisk;
 use midge_store::{Health, Store};
+use midge_stream::config::Limits;
 use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::time::{MILLISECOND, SECOND, go_duration, rfc3339};
 use midge_stream::{
-    AccountLimits, ClockState, EARLIEST, Engine, Input, Message, Output, Receipt, SYNC_EVERY, Settings,
-    Standing, Sync, Tag, Trust,
+    AccountLimits, ClockState, EARLIEST, Engine, Grant, Input, Message, Output, Receipt, SYNC_EVERY,
+    Settings, Share, Standing, Sync, Tag, Trust,
 };
 use midge_wire::Handle;
 
 use crate::clock::entropy;
 use crate::hub::{Hub, Sleeper};
+use crate::inquiry::{Answer, Missing, Question, Sums, Wanted};
 use crate::vitals::ClockVital;
 use crate::watch::{ClockWatch, Watch};
 
@@ -55,13 +60,10 @@ const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The store in the configured directory.
 fn open(hub: &Hub, options: &Options) -> Result<FileShelf<OsDisk>, String> {
-    let directory = match &options.jetstream.store_dir {
-        Some(directory) => directory.join("jetstream"),
-        None => {
-            hub.log.warn("Temporary storage directory used, data could be lost on system reboot");
-            std::env::temp_dir().join("nats").join("jetstream")
-        }
-    };
+    if options.jetstream.store_dir.is_none() {
+        hub.log.warn("Temporary storage directory used, data could be lost on system reboot");
+    }
+    let directory = options.jetstream.store();
     let failed = |error: &dyn std::fmt::Display| format!("streams in {}: {error}", directory.display());
     std::fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
     let disk = OsDisk::open(&directory).map_err(|error| failed(&error))?;
@@ -76,6 +78,9 @@ fn open(hub: &Hub, options: &Options) -> Result<FileShelf<OsDisk>, String> {
     Ok(FileShelf::new(store))
 }
 
+/// The birth of no account.
+const GONE: u64 = u64::MAX;
+
 /// The running storage thread.
 pub(crate) struct Streams {
     thread: JoinHandle<()>,
@@ -88,7 +93,11 @@ impl Streams {
         let shelf = open(hub, options)?;
         let keeper = shelf.keeper();
         let mailbox = hub
-            .look(|broker, _| broker.open_mailbox(MAILBOX_BYTES_MAX))
+            .look(|broker, _| {
+                let mailbox = broker.open_mailbox(MAILBOX_BYTES_MAX)?;
+                broker.follow_accounts(mailbox);
+                Some(mailbox)
+            })
             .ok_or_else(|| "too many parts have mailboxes".to_owned())?;
         let jetstream = &options.jetstream;
         let (sync, sync_every) = match jetstream.sync {
@@ -100,13 +109,21 @@ impl Streams {
             strict: jetstream.strict,
             memory_bytes_max: jetstream.memory_bytes_max,
             file_bytes_max: jetstream.file_bytes_max,
+            limits: Limits {
+                duplicate_window: jetstream
+                    .limits
+                    .duplicate_window_max
+                    .map_or(0, |window| i64::try_from(window.as_nanos()).unwrap_or(i64::MAX)),
+                max_ack_pending: i64::try_from(jetstream.limits.ack_pending_max).unwrap_or(i64::MAX),
+                max_request_batch: i64::try_from(jetstream.limits.request_batch_max).unwrap_or(i64::MAX),
+                ..Limits::default()
+            },
             server_name: server_name.to_owned(),
             seed: u64::from_le_bytes(entropy()),
             zones: |name| jiff::tz::TimeZone::get(name).ok(),
             trust: trust(options.clock.trust),
             sync,
             sync_every,
-            ..Settings::default()
         };
         // Once its clock is set, this is there.
         let set_mark = (options.clock.trust == ClockTrust::Synchronised)
@@ -123,12 +140,15 @@ impl Streams {
             window: jetstream.commit_window,
             synchronised: Arc::clone(&synchronised),
             clock: ClockState::default(),
-            accounts: Vec::new(),
+            accounts: BTreeMap::new(),
+            accounts_version: 0,
+            next_account: 0,
+            refused: BTreeMap::new(),
             subs: HashMap::new(),
             lost: Vec::new(),
             letters: Default::default(),
         };
-        clerk.open_accounts(options)?;
+        clerk.open_accounts()?;
         // Whoever connects first finds the subjects taken.
         clerk.work();
         clerk.say();
@@ -173,8 +193,13 @@ struct Clerk {
     synchronised: Arc<AtomicBool>,
     /// How the clock stood.
     clock: ClockState,
-    /// The broker's names of the engine's accounts.
-    accounts: Vec<AccountId>,
+    /// The engine's accounts by their numbers, each of which is used once, with their names.
+    accounts: BTreeMap<u32, (String, Open)>,
+    /// The broker's accounts of which those were.
+    accounts_version: u64,
+    next_account: u32,
+    /// Accounts that the server has no room for, and why.
+    refused: BTreeMap<String, String>,
     subs: HashMap<(Tag, Bytes), InsideSub>,
     /// Messages that reached nobody.
     lost: Vec<(Receipt, Bytes)>,
@@ -182,31 +207,104 @@ struct Clerk {
     letters: std::collections::VecDeque<midge_broker::Letter>,
 }
 
-/// The accounts that have streams: those that say so, or, if there are none but the server's own, everybody's.
-fn accounts(options: &Options) -> Vec<(&str, AccountLimits)> {
-    let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
-    let others = options.accounts.iter().filter(|account| account.name != system);
-    let with =
-        others.clone().filter_map(|account| Some((account.name.as_str(), account.jetstream.as_ref()?)));
-    let mut list: Vec<_> = with
-        .map(|(name, share)| {
-            let limits = AccountLimits {
-                memory_bytes_max: share.memory_bytes_max,
-                file_bytes_max: share.file_bytes_max,
-                streams_max: share.streams_max,
-                consumers_max: share.consumers_max,
-                ack_pending_max: share.ack_pending_max,
-                memory_stream_bytes_max: share.memory_stream_bytes_max,
-                file_stream_bytes_max: share.file_stream_bytes_max,
-                max_bytes_required: share.max_bytes_required,
-            };
-            (name, limits)
-        })
-        .collect();
-    if others.count() == 0 {
-        list.push((GLOBAL_ACCOUNT, AccountLimits::default()));
+/// An account that the engine knows.
+#[derive(Clone)]
+struct Open {
+    /// What people call it.
+    tag: String,
+    /// The broker's names for it; the id is used again for others.
+    id: AccountId,
+    birth: u64,
+    grant: Grant,
+}
+
+/// What the accounts of the broker may do with streams, by their names. One in which another account's API stands in place
+/// of its own is left out.
+fn grants(broker: &Broker<Handle>) -> BTreeMap<String, Open> {
+    let settings = broker.settings();
+    let system = settings.system_account.as_deref();
+    let mut names: BTreeSet<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+    let is_other = |name: &&str| *name != GLOBAL_ACCOUNT && Some(*name) != system;
+    // Without any account but the server's own, everybody has streams.
+    let alone = settings.directory.trust.is_none() && !names.iter().any(is_other);
+    names.extend([GLOBAL_ACCOUNT].into_iter().chain(system));
+    let grant = |account: &Account| match (account.name(), account.streams()) {
+        (name, _) if Some(name) == system => Some(Grant::System),
+        (_, Some(share)) => Some(Grant::Enabled(self::share(share))),
+        (GLOBAL_ACCOUNT, None) if alone => Some(Grant::Enabled(Share::Flat(AccountLimits::default()))),
+        _ if imports_api(account) => None,
+        _ => Some(Grant::Disabled),
+    };
+    let open = |(id, account): (AccountId, &Account)| {
+        let (grant, tag) = (grant(account)?, account.tag().to_string());
+        Some((account.name().to_owned(), Open { tag, id, birth: account.birth(), grant }))
+    };
+    broker.placed_accounts().filter(|(_, account)| names.contains(account.name())).filter_map(open).collect()
+}
+
+/// Whether another account answers who asks for the streams of this one.
+fn imports_api(account: &Account) -> bool {
+    let filters = account.service_imports().map(|import| import.to);
+    filters.filter_map(|to| Filter::new(to.as_bytes()).ok()).any(|to| to.matches(b"$JS.API.INFO"))
+}
+
+fn share(share: &StreamShare) -> Share {
+    let limits = |share: &StreamShare| AccountLimits {
+        memory_bytes_max: share.memory_bytes,
+        file_bytes_max: share.file_bytes,
+        streams_max: share.streams,
+        consumers_max: share.consumers,
+        ack_pending_max: share.ack_pending,
+        memory_stream_bytes_max: share.memory_stream_bytes,
+        file_stream_bytes_max: share.file_stream_bytes,
+        max_bytes_required: share.max_bytes_required,
+    };
+    match share.tiers.is_empty() {
+        true => Share::Flat(limits(share)),
+        false => Share::Tiers(
+            share.tiers.iter().map(|(tier, share)| (tier.as_str().into(), limits(share))).collect(),
+        ),
     }
-    list
+}
+
+/// A JSON object's members.
+fn members(report: &impl serde::Serialize) -> String {
+    // It has string keys only, and memory takes everything.
+    let json = serde_json::to_string(report).unwrap_or_default();
+    json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).unwrap_or_default().to_owned()
+}
+
+fn sums(engine: &Engine) -> Sums {
+    let midge_stream::Sums { memory, file, memory_reserved, file_reserved, accounts, requests, errors } =
+        engine.sums();
+    Sums { memory, file, memory_reserved, file_reserved, accounts, requests, errors }
+}
+
+fn wanted(wanted: Wanted) -> midge_stream::Wanted {
+    let Wanted {
+        account,
+        accounts,
+        streams,
+        consumers,
+        direct_consumers,
+        config,
+        leaders,
+        offset,
+        limit,
+        rows,
+    } = wanted;
+    midge_stream::Wanted {
+        account,
+        accounts,
+        streams,
+        consumers,
+        direct_consumers,
+        config,
+        leaders,
+        offset,
+        limit,
+        rows,
+    }
 }
 
 /// Which wall clock is believed.
@@ -262,16 +360,70 @@ async fn heed_mark(mark: PathBuf, synchronised: Arc<AtomicBool>, hub: Arc<Hub>, 
 }
 
 impl Clerk {
-    fn open_accounts(&mut self, options: &Options) -> Result<(), String> {
-        let now = self.now();
-        for (name, limits) in accounts(options) {
-            let id = self.hub.look(|broker, _| broker.account_named(name));
-            let id = id.ok_or_else(|| format!("there is no account {name} for streams"))?;
-            let number = u32::try_from(self.accounts.len()).map_err(|_| "too many accounts".to_owned())?;
-            self.accounts.push(id);
-            self.engine.open_account(number, name, limits, now);
+    /// Opens the accounts that there are at the start, and brings back their streams.
+    fn open_accounts(&mut self) -> Result<(), String> {
+        self.follow_accounts();
+        if let Some((name, why)) = self.refused.first_key_value() {
+            return Err(format!("error enabling jetstream on configured accounts: {name}: {why}"));
         }
+        let now = self.now();
         self.engine.load(now).map_err(|error| format!("streams can't be read: {error}"))
+    }
+
+    /// Opens and closes accounts as the broker has them now.
+    fn follow_accounts(&mut self) {
+        let now = self.now();
+        let hub = Arc::clone(&self.hub);
+        let (version, mut wanted) = hub.look(|broker, _| (broker.accounts_version(), grants(broker)));
+        self.accounts_version = version;
+        self.refused.clear();
+        let known: BTreeMap<String, u32> =
+            self.accounts.iter().map(|(number, (name, _))| (name.clone(), *number)).collect();
+        for (name, account) in &mut wanted {
+            let Grant::Enabled(share) = &account.grant else { continue };
+            if let Err(why) = self.engine.check_share_fits(name, share) {
+                hub.log.error(format_args!("Error configuring jetstream for account [{name}]: {why}"));
+                self.refused.insert(name.clone(), why.to_string());
+                // One that has streams keeps them, and what it was allowed.
+                let grant = known.get(name).and_then(|number| self.accounts.get(number));
+                account.grant = grant.map_or(Grant::Disabled, |(_, known)| known.grant.clone());
+            }
+        }
+        let stays = |name: &str, known: &Open| {
+            wanted.get(name).is_some_and(|wanted| (known.birth, known.id) == (wanted.birth, wanted.id))
+        };
+        let accounts = self.accounts.iter();
+        let gone: Vec<u32> =
+            accounts.filter(|(_, (name, known))| !stays(name, known)).map(|(number, _)| *number).collect();
+        for number in &gone {
+            self.engine.close_account(*number, now);
+        }
+        if !gone.is_empty() {
+            // What the engine says of them is for subscriptions that are there yet.
+            self.engine.commit(now);
+            self.say();
+            gone.iter().for_each(|number| drop(self.accounts.remove(number)));
+        }
+        for (name, account) in wanted {
+            let number = known.get(&name).filter(|number| !gone.contains(number)).copied();
+            if let Some(number) = number {
+                let known = self.accounts.insert(number, (name, account.clone()));
+                if known.is_none_or(|(_, known)| known.grant != account.grant)
+                    && let Err(error) = self.engine.set_grant(number, account.grant, now)
+                {
+                    hub.log.error(format_args!("streams can't be read: {error}"));
+                }
+                continue;
+            }
+            let number = self.next_account;
+            self.next_account += 1;
+            if let Err(error) = self.engine.open(number, &name, account.grant.clone(), now) {
+                hub.log.error(format_args!("streams can't be read: {error}"));
+            }
+            self.accounts.insert(number, (name, account));
+        }
+        let enabled = self.accounts.values().filter(|(_, it)| matches!(it.grant, Grant::Enabled(_)));
+        hub.inquiry().set_accounts(enabled.map(|(name, _)| name.clone()).collect());
     }
 
     /// The time, after which the engine knows all that there is to know of the clock.
@@ -399,8 +551,12 @@ impl Clerk {
 
     fn take_in(&mut self) {
         let mailbox = self.mailbox;
-        let (letters, interest) =
-            self.hub.look(|broker, _| (broker.take_letters(mailbox), broker.take_interest(mailbox)));
+        let (version, letters, interest) = self.hub.look(|broker, _| {
+            (broker.accounts_version(), broker.take_letters(mailbox), broker.take_interest(mailbox))
+        });
+        if version != self.accounts_version {
+            self.follow_accounts();
+        }
         self.letters.extend(letters);
         let now = self.now();
         for (receipt, subject) in std::mem::take(&mut self.lost) {
@@ -428,6 +584,7 @@ impl Clerk {
         self.engine.tick(now);
         self.engine.commit(now);
         self.tell_clock(now.wall);
+        self.answer(now);
         for complaint in self.engine.take_complaints() {
             self.hub.log.warn(format_args!("streams: {complaint}"));
         }
@@ -466,12 +623,49 @@ impl Clerk {
         self.hub.vitals.set_clock(vital);
     }
 
+    /// Answers who watches the daemon.
+    fn answer(&self, now: midge_stream::time::Now) {
+        for (question, asker) in self.hub.inquiry().take() {
+            // Whoever asked may have left.
+            let _ = asker.send(self.answer_one(question, now));
+        }
+    }
+
+    fn answer_one(&self, question: Question, now: midge_stream::time::Now) -> Answer {
+        let tag = |name: &str| {
+            let known = self.accounts.values().find(|(known, _)| known == name);
+            known.map_or_else(|| name.to_owned(), |(_, known)| known.tag.clone())
+        };
+        let sums = sums(&self.engine);
+        match question {
+            Question::Sums => Answer::Sums(sums),
+            Question::Report(wanted) => {
+                Answer::Report(sums, members(&self.engine.report(&self::wanted(wanted), &tag, now)))
+            }
+            Question::Account(wanted) => match self.engine.account_report(&self::wanted(wanted), &tag, now) {
+                Some(report) => Answer::Report(sums, members(&report)),
+                None => Answer::Missing(Missing::Account),
+            },
+            Question::Find { account, stream, consumer } => {
+                match self.engine.find(&account, &stream, &consumer) {
+                    Ok(()) => Answer::Found,
+                    Err(midge_stream::Missing::Account) => Answer::Missing(Missing::Account),
+                    Err(midge_stream::Missing::Stream) => Answer::Missing(Missing::Stream),
+                    Err(midge_stream::Missing::Consumer) => Answer::Missing(Missing::Consumer),
+                }
+            }
+        }
+    }
+
     /// Does what the engine says. True if there is more work at once.
     fn say(&mut self) -> bool {
         let hub = Arc::clone(&self.hub);
         let mut next = self.engine.poll();
         while next.is_some() {
             hub.turn(|broker, now| {
+                if broker.accounts_version() != self.accounts_version {
+                    self.look_for_accounts(broker);
+                }
                 let mut bytes = 0;
                 for _ in 0..OUTPUTS_A_TURN {
                     let Some(output) = next.take() else { break };
@@ -491,7 +685,10 @@ impl Clerk {
         match output {
             Output::Subscribe { account, filter, tag } => {
                 if let Some(id) = self.account(account)
-                    && let Some(sub) = broker.subscribe_inside(id, &filter, self.mailbox, tag.to_bits())
+                    && let Some(sub) = match tag.takes_imports() {
+                        true => broker.subscribe_inside_and_imports(id, &filter, self.mailbox, tag.to_bits()),
+                        false => broker.subscribe_inside(id, &filter, self.mailbox, tag.to_bits()),
+                    }
                 {
                     self.subs.insert((tag, filter), sub);
                 }
@@ -533,7 +730,21 @@ impl Clerk {
         }
     }
 
+    /// Accounts may have gone, and others have come in their places.
+    fn look_for_accounts(&mut self, broker: &Broker<Handle>) {
+        let births: BTreeMap<_, _> =
+            broker.placed_accounts().map(|(id, account)| (account.birth(), id)).collect();
+        for (_, known) in self.accounts.values_mut() {
+            match births.get(&known.birth) {
+                Some(id) => known.id = *id,
+                None => known.birth = GONE,
+            }
+        }
+    }
+
+    /// The broker's name for one of the engine's accounts, if it is still there.
     fn account(&self, account: u32) -> Option<AccountId> {
-        self.accounts.get(usize::try_from(account).ok()?).copied()
+        let (_, known) = self.accounts.get(&account)?;
+        (known.birth != GONE).then_some(known.id)
     }
 }

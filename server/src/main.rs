@@ -9,6 +9,7 @@ mod daemon;
 mod elsewhere;
 mod exit;
 mod hub;
+mod inquiry;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod log;

@@ -1,6 +1,6 @@
 //! A client that is a socket and nothing else: what a test writes is what the server reads.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -57,6 +57,32 @@ impl Peer {
             lines.push(line);
         }
         Ok(lines)
+    }
+
+    /// What a request is answered: the body, or the header's first line where there is a header. Nothing else may come
+    /// meanwhile.
+    pub fn request(&mut self, subject: &str, body: &str) -> Result<String, String> {
+        let size = body.len();
+        self.send(&format!("SUB _R 9\r\nUNSUB 9 1\r\nPUB {subject} _R {size}\r\n{body}\r\n"));
+        let mut line = self.line()?.unwrap_or_default();
+        while line == "PING" {
+            self.send("PONG\r\n");
+            line = self.line()?.unwrap_or_default();
+        }
+        let size = line.rsplit(' ').next().and_then(|size| size.parse::<usize>().ok());
+        let size = size.ok_or_else(|| format!("no answer but {line:?}"))?;
+        let mut message = vec![0; size + 2];
+        self.0.read_exact(&mut message).map_err(|err| err.to_string())?;
+        let text = String::from_utf8_lossy(&message);
+        let lines =
+            if line.starts_with("HMSG") { text.lines().next().unwrap_or_default() } else { text.trim_end() };
+        Ok(lines.to_owned())
+    }
+
+    /// The same, as JSON.
+    pub fn ask(&mut self, subject: &str, body: &str) -> Result<Value, String> {
+        let answer = self.request(subject, body)?;
+        serde_json::from_str(&answer).map_err(|err| format!("{err}: {answer}"))
     }
 
     /// Returns when the server has done all that it was told.

@@ -76,6 +76,17 @@ impl Scene {
         self.clients.insert(name, stream);
     }
 
+    /// Another client, whose password is the first letter of its name.
+    fn peer(&self, user: &str) -> Peer {
+        let pass = &user[..1];
+        let options = format!(
+            r#"{{"verbose":false,"headers":true,"no_responders":true,"user":"{user}","pass":"{pass}"}}"#
+        );
+        let mut peer = Peer::greeted(self.daemon.address(), &options).expect("a greeting");
+        peer.fence().expect("let in");
+        peer
+    }
+
     fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.0\r\n\r\n"))
     }
@@ -153,6 +164,7 @@ fn every_member_of_the_reference_is_there_in_its_place() {
         "/accstatz",
         "/accstatz?unused=1",
         "/healthz",
+        "/jsz",
     ] {
         let of = |scene: &Scene| {
             let mut found = members(&scene.json(path));
@@ -171,6 +183,150 @@ fn every_member_of_the_reference_is_there_in_its_place() {
     for path in ["/connz?auth=1&subs=1&limit=1", "/connz?state=closed&auth=1", "/subsz"] {
         assert_eq!(order(&ours.get(path).body), order(&theirs.get(path).body), "{path}");
     }
+}
+
+/// Streams of an account that may have any, beside one that may have few and one that has none.
+const STREAMS: &str = r#"
+    server_name: attic
+    jetstream { store_dir: "${dir}", max_mem: 64MB, max_file: 1GB, sync_interval: always, domain: hub
+        limits { max_ack_pending: 500, max_request_batch: 100, duplicate_window: "5m" } }
+    accounts {
+        A { jetstream: enabled, users: [{user: ann, password: a}] }
+        B { users: [{user: bea, password: b}] }
+        L { jetstream: {max_mem: 1MB, max_file: 10MB}, users: [{user: lou, password: l}] }
+        SYS { users: [{user: sys, password: s}] }
+    }
+    system_account: SYS
+"#;
+
+/// What `ann` made: two streams with a message each, and a consumer.
+fn with_streams(program: &Program, dir: &tempfile::TempDir) -> Scene {
+    let dir = dir.path().join(program.name());
+    let scene = Scene::start(program, &STREAMS.replace("${dir}", &dir.display().to_string()));
+    let mut ann = scene.peer("ann");
+    for (subject, body) in [
+        ("$JS.API.STREAM.CREATE.S", r#"{"name":"S","subjects":["s.>"],"max_bytes":100000}"#),
+        ("$JS.hub.API.STREAM.CREATE.M", r#"{"name":"M","subjects":["m"],"storage":"memory"}"#),
+        (
+            "$JS.API.CONSUMER.CREATE.S.C",
+            r#"{"stream_name":"S","config":{"durable_name":"C","ack_policy":"explicit"}}"#,
+        ),
+        ("s.1", "one"),
+        ("m", "two"),
+    ] {
+        let answer = ann.ask(subject, body).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(answer["error"], Value::Null, "{subject}");
+    }
+    assert_eq!(ann.ask("$JS.API.STREAM.INFO.NO", "").expect("an answer")["error"]["err_code"], 10059);
+    scene
+}
+
+#[test]
+fn streams_are_told_of_as_the_reference_does() {
+    let Some(reference) = reference() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let theirs = with_streams(&reference, &dir);
+    let ours = with_streams(&Program::ours().unwrap_or_else(|why| panic!("{why}")), &dir);
+    // What differs from server to server, and from moment to moment.
+    fn plain(value: &mut Value) {
+        match value {
+            Value::Object(members) => members.iter_mut().for_each(|(name, value)| match name.as_str() {
+                "server_id" | "now" | "store_dir" | "created" | "ts" | "first_ts" | "last_ts" => {
+                    *value = Value::Null
+                }
+                "account_details" | "stream_detail" => {
+                    let list = value.as_array_mut().expect("a list");
+                    list.sort_by_key(|row| row["name"].to_string());
+                    list.iter_mut().for_each(plain);
+                }
+                _ => plain(value),
+            }),
+            Value::Array(list) => list.iter_mut().for_each(plain),
+            _ => {}
+        }
+    }
+    for path in [
+        "/jsz",
+        "/jsz?accounts=1",
+        "/jsz?streams=true",
+        "/jsz?consumers=1",
+        "/jsz?consumers=1&config=1",
+        "/jsz?acc=A",
+        "/jsz?acc=A&streams=1&consumers=1&direct-consumers=1",
+        "/jsz?acc=nobody&accounts=1",
+        "/jsz?accounts=1&limit=1&offset=1",
+        "/jsz?accounts=1&limit=-1&offset=-1",
+        "/jsz?accounts=1&offset=7",
+        "/jsz?raft=1&leader-only=1&stream-leader-only=1",
+    ] {
+        let (mut theirs, mut ours) = (theirs.json(path), ours.json(path));
+        plain(&mut theirs);
+        plain(&mut ours);
+        assert_eq!(ours, theirs, "{path}");
+    }
+    let (mut their_varz, mut our_varz) = (theirs.json("/varz"), ours.json("/varz"));
+    plain(&mut their_varz);
+    plain(&mut our_varz);
+    assert_eq!(our_varz["jetstream"], their_varz["jetstream"]);
+    for (account, enabled) in [("A", true), ("B", false), ("L", true), ("SYS", false)] {
+        let path = format!("/accountz?acc={account}");
+        for scene in [&theirs, &ours] {
+            assert_eq!(
+                scene.json(&path)["account_detail"]["jetstream_enabled"],
+                enabled,
+                "{}: {path}",
+                scene.name
+            );
+        }
+    }
+    for path in [
+        "/jsz?streams=x",
+        "/jsz?limit=x",
+        "/healthz?account=A",
+        "/healthz?account=A&stream=S",
+        "/healthz?account=A&stream=S&consumer=C",
+        "/healthz?account=nobody",
+        "/healthz?account=B",
+        "/healthz?account=A&stream=NO",
+        "/healthz?account=A&stream=S&consumer=NO",
+        "/healthz?account=nobody&details=1",
+        "/healthz?account=A&stream=NO&details=1",
+        "/healthz?account=A&stream=S&consumer=NO&details=1",
+        "/healthz?account=A&stream=NO&js-enabled-only=1",
+        "/healthz?account=A&stream=NO&js-enabled=1",
+        "/healthz?account=A&stream=NO&js-server-only=1",
+    ] {
+        let (theirs, ours) = (theirs.get(path), ours.get(path));
+        assert_eq!((ours.status, ours.body), (theirs.status, theirs.body), "{path}");
+    }
+    let (mut them, mut us) = (theirs.peer("sys"), ours.peer("sys"));
+    for (subject, body) in [
+        ("$SYS.REQ.SERVER.PING.JSZ", ""),
+        ("$SYS.REQ.SERVER.PING.JSZ", r#"{"consumer":true,"config":true}"#),
+        ("$SYS.REQ.SERVER.PING.JSZ", r#"{"account":"L","accounts":true}"#),
+        ("$SYS.REQ.SERVER.PING.JSZ", r#"{"accounts":true,"limit":1,"offset":1,"leader_only":true}"#),
+        ("$SYS.REQ.ACCOUNT.A.JSZ", ""),
+        ("$SYS.REQ.ACCOUNT.A.JSZ", r#"{"consumer":true}"#),
+        ("$SYS.REQ.ACCOUNT.B.JSZ", ""),
+        ("$SYS.REQ.ACCOUNT.nobody.JSZ", ""),
+        ("$SYS.REQ.SERVER.PING.HEALTHZ", r#"{"account":"A","stream":"S","consumer":"NO"}"#),
+        ("$SYS.REQ.SERVER.PING.HEALTHZ", r#"{"account":"A","stream":"S","consumer":"C"}"#),
+    ] {
+        let (mut theirs, mut ours) =
+            (them.ask(subject, body).expect("an answer"), us.ask(subject, body).expect("an answer"));
+        plain(&mut theirs);
+        plain(&mut ours);
+        for member in ["data", "error"] {
+            assert_eq!(ours[member], theirs[member], "{subject} {body}");
+        }
+        assert_eq!(ours["server"]["domain"], "hub");
+    }
+    let [theirs, ours] = [&mut them, &mut us].map(|peer| {
+        let mut stats = peer.ask("$SYS.REQ.SERVER.PING.STATSZ", "").expect("an answer");
+        plain(&mut stats);
+        stats["statsz"]["jetstream"].take()
+    });
+    assert_eq!(ours, theirs);
 }
 
 #[test]
@@ -421,7 +577,7 @@ fn pages_have_their_place() {
 #[test]
 fn what_is_not_served_is_said_so() {
     let scene = Scene::start(&Program::ours().unwrap_or_else(|why| panic!("{why}")), "");
-    for path in ["/jsz", "/routez", "/leafz", "/gatewayz", "/debug/vars", "/stacksz"] {
+    for path in ["/routez", "/leafz", "/gatewayz", "/debug/vars", "/stacksz"] {
         let answer = scene.get(path);
         assert_eq!(
             (answer.status, answer.body.as_str()),

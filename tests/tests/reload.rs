@@ -1,4 +1,5 @@
-//! A new configuration for a daemon that runs: what changes for whom, and that a bad one changes nothing.
+//! A new configuration for a daemon that runs: what changes for whom, and that a bad one changes nothing. And what accounts
+//! have of streams, their own and each other's.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -244,4 +245,210 @@ fn a_service_manager_is_told() {
     assert_eq!(told("STOPPING=1"), ["STOPPING=1"]);
     let ended = process.end().expect("an end");
     assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+/// Returns once it is so: the streams follow a reload soon.
+fn until(mut is_so: impl FnMut() -> bool) {
+    eventually(|| is_so().then_some(())).expect("to be so in time");
+}
+
+/// A client's options.
+fn named(user: &str) -> String {
+    format!(r#"{{"verbose":false,"headers":true,"no_responders":true,"user":"{user}","pass":"x"}}"#)
+}
+
+#[test]
+fn accounts_have_streams_as_the_configuration_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = |accounts: &str| {
+        format!("jetstream {{ store_dir: \"{}\" }}\naccounts {{ {accounts} }}", dir.path().display())
+    };
+    let a = |jetstream: &str| format!("A {{ users: [{{user: ann, password: x}}]\n{jetstream} }}");
+    let b = "B { users: [{user: bea, password: x}], jetstream: enabled }";
+    let code = |peer: &mut Peer, subject: &str, body: &str| {
+        let answer = peer.ask(&format!("$JS.API.{subject}"), body).unwrap_or_else(|why| panic!("{why}"));
+        answer["error"]["err_code"].as_u64().unwrap_or(0)
+    };
+    let stream = |name: &str| format!(r#"{{"name":"{name}","subjects":["{name}"]}}"#);
+    let mut daemon = start(&config(&a("")), &[]);
+    let mut ann = greeted(&daemon, &named("ann"));
+    assert_eq!(code(&mut ann, "INFO", ""), 10039);
+    assert_eq!(code(&mut ann, "STREAM.CREATE.S", &stream("S")), 10039);
+
+    // What is asked behind the reload is asked of an account with streams.
+    let settles = |peer: &mut Peer, wanted: u64| until(|| code(peer, "INFO", "") == wanted);
+    reload(&mut daemon, &config(&format!("{}\n{b}", a("jetstream: {max_streams: 1}"))));
+    settles(&mut ann, 0);
+    assert_eq!(code(&mut ann, "STREAM.CREATE.S", &stream("S")), 0);
+    assert_eq!(code(&mut ann, "STREAM.CREATE.T", &stream("T")), 10027);
+    assert_eq!(ann.ask("S", "kept").expect("an ack")["seq"], 1);
+    // So is one that came with it.
+    let mut bea = greeted(&daemon, &named("bea"));
+    settles(&mut bea, 0);
+    assert_eq!(code(&mut bea, "STREAM.CREATE.S", &stream("S")), 0);
+
+    // It may have more, and none for a while: what was stored stays.
+    reload(&mut daemon, &config(&format!("{}\n{b}", a("jetstream: {max_streams: 2}"))));
+    until(|| ann.ask("$JS.API.INFO", "").expect("an answer")["limits"]["max_streams"] == 2);
+    assert_eq!(code(&mut ann, "STREAM.CREATE.T", &stream("T")), 0);
+    reload(&mut daemon, &config(&a("")));
+    settles(&mut ann, 10039);
+    assert_eq!(ann.request("S", "lost").expect("an answer"), "NATS/1.0 503");
+    reload(&mut daemon, &config(&format!("{}\n{b}", a("jetstream: enabled"))));
+    settles(&mut ann, 0);
+    assert_eq!(ann.ask("S", "kept").expect("an ack")["seq"], 2);
+    let mut bea = greeted(&daemon, &named("bea"));
+    settles(&mut bea, 0);
+    assert_eq!(bea.ask("S", "kept too").expect("an ack")["seq"], 1);
+}
+
+#[test]
+fn accounts_have_streams_as_their_tokens_say() {
+    use midge_jwt::{KeyPair, Kind};
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let operator = KeyPair::new(Kind::Operator, &[1; 32]);
+    let [house, user] =
+        [(Kind::Account, 2), (Kind::User, 3)].map(|(kind, seed)| KeyPair::new(kind, &[seed; 32]));
+    let sign = |about: &KeyPair, by: &KeyPair, claims: serde_json::Value| {
+        let mut token = serde_json::json!({ "sub": about.public().to_string(), "iss": by.public().to_string(), "iat": 1 });
+        token["nats"] = claims;
+        midge_jwt::sign(&token.to_string(), by)
+    };
+    let acme = sign(&operator, &operator, serde_json::json!({ "type": "operator", "version": 2 }));
+    let bearer = sign(
+        &user,
+        &house,
+        serde_json::json!({
+            "type": "user", "version": 2, "bearer_token": true, "subs": -1, "data": -1, "payload": -1
+        }),
+    );
+    let config = |streams: serde_json::Value| {
+        let mut limits = serde_json::json!({
+            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1, "wildcards": true
+        });
+        limits.as_object_mut().expect("an object").extend(streams.as_object().cloned().expect("an object"));
+        let account =
+            sign(&house, &operator, serde_json::json!({ "type": "account", "version": 2, "limits": limits }));
+        let (store, key) = (dir.path().display(), house.public());
+        format!(
+            "jetstream {{ store_dir: \"{store}\", domain: hub }}\noperator: {acme}\nresolver: MEMORY\n\
+             resolver_preload: {{ {key}: {account} }}"
+        )
+    };
+    let mut daemon = start(&config(serde_json::json!({})), &[]);
+    let options = format!(r#"{{"verbose":false,"headers":true,"no_responders":true,"jwt":"{bearer}"}}"#);
+    let mut peer = greeted(&daemon, &options);
+    let info = |peer: &mut Peer| peer.ask("$JS.hub.API.INFO", "").unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(info(&mut peer)["error"]["err_code"], 10039);
+
+    reload(&mut daemon, &config(serde_json::json!({ "disk_storage": 5000, "streams": 1, "consumer": -1 })));
+    until(|| info(&mut peer)["limits"]["max_storage"] == 5000);
+    let limits = &info(&mut peer)["limits"];
+    assert_eq!((&limits["max_memory"], &limits["max_streams"]), (&0.into(), &1.into()));
+    let create = r#"{"name":"S","subjects":["s"],"max_bytes":1000}"#;
+    assert_eq!(peer.ask("$JS.hub.API.STREAM.CREATE.S", create).expect("an answer")["did_create"], true);
+
+    let tier = serde_json::json!({ "disk_storage": 4000, "mem_storage": -1, "streams": 3, "consumer": 7 });
+    reload(&mut daemon, &config(serde_json::json!({ "tiered_limits": { "R1": tier } })));
+    until(|| info(&mut peer)["tiers"]["R1"]["limits"]["max_storage"] == 4000);
+    let tier = &info(&mut peer)["tiers"]["R1"];
+    assert_eq!((&tier["streams"], &tier["reserved_storage"]), (&1.into(), &1000.into()));
+    assert_eq!((&tier["limits"]["max_consumers"], &tier["limits"]["max_memory"]), (&7.into(), &(-1).into()));
+}
+
+/// Streams of one account that another copies, as nats-server's own tests configure it.
+const ACROSS: &str = r#"
+    jetstream { store_dir: "${dir}", domain: hub }
+    accounts {
+        JS {
+            jetstream: enabled, users: [{user: ann, password: x}]
+            exports: [
+                {service: "$JS.API.CONSUMER.>"}, {service: "$JS.FC.>"}, {service: "$KV.>"}
+                {stream: "SYNC.>"}, {stream: "plant.>"}
+            ]
+        }
+        IA {
+            jetstream: enabled, users: [{user: bea, password: x}]
+            imports: [
+                {service: {account: JS, subject: "$JS.API.CONSUMER.>"}, to: "JS.API.CONSUMER.>"}
+                {service: {account: JS, subject: "$KV.>"}, to: "JS.API.$KV.>"}
+                {service: {account: JS, subject: "$JS.FC.>"}}
+                {stream: {account: JS, subject: "SYNC.>"}}
+                {stream: {account: JS, subject: "plant.>"}}
+            ]
+        }
+    }
+"#;
+
+#[test]
+fn what_another_account_has_is_copied_once_whatever_happens() {
+    let reference = Program::reference().map_err(|why| println!("reference: SKIPPED, {why}")).ok();
+    let ours = Program::ours().unwrap_or_else(|why| panic!("{why}"));
+    for program in std::iter::once(ours).chain(reference) {
+        let (name, dir) = (program.name(), tempfile::tempdir().expect("a directory"));
+        let config = ACROSS.replace("${dir}", &dir.path().display().to_string());
+        let mut daemon = Daemon::start(program, Some(&config), &[]).unwrap_or_else(|why| panic!("{why}"));
+        let (mut ann, mut bea) = (greeted(&daemon, &named("ann")), greeted(&daemon, &named("bea")));
+        let create = |peer: &mut Peer, stream: &str, rest: &str| {
+            let body = format!(r#"{{"name":"{stream}",{rest}}}"#);
+            let answer = peer.ask(&format!("$JS.API.STREAM.CREATE.{stream}"), &body).expect("an answer");
+            assert_eq!(answer["error"], serde_json::Value::Null, "{name}: {stream}");
+        };
+        let external = |kind: &str| format!(r#""external":{{"api":"JS.API","deliver":"SYNC.{kind}"}}"#);
+        create(&mut ann, "S", r#""subjects":["s.*"]"#);
+        create(&mut ann, "KV_settings", r#""subjects":["$KV.settings.>"],"max_msgs_per_subject":1"#);
+        for number in 0..300 {
+            ann.ask(&format!("s.{}", number % 3), "x").expect("an ack");
+        }
+        create(&mut bea, "M", &format!(r#""mirror":{{"name":"S",{}}}"#, external("M")));
+        create(
+            &mut bea,
+            "X",
+            &format!(r#""sources":[{{"name":"S","filter_subject":"s.1",{}}}]"#, external("X")),
+        );
+        create(
+            &mut bea,
+            "KV_mine",
+            &format!(r#""mirror_direct":true,"mirror":{{"name":"KV_settings",{}}}"#, external("K")),
+        );
+        create(&mut bea, "NONE", &format!(r#""mirror":{{"name":"NOBODY",{}}}"#, external("N")));
+        create(&mut bea, "FAR", r#""mirror":{"name":"S","external":{"api":"$JS.far.API","deliver":""}}"#);
+        // What is imported as a stream is captured by one.
+        create(&mut bea, "PLANT", r#""subjects":["plant.>"]"#);
+        ann.send("PUB plant.temp 4\r\n21.5\r\n");
+        let info = |peer: &mut Peer, stream: &str| {
+            peer.ask(&format!("$JS.API.STREAM.INFO.{stream}"), "").unwrap_or_else(|why| panic!("{why}"))
+        };
+        let has = |peer: &mut Peer, stream: &str, last: u64| {
+            until(|| info(peer, stream)["state"]["last_seq"] == last);
+            info(peer, stream)["state"]["messages"].as_u64().expect("a number")
+        };
+        assert_eq!(has(&mut bea, "M", 300), 300, "{name}");
+        assert_eq!(has(&mut bea, "X", 100), 100, "{name}");
+        assert_eq!(has(&mut bea, "PLANT", 1), 1, "{name}");
+        // As a client of the store does: it reads here and writes there.
+        bea.ask("JS.API.$KV.settings.heater", "on").expect("an ack");
+        assert_eq!(has(&mut bea, "KV_mine", 1), 1, "{name}");
+        assert_eq!(
+            bea.request("$JS.API.DIRECT.GET.KV_settings.$KV.settings.heater", "").expect("it"),
+            "NATS/1.0",
+            "{name}"
+        );
+        until(|| info(&mut bea, "NONE")["mirror"]["error"]["err_code"] == 10059);
+        let far = &info(&mut bea, "FAR")["mirror"];
+        assert_eq!((&far["active"], &far["lag"]), (&(-1).into(), &0.into()), "{name}");
+        assert_eq!(info(&mut bea, "X")["sources"][0]["seq"], 299, "{name}");
+        assert_eq!(info(&mut ann, "S")["state"]["consumer_count"], 0, "{name}");
+
+        drop((ann, bea));
+        daemon.kill();
+        daemon.restart().expect("it starts");
+        let (mut ann, mut bea) = (greeted(&daemon, &named("ann")), greeted(&daemon, &named("bea")));
+        for number in 0..30 {
+            ann.ask(&format!("s.{}", number % 3), "x").expect("an ack");
+        }
+        assert_eq!(has(&mut bea, "M", 330), 330, "{name}");
+        assert_eq!(has(&mut bea, "X", 110), 110, "{name}");
+    }
 }

@@ -206,6 +206,11 @@ impl<P: Port> Broker<P> {
         u32::try_from(place).ok().map(AccountId).filter(|_| !name.is_empty())
     }
 
+    /// All accounts and their places.
+    pub fn placed_accounts(&self) -> impl Iterator<Item = (AccountId, &Account)> {
+        self.account_ids().map(|id| (id, &self.accounts[id.index()]))
+    }
+
     /// The places of all accounts.
     pub(crate) fn account_ids(&self) -> impl Iterator<Item = AccountId> + use<P> {
         let ids = self.accounts.iter().enumerate().filter(|(_, account)| !account.is_vacant());

@@ -213,7 +213,7 @@ impl AccountInfo {
                     claims.token.claims.is_over(i64::try_from(now.wall.as_secs()).unwrap_or(i64::MAX))
                 }),
                 complete: true,
-                jetstream_enabled: false,
+                jetstream_enabled: hub.inquiry().has_streams(name),
                 leafnode_connections: 0,
                 client_connections: account.connections(),
                 subscriptions: account.router().len(),

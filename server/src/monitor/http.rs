@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,6 +25,7 @@ use super::About;
 use super::accountz::{AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
+use super::jsz::{self, JetStreamVarz};
 use super::query::{BadRequest, Query};
 use super::subsz::Subsz;
 use super::varz::Varz;
@@ -67,9 +69,12 @@ pub(super) async fn serve(
                 // A certificate that a reload brought is shown from the next connection on.
                 let acceptor = secure.then(|| monitor_tls(&monitor.about));
                 let monitor = Arc::clone(&monitor);
-                let service = service_fn(move |request| {
-                    let response = monitor.answer(&request);
-                    async { Ok::<_, Infallible>(response) }
+                let service = service_fn(move |request: Request<_>| {
+                    let monitor = Arc::clone(&monitor);
+                    async move {
+                        let (request, _) = request.into_parts();
+                        Ok::<_, Infallible>(monitor.answer(&request).await)
+                    }
                 });
                 let http = http.clone();
                 let connection = async move {
@@ -109,15 +114,15 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    async fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         let options = self.about.options();
         let base = &options.monitor.base_path;
-        let path = request.uri().path();
+        let path = request.uri.path();
         let path = match path.strip_prefix(base.as_str()) {
             Some("") if !base.is_empty() => "/",
             Some("/") if !base.is_empty() => return not_found(),
@@ -126,10 +131,13 @@ impl Monitor {
         };
         let Some(page) = Page::of(path) else { return not_found() };
         self.about.requests.count(page);
-        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let query = Query::parse(request.uri.query().unwrap_or_default());
         let answer = match page {
             Page::Index => Ok(html(index(base, self.about.info().midge))),
-            Page::Varz => Ok(pretty(&Varz::collect(&self.hub, &self.about))),
+            Page::Varz => {
+                let jetstream = JetStreamVarz::collect(&self.hub, &self.about).await;
+                Ok(pretty(&Varz::collect(&self.hub, &self.about, jetstream)))
+            }
             Page::Connz => Connz::collect(&self.hub, &query).map(|connz| pretty(&connz)),
             Page::Subsz => Subsz::collect(&self.hub, &query).map(|subsz| pretty(&subsz)),
             Page::Accountz => {
@@ -138,7 +146,13 @@ impl Monitor {
             Page::Accstatz => {
                 query.flag("unused").map(|unused| pretty(&AccountStatz::collect(&self.hub, None, unused)))
             }
-            Page::Healthz => Health::check(&query, &self.hub.vitals).map(|health| {
+            Page::Jsz => match jsz::wanted(&query) {
+                Ok(wanted) => {
+                    Ok(json(StatusCode::OK, Ok(jsz::collect(&self.hub, &self.about, wanted).await)))
+                }
+                Err(error) => Err(error),
+            },
+            Page::Healthz => Health::check(&query, &self.hub, &self.about).await.map(|health| {
                 let status = StatusCode::from_u16(health.code()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
                 json(status, serde_json::to_vec(&health))
             }),
@@ -157,6 +171,7 @@ enum Page {
     Accountz,
     Accstatz,
     Healthz,
+    Jsz,
     /// What nats-server has and midge hasn't.
     Unserved,
 }
@@ -174,13 +189,14 @@ impl Page {
 }
 
 /// Paths, pages, and what people call them.
-const SERVED: [(&str, Page, &str); 7] = [
+const SERVED: [(&str, Page, &str); 8] = [
     ("/", Page::Index, "Index"),
     ("/varz", Page::Varz, "General"),
     ("/connz", Page::Connz, "Connections"),
     ("/subsz", Page::Subsz, "Subscriptions"),
     ("/accountz", Page::Accountz, "Accounts"),
     ("/accstatz", Page::Accstatz, "Account figures"),
+    ("/jsz", Page::Jsz, "Streams"),
     ("/healthz", Page::Healthz, "Health probe"),
 ];
 
@@ -188,8 +204,8 @@ const SERVED: [(&str, Page, &str); 7] = [
 const SUBSZ_ALIAS: &str = "/subscriptionsz";
 
 /// nats-server's other pages.
-const UNSERVED: [&str; 8] =
-    ["/debug/vars", "/gatewayz", "/ipqueuesz", "/jsz", "/leafz", "/raftz", "/routez", "/stacksz"];
+const UNSERVED: [&str; 7] =
+    ["/debug/vars", "/gatewayz", "/ipqueuesz", "/leafz", "/raftz", "/routez", "/stacksz"];
 
 /// How often each page was asked for.
 #[derive(Default)]

@@ -4,7 +4,7 @@
 //!   http    connections, requests, which page
 //!   query   what stands behind the `?`
 //!   requests    the same pages for those who ask over NATS, $SYS.REQ.…
-//!   varz, connz, subsz, accountz, healthz    one page each: collect under the broker's lock, serialise after it
+//!   varz, connz, subsz, accountz, jsz, healthz    one page each: collect under the broker's lock, serialise after it
 //!   sub, text, process    what pages are made of
 //! ```
 //!
@@ -17,6 +17,7 @@ mod accountz;
 mod connz;
 mod healthz;
 mod http;
+mod jsz;
 mod process;
 mod query;
 mod requests;

@@ -16,12 +16,14 @@ use super::About;
 use super::accountz::{AccountInfo, AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
+use super::jsz::{self, JetStreamVarz};
 use super::query::{BadRequest, Query};
 use super::statsz::Statsz;
 use super::subsz::Subsz;
 use super::text::Time;
 use super::varz::Varz;
 use crate::hub::Hub;
+use crate::inquiry::Wanted;
 
 /// Something that only the daemon as a whole can do.
 pub(crate) enum Order {
@@ -110,7 +112,8 @@ impl Desk {
             (None, Err(why)) => self.envelope(Err(Refusal::Error { code: 400, why, page: false })),
             (None, Ok(ask)) if ask.is_for_others(&self.about) => None,
             (None, Ok(_)) if request == Request::Server("STATSZ") => {
-                data(&Statsz::collect(&self.hub, &self.about)).ok().flatten()
+                let jetstream = JetStreamVarz::collect(&self.hub, &self.about).await;
+                data(&Statsz::collect(&self.hub, &self.about, jetstream)).ok().flatten()
             }
             (None, Ok(ask)) => {
                 let answer = self.answer(request, letter, &ask).await;
@@ -127,7 +130,9 @@ impl Desk {
         let (hub, about) = (&*self.hub, &*self.about);
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         match request {
-            Request::Server("VARZ") => data(&Varz::collect(hub, about)),
+            Request::Server("VARZ") => {
+                data(&Varz::collect(hub, about, JetStreamVarz::collect(hub, about).await))
+            }
             Request::Server("CONNZ") => data(&Connz::collect(hub, &ask.connz(&ask.acc))?),
             Request::Server("SUBSZ") => {
                 data(&Subsz::collect(hub, &ask.subsz(&ask.account, ask.subscriptions))?)
@@ -135,11 +140,11 @@ impl Desk {
             Request::Server("ACCOUNTZ") => {
                 data(&Accountz::collect(hub, about, given(&ask.account).as_deref())?)
             }
-            Request::Server("HEALTHZ") => data(&Health::check(&ask.healthz(), &hub.vitals)?.with_code()),
+            Request::Server("HEALTHZ") => data(&Health::check(&ask.healthz(), hub, about).await?.with_code()),
             Request::Server("ROUTEZ") => data(&Routez::new(hub, about)),
             Request::Server("GATEWAYZ") => data(&Gatewayz::new(hub)),
             Request::Server("LEAFZ") | Request::Account { word: "LEAFZ", .. } => data(&Leafz::new(hub)),
-            Request::Server("JSZ") => data(&Jsz::new(hub)),
+            Request::Server("JSZ") => Ok(Some(jsz::collect(hub, about, ask.jsz(&ask.account)).await)),
             Request::Server("RELOAD") => self.reload().await,
             Request::Server("KICK") => {
                 let (kicked, _) = hub.turn(|broker, now| broker.kick(ask.cid, now));
@@ -158,9 +163,7 @@ impl Desk {
             Request::Account { name, word: "STATZ" } => {
                 self.statz(Some(std::slice::from_ref(&name.to_owned())), ask.include_unused)
             }
-            Request::Account { word: "JSZ", .. } => {
-                Err(BadRequest("jetstream not enabled".to_owned()).into())
-            }
+            Request::Account { name, word: "JSZ" } => Ok(Some(jsz::account(hub, ask.jsz(name)).await?)),
             Request::Accounts => self
                 .statz(Some(ask.accounts.as_slice()).filter(|names| !names.is_empty()), ask.include_unused),
             Request::User(_) => self.user(letter),
@@ -273,8 +276,22 @@ struct Ask {
     #[serde(rename = "js-meta-only")]
     js_meta_only: bool,
     stream: String,
-    consumer: String,
+    consumer: Name,
     details: bool,
+    streams: bool,
+    direct_consumer: bool,
+    config: bool,
+    raft: bool,
+}
+
+/// The name of a consumer; requests about streams have a flag of the same name.
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+enum Name {
+    #[default]
+    None,
+    Flag(bool),
+    Some(String),
 }
 
 /// Names of accounts; requests about streams have a flag of the same name.
@@ -283,7 +300,7 @@ struct Ask {
 enum Names {
     #[default]
     None,
-    Flag(#[allow(dead_code, reason = "read, but nothing is asked of streams")] bool),
+    Flag(bool),
     Some(Vec<String>),
 }
 
@@ -358,6 +375,19 @@ impl Ask {
         ])
     }
 
+    fn jsz(&self, account: &str) -> Wanted {
+        Wanted {
+            account: account.to_owned(),
+            accounts: matches!(self.accounts, Names::Flag(true)),
+            streams: self.streams,
+            consumers: matches!(self.consumer, Name::Flag(true)),
+            direct_consumers: self.direct_consumer,
+            config: self.config,
+            leaders: self.raft,
+            ..jsz::page(self.offset, self.limit)
+        }
+    }
+
     fn healthz(&self) -> Query {
         let flag = |flag: bool| u8::from(flag).to_string();
         Query::of([
@@ -367,7 +397,7 @@ impl Ask {
             ("js-meta-only", flag(self.js_meta_only)),
             ("account", self.account.clone()),
             ("stream", self.stream.clone()),
-            ("consumer", self.consumer.clone()),
+            ("consumer", if let Name::Some(name) = &self.consumer { name.clone() } else { String::new() }),
             ("details", flag(self.details)),
         ])
     }
@@ -520,63 +550,6 @@ struct Leafz {
 impl Leafz {
     fn new(hub: &Hub) -> Self {
         Self { server_id: id(hub), now: now(hub), leafnodes: 0, leafs: [] }
-    }
-}
-
-/// nats-server's `JSInfo`, of a server without streams.
-#[derive(Serialize)]
-struct Jsz {
-    memory: u64,
-    storage: u64,
-    reserved_memory: u64,
-    reserved_storage: u64,
-    accounts: u64,
-    ha_assets: u64,
-    api: Api,
-    server_id: String,
-    now: Time,
-    disabled: bool,
-    config: Config,
-    streams: u64,
-    consumers: u64,
-    messages: u64,
-    bytes: u64,
-    total: u64,
-}
-
-#[derive(Default, Serialize)]
-struct Api {
-    level: u64,
-    total: u64,
-    errors: u64,
-}
-
-#[derive(Serialize)]
-struct Config {
-    max_memory: u64,
-    max_storage: u64,
-}
-
-impl Jsz {
-    fn new(hub: &Hub) -> Self {
-        Self {
-            memory: 0,
-            storage: 0,
-            reserved_memory: 0,
-            reserved_storage: 0,
-            accounts: 0,
-            ha_assets: 0,
-            api: Api::default(),
-            server_id: id(hub),
-            now: now(hub),
-            disabled: true,
-            config: Config { max_memory: 0, max_storage: 0 },
-            streams: 0,
-            consumers: 0,
-            messages: 0,
-            bytes: 0,
-            total: 0,
-        }
     }
 }
 

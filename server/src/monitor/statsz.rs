@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use midge_broker::system::{DataStats, ServerIdentity};
 
+use super::jsz::JetStreamVarz;
 use super::text::{Number, Time, is_zero};
 use super::varz::ByKind;
 use super::{About, process};
@@ -41,11 +42,13 @@ struct Stats {
     #[serde(skip_serializing_if = "is_zero")]
     stalled_clients: u64,
     active_servers: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jetstream: Option<JetStreamVarz>,
     gomaxprocs: usize,
 }
 
 impl Statsz {
-    pub(super) fn collect(hub: &Hub, about: &About) -> Self {
+    pub(super) fn collect(hub: &Hub, about: &About, jetstream: JetStreamVarz) -> Self {
         hub.look(|broker, now| {
             let (stats, counters) = (broker.stats(), broker.stats().counters);
             let sent = DataStats::new(counters.out_msgs, counters.out_bytes);
@@ -71,6 +74,7 @@ impl Statsz {
                 stale_connection_stats: by_kind(stats.stale_connections),
                 stalled_clients: stats.stalls,
                 active_servers: 1,
+                jetstream: jetstream.published(),
                 gomaxprocs: about.threads,
             };
             Self { server, statsz }

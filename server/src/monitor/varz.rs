@@ -9,6 +9,7 @@ use midge_wire::Handle;
 use serde::Serialize;
 
 use super::About;
+use super::jsz::JetStreamVarz;
 use super::process;
 use super::text::{Nanos, Number, Time, Uptime, is_false};
 use crate::hub::Hub;
@@ -54,7 +55,7 @@ pub(super) struct Varz {
     leaf: Absent,
     mqtt: Absent,
     websocket: Absent,
-    jetstream: Absent,
+    jetstream: JetStreamVarz,
     tls_timeout: Number,
     write_deadline: Nanos,
     start: Time,
@@ -196,7 +197,7 @@ impl Figures {
 }
 
 impl Varz {
-    pub(super) fn collect(hub: &Hub, about: &About) -> Self {
+    pub(super) fn collect(hub: &Hub, about: &About, jetstream: JetStreamVarz) -> Self {
         let (http_port, https_port) = match about.port {
             Some((port, false)) => (port, 0),
             Some((port, true)) => (0, port),
@@ -238,7 +239,7 @@ impl Varz {
             leaf: Absent {},
             mqtt: Absent {},
             websocket: Absent {},
-            jetstream: Absent {},
+            jetstream,
             tls_timeout: Number(options.tls.as_ref().map_or(TLS_TIMEOUT, |tls| tls.timeout.as_secs_f64())),
             write_deadline: Nanos(options.keepalive.write_deadline),
             start: Time(about.start),

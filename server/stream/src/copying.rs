@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Retention, StreamSource};
 use crate::engine::{Engine, cx};
-use crate::hash;
 use crate::log::{Filters, LogError};
 use crate::seam::Account;
-use crate::time::{Now, rfc3339};
+use crate::stream::{Link, Stream};
+use crate::time::Now;
 
 /// Messages that one stream copies from another in one go.
 pub(crate) const AT_ONCE: usize = 512;
@@ -61,6 +61,16 @@ impl Engine {
                 Some((self.account_of(account, &copy.config)?, Box::from(copy.config.name.as_str())))
             })
             .collect();
+        // Those that are out of reach are asked.
+        let reached: Vec<bool> =
+            stream.copies.iter().map(|copy| self.account_of(account, &copy.config).is_some()).collect();
+        if let Some(stream) = self.streams.get_mut(&id) {
+            for (copy, reached) in stream.copies.iter_mut().zip(reached) {
+                if !reached && copy.link.is_none() {
+                    copy.link = Some(Link::new());
+                }
+            }
+        }
         for origin in origins {
             self.copiers.0.entry(origin).or_default().insert(id);
         }
@@ -77,6 +87,24 @@ impl Engine {
                 copies.for_each(crate::stream::Copy::unlink);
             }
             self.touch(copier);
+        }
+    }
+
+    /// Stores what came from origins that are out of reach.
+    pub(crate) fn take_come(&mut self, dirty: &BTreeSet<u32>, now: Now) {
+        let came = |id: &&u32| self.streams.get(id).is_some_and(Stream::has_come);
+        let came: Vec<u32> = dirty.iter().filter(came).copied().collect();
+        for id in came {
+            if self.is_out_of_reach(id) {
+                continue;
+            }
+            let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+            match stream.take_come(&mut cx) {
+                // What was taken is promised to whoever sees it.
+                Ok(some) if some => self.out.promise(),
+                Ok(_) => {}
+                Err(error) => self.bear(Err(error)),
+            }
         }
     }
 
@@ -163,12 +191,7 @@ impl Engine {
     }
 
     /// The origin, whether anything was copied, and whether there is more.
-    fn copy_one(
-        &mut self,
-        stream: &mut crate::stream::Stream,
-        at: usize,
-        now: Now,
-    ) -> Result<(u32, bool, bool), LogError> {
+    fn copy_one(&mut self, stream: &mut Stream, at: usize, now: Now) -> Result<(u32, bool, bool), LogError> {
         let Some(copy) = stream.copies.get_mut(at) else { return Ok((0, false, false)) };
         let Some(account) = self.account_of(stream.account, &copy.config) else {
             return Ok((0, false, false));
@@ -182,7 +205,7 @@ impl Engine {
             copy.unlink();
             return Ok((0, false, false));
         };
-        let ident = hash::short(&rfc3339(origin.created));
+        let ident = origin.identity();
         let mut cx = cx!(self, stream.account, now);
         let mut from = stream.begin_copy(at, &*origin.log, &ident, &cx)?;
         let Some(copy) = stream.copies.get_mut(at) else { return Ok((0, false, false)) };

@@ -46,6 +46,18 @@ impl Cx<'_> {
         self.promise(reply, payload, Promise::Answer);
     }
 
+    /// An answer with a header.
+    pub(crate) fn answer_with(&mut self, reply: &[u8], header: Bytes, payload: impl Into<Bytes>) {
+        self.out.push(Output::Publish(Publish {
+            account: self.account,
+            subject: Bytes::copy_from_slice(reply),
+            header,
+            payload: payload.into(),
+            promise: Promise::Answer,
+            ..Publish::default()
+        }));
+    }
+
     /// A message that must not come out before what it promises is durable.
     pub(crate) fn promise(&mut self, subject: &[u8], payload: impl Into<Bytes>, promise: Promise) {
         self.out.push(Output::Publish(Publish {

@@ -71,16 +71,60 @@ impl Default for Settings {
     }
 }
 
-/// An account's share; `None`: no ceiling of its own.
-#[derive(Clone, Copy, Debug, Default)]
+/// What an account may do with streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// It has streams.
+    Enabled(Share),
+    /// It has none, and whoever asks is told so.
+    Disabled,
+    /// It is the server's own, and has none.
+    System,
+}
+
+/// How much an account may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// For all its streams.
+    Flat(AccountLimits),
+    /// By the number of a stream's copies: `R1`, `R3`. Here all streams have one.
+    Tiers(BTreeMap<Box<str>, AccountLimits>),
+}
+
+/// The tier of streams with one copy.
+pub(crate) const TIER: &str = "R1";
+
+impl Share {
+    /// The ceilings of what is here.
+    pub(crate) fn limits(&self) -> Result<AccountLimits, ApiError> {
+        match self {
+            Self::Flat(limits) => Ok(*limits),
+            Self::Tiers(tiers) => tiers.get(TIER).copied().ok_or_else(|| error::NO_LIMITS.error()),
+        }
+    }
+
+    /// Bytes that it sets aside in memory and on disk.
+    fn bytes(&self) -> [u64; 2] {
+        let all = match self {
+            Self::Flat(limits) => std::slice::from_ref(limits).to_vec(),
+            Self::Tiers(tiers) => tiers.values().copied().collect(),
+        };
+        let sum =
+            |of: fn(&AccountLimits) -> Option<u64>| all.iter().filter_map(of).fold(0, u64::saturating_add);
+        [sum(|it| it.memory_bytes_max), sum(|it| it.file_bytes_max)]
+    }
+}
+
+/// An account's ceilings; `None`: none of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountLimits {
     /// Bytes of all its streams in memory.
     pub memory_bytes_max: Option<u64>,
     /// Bytes of all its streams on disk.
     pub file_bytes_max: Option<u64>,
-    /// Streams.
+    /// Streams; 0: any number.
     pub streams_max: Option<u32>,
-    /// Consumers of one stream.
+    /// Consumers of one stream; 0: any number.
     pub consumers_max: Option<u32>,
     /// Messages that a consumer may leave without an ack.
     pub ack_pending_max: Option<u32>,
@@ -92,16 +136,30 @@ pub struct AccountLimits {
     pub max_bytes_required: bool,
 }
 
-/// An account that has streams.
+/// An account, and its streams.
 #[derive(Debug)]
 pub(crate) struct Space {
     pub(crate) name: Box<str>,
-    pub(crate) limits: AccountLimits,
+    pub(crate) grant: Grant,
     pub(crate) streams: BTreeMap<Box<str>, u32>,
     pub(crate) requests: u64,
     pub(crate) errors: u64,
     /// Somebody listens to events.
     pub(crate) events: bool,
+}
+
+impl Space {
+    pub(crate) fn is_enabled(&self) -> bool {
+        matches!(self.grant, Grant::Enabled(_))
+    }
+
+    /// The ceilings of its streams.
+    pub(crate) fn limits(&self) -> Result<AccountLimits, ApiError> {
+        match &self.grant {
+            Grant::Enabled(share) => share.limits(),
+            Grant::Disabled | Grant::System => Err(error::NOT_ENABLED_FOR_ACCOUNT.error()),
+        }
+    }
 }
 
 /// What a timer is of: a stream, or one of its consumers.
@@ -136,6 +194,12 @@ pub struct Engine {
     /// The disk failed, and what is in memory of streams on it may be ahead of it.
     failed: bool,
     pub(crate) backups: Backups,
+    /// Accounts that have streams on disk and are not open.
+    closed: BTreeSet<Box<str>>,
+    /// Requests of all accounts that have streams.
+    pub(crate) requests: u64,
+    /// Of those, the ones that could not be done.
+    pub(crate) errors: u64,
 }
 
 /// How long a consumer's place may differ from what is on the disk, unless somebody was told where it is. A power cut
@@ -184,26 +248,134 @@ impl Engine {
             sync_at: None,
             failed: false,
             backups: Backups::default(),
+            closed: BTreeSet::new(),
+            requests: 0,
+            errors: 0,
         }
     }
 
-    /// Lets an account have streams.
+    /// Lets an account have streams within flat ceilings: [`Engine::open`] for those of the start.
     pub fn open_account(&mut self, account: Account, name: &str, limits: AccountLimits, now: Now) {
+        let opened = self.open(account, name, Grant::Enabled(Share::Flat(limits)), now);
+        self.bear(opened);
+    }
+
+    /// Lets an account have streams, or be told that it has none. Call [`Engine::load`] once those of the start are open;
+    /// one that comes later brings its streams back by itself. `account` must be a number that was not used before.
+    ///
+    /// # Errors
+    /// What the account has on disk can't be read.
+    pub fn open(&mut self, account: Account, name: &str, grant: Grant, now: Now) -> Result<(), LogError> {
         let now = self.read_clock(now);
         let space = Space {
             name: name.into(),
-            limits,
+            grant,
             streams: BTreeMap::new(),
             requests: 0,
             errors: 0,
             events: false,
         };
+        let loads = space.is_enabled() && self.closed.remove(name);
         self.spaces.insert(account, space);
         let mut cx = cx!(self, account, now);
         for filter in crate::api::SUBJECTS {
             cx.subscribe(*filter, Tag::new(What::Api, account, 0));
         }
         cx.watch(b"$JS.EVENT.>", Tag::new(What::Events, account, 0));
+        if loads { self.load_later(now) } else { Ok(()) }
+    }
+
+    /// Brings back streams after the start.
+    fn load_later(&mut self, now: Now) -> Result<(), LogError> {
+        let found = self.file.load()?;
+        self.load_streams(found, now)
+    }
+
+    /// Lets an open account have streams, more or less of them, or none. What it has on disk stays there meanwhile.
+    ///
+    /// # Errors
+    /// What the account has on disk can't be read.
+    pub fn set_grant(&mut self, account: Account, grant: Grant, now: Now) -> Result<(), LogError> {
+        let now = self.read_clock(now);
+        let Some(space) = self.spaces.get_mut(&account) else { return Ok(()) };
+        let (had, name) = (space.is_enabled(), space.name.clone());
+        space.grant = grant;
+        match (had, space.is_enabled()) {
+            (false, true) if self.closed.remove(&name) => self.load_later(now),
+            (true, false) => {
+                self.drop_streams(account, now);
+                self.closed.insert(name);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is room on the server for an account of that name with that share, besides what the others may have.
+    /// Source: nats-server's `sufficientResources`.
+    ///
+    /// # Errors
+    /// What there is not enough of, in nats-server's words.
+    pub fn check_share_fits(&self, name: &str, share: &Share) -> Result<(), ApiError> {
+        if self.settings.memory_bytes_max.is_none() && self.settings.file_bytes_max.is_none() {
+            return Ok(());
+        }
+        let mut sums = share.bytes();
+        for space in self.spaces.values().filter(|space| *space.name != *name) {
+            if let Grant::Enabled(share) = &space.grant {
+                sums.iter_mut().zip(share.bytes()).for_each(|(sum, bytes)| *sum = sum.saturating_add(bytes));
+            }
+        }
+        let [memory, file] = sums;
+        if self.settings.memory_bytes_max.is_some_and(|max| memory > max) {
+            return Err(error::MEMORY_RESOURCES_EXCEEDED.error());
+        }
+        if self.settings.file_bytes_max.is_some_and(|max| file > max) {
+            return Err(error::STORAGE_RESOURCES_EXCEEDED.error());
+        }
+        Ok(())
+    }
+
+    /// An account is gone. What it has on disk stays there.
+    pub fn close_account(&mut self, account: Account, now: Now) {
+        let now = self.read_clock(now);
+        self.drop_streams(account, now);
+        let Some(space) = self.spaces.remove(&account) else { return };
+        let mut cx = cx!(self, account, now);
+        for filter in crate::api::SUBJECTS {
+            cx.unsubscribe(*filter, Tag::new(What::Api, account, 0));
+        }
+        cx.unwatch(b"$JS.EVENT.>", Tag::new(What::Events, account, 0));
+        if space.is_enabled() {
+            self.closed.insert(space.name);
+        }
+    }
+
+    /// Forgets an account's streams, which stay on disk.
+    fn drop_streams(&mut self, account: Account, now: Now) {
+        // Where consumers are is known to the disk before the streams are forgotten.
+        if !self.failed {
+            let saved = self.save(now);
+            self.bear(saved);
+        }
+        self.drop_backups(account, now);
+        let mine = self.streams.values().filter(|stream| stream.account == account);
+        let mine: Vec<u32> = mine.map(|stream| stream.id).collect();
+        for id in mine {
+            self.drop_stream(id, now);
+        }
+    }
+
+    /// Forgets a stream, which stays on disk.
+    fn drop_stream(&mut self, id: u32, now: Now) {
+        let Some(mut stream) = self.streams.remove(&id) else { return };
+        if let Some(space) = self.spaces.get_mut(&stream.account) {
+            space.streams.remove(stream.name());
+        }
+        let mut cx = cx!(self, stream.account, now);
+        stream.consumers.values_mut().for_each(|consumer| consumer.forget_requests(&mut cx));
+        stream.close(&mut cx);
+        self.forget_copies(id, stream.account, stream.name());
     }
 
     /// Takes an input in.
@@ -249,7 +421,7 @@ impl Engine {
     }
 
     /// An error is about one thing alone, which was told to whoever waits for it, or about all that is not committed.
-    fn bear(&mut self, done: Result<(), LogError>) {
+    pub(crate) fn bear(&mut self, done: Result<(), LogError>) {
         match done {
             Ok(()) => {}
             Err(error) if error.is_of_all() => self.fail(),
@@ -282,14 +454,7 @@ impl Engine {
         let on_disk = self.streams.values().filter(|stream| stream.config.storage == Storage::File);
         let on_disk: Vec<u32> = on_disk.map(|stream| stream.id).collect();
         for id in on_disk {
-            let Some(mut stream) = self.streams.remove(&id) else { continue };
-            if let Some(space) = self.spaces.get_mut(&stream.account) {
-                space.streams.remove(stream.name());
-            }
-            let mut cx = cx!(self, stream.account, now);
-            stream.consumers.values_mut().for_each(|consumer| consumer.forget_requests(&mut cx));
-            stream.close(&mut cx);
-            self.forget_copies(id, stream.account, stream.name());
+            self.drop_stream(id, now);
         }
         self.unsaved.clear();
         self.failed = false;
@@ -315,7 +480,14 @@ impl Engine {
                 Ok(())
             }
             Input::Lost { receipt, subject } => {
-                let Some((_, stream, consumer)) = receipt.tag.split() else { return Ok(()) };
+                let Some((what, stream, consumer)) = receipt.tag.split() else { return Ok(()) };
+                if what == What::Link {
+                    if let Some((stream, mut cx)) = self.stream_cx(stream, now) {
+                        stream.on_link_lost(consumer, &mut cx);
+                    }
+                    self.touch(stream);
+                    return Ok(());
+                }
                 self.with_consumer(stream, consumer, now, |consumer, cx| {
                     consumer.on_lost(receipt.seq, subject, cx);
                 });
@@ -353,6 +525,14 @@ impl Engine {
             (What::Reset, Some(_)) => return self.on_reset(stream, consumer, message, now),
             (What::Snapshot, _) => self.on_snapshot_ack(consumer, now),
             (What::Restore, _) => self.on_restore_chunk(consumer, message, now),
+            (What::Link, _) => {
+                if !self.is_out_of_reach(stream)
+                    && let Some((stream, mut cx)) = self.stream_cx(stream, now)
+                {
+                    stream.on_link(consumer, message, &mut cx)?;
+                }
+                self.touch(stream);
+            }
             (What::Next | What::Reset | What::Push | What::Waiting | What::Events, _) => {}
         }
         Ok(())
@@ -396,9 +576,14 @@ impl Engine {
         Ok(())
     }
 
+    /// The ceilings of an account's streams.
+    pub(crate) fn limits_of(&self, account: Account) -> Result<AccountLimits, ApiError> {
+        self.spaces.get(&account).map_or_else(|| Err(error::NO_ACCOUNT.error()), Space::limits)
+    }
+
     /// Whether the server has room for one more message.
     fn check_room(&self, storage: Storage, account: Account, bytes: u64) -> Result<(), ApiError> {
-        let limits = self.spaces.get(&account).map(|space| space.limits).unwrap_or_default();
+        let limits = self.limits_of(account)?;
         let mine = match storage {
             Storage::Memory => limits.memory_bytes_max,
             Storage::File => limits.file_bytes_max,
@@ -564,6 +749,7 @@ impl Engine {
     fn settle(&mut self, now: Now) {
         self.hungry = false;
         let mut dirty = std::mem::take(&mut self.dirty);
+        self.take_come(&dirty, now);
         let mut again = self.copy(&mut dirty, now).unwrap_or_else(|error| {
             self.bear(Err(error));
             BTreeSet::new()
@@ -729,7 +915,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings back the streams that are on disk. To be called once all accounts are open.
+    /// Brings back the streams that are on disk and whose accounts are open.
+    ///
+    /// # Errors
+    /// They can't be read.
     pub fn load(&mut self, now: Now) -> Result<(), LogError> {
         let found = self.file.load()?;
         let lasts: Vec<_> = found.iter().map(|(_, log)| log.state().last_time).collect();
@@ -754,11 +943,19 @@ impl Engine {
     fn load_stream(&mut self, record: &[u8], log: Box<dyn Log>, now: Now) -> Result<(), LogError> {
         let Ok(record) = crate::json::read_seldom::<crate::stream::Record>(record) else { return Ok(()) };
         if record.restoring {
-            return log.destroy();
+            // One that is under way is not what a start finds.
+            let under_way = self.backups.restores(&record.account, &record.config.name, &self.spaces);
+            return if under_way { Ok(()) } else { log.destroy() };
         }
         // Those of accounts that have no streams now stay on disk.
-        let found = self.spaces.iter_mut().find(|(_, space)| space.name == record.account);
-        let Some((account, space)) = found else { return Ok(()) };
+        let mut open = self.spaces.iter_mut().filter(|(_, space)| space.is_enabled());
+        let Some((account, space)) = open.find(|(_, space)| space.name == record.account) else {
+            self.closed.insert(record.account);
+            return Ok(());
+        };
+        if space.streams.contains_key(record.config.name.as_str()) {
+            return Ok(());
+        }
         let (account, id) = (*account, self.next_stream);
         self.next_stream += 1;
         space.streams.insert(record.config.name.as_str().into(), id);

@@ -26,6 +26,7 @@ pub(crate) const COUNTER_SOURCES: &str = "Nats-Counter-Sources";
 pub(crate) const BATCH_ID: &str = "Nats-Batch-Id";
 pub(crate) const BATCH_SEQ: &str = "Nats-Batch-Sequence";
 pub(crate) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+pub(crate) const STREAM_IDENTITY: &str = "Nats-Stream-Identity";
 pub(crate) const STREAM_SOURCE: &str = "Nats-Stream-Source";
 pub(crate) const REQUEST_INFO: &str = "Nats-Request-Info";
 pub(crate) const REQUIRED_API_LEVEL: &str = "Nats-Required-Api-Level";

@@ -28,12 +28,14 @@ mod headers;
 mod json;
 pub mod log;
 mod random;
+mod report;
 mod seam;
 mod stream;
 mod sync;
 pub mod time;
 
 pub use calendar::{ClockState, EARLIEST, Standing, Trust};
-pub use engine::{AccountLimits, Engine, Settings, Zone};
+pub use engine::{AccountLimits, Engine, Grant, Settings, Share, Zone};
+pub use report::{AccountReport, Missing, Report, Sums, Wanted};
 pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};
 pub use sync::{SYNC_EVERY, Sync};

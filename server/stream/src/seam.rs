@@ -23,6 +23,11 @@ impl Tag {
         self.0
     }
 
+    /// Whether a subscription takes what the account imports as streams, too, as clients' subscriptions do.
+    pub fn takes_imports(self) -> bool {
+        matches!(self.split(), Some((What::Stream | What::Link, ..)))
+    }
+
     /// Of such a number.
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -68,9 +73,11 @@ pub(crate) enum What {
     Snapshot,
     /// Chunks of a stream that comes in.
     Restore,
+    /// Answers and messages of another account's stream that is copied.
+    Link,
 }
 
-const WHATS: [What; 12] = [
+const WHATS: [What; 13] = [
     What::Api,
     What::Stream,
     What::Direct,
@@ -83,6 +90,7 @@ const WHATS: [What; 12] = [
     What::Events,
     What::Snapshot,
     What::Restore,
+    What::Link,
 ];
 
 /// A message for a subscription of the engine's.

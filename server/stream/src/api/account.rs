@@ -1,14 +1,29 @@
 //! What an account uses. Source: nats-server's `jsAccountInfoRequest`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Answer, Request, answer};
 use crate::config::{API_LEVEL, Storage};
-use crate::engine::Engine;
+use crate::engine::{self, Engine, Grant, Share, TIER};
+use crate::error;
 use crate::seam::Account;
 
 #[derive(Serialize)]
 struct AccountInfo<'a> {
+    #[serde(flatten)]
+    all: Tier,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+    api: ApiStats,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tiers: Option<BTreeMap<String, Tier>>,
+}
+
+/// What streams of so many copies use, and may.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Tier {
     memory: u64,
     storage: u64,
     reserved_memory: u64,
@@ -16,12 +31,9 @@ struct AccountInfo<'a> {
     streams: usize,
     consumers: usize,
     limits: AccountLimits,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<&'a str>,
-    api: ApiStats,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Default, Serialize)]
 struct AccountLimits {
     max_memory: i64,
     max_storage: i64,
@@ -33,8 +45,8 @@ struct AccountLimits {
     max_bytes_required: bool,
 }
 
-impl From<crate::engine::AccountLimits> for AccountLimits {
-    fn from(limits: crate::engine::AccountLimits) -> Self {
+impl From<engine::AccountLimits> for AccountLimits {
+    fn from(limits: engine::AccountLimits) -> Self {
         let bytes = |max: Option<u64>| max.map_or(-1, |max| i64::try_from(max).unwrap_or(i64::MAX));
         let count = |max: Option<u32>| max.map_or(-1, i64::from);
         Self {
@@ -59,29 +71,38 @@ struct ApiStats {
 
 impl Engine {
     pub(super) fn account_info(&mut self, request: &Request<'_>) -> Answer {
-        let sum = |storage| self.account_bytes(request.account, storage);
-        let (memory, storage) = (sum(Storage::Memory), sum(Storage::File));
-        let reserved = |storage| self.reserved(Some(request.account), storage);
-        let streams = self.streams.values().filter(|stream| stream.account == request.account);
-        let consumers = streams.map(|stream| stream.consumers.len()).sum();
-        let space = self.spaces.get(&request.account);
+        let account = request.account;
+        let Some(space) = self.spaces.get(&account) else { return Err(error::NO_ACCOUNT.into()) };
+        let streams = self.streams.values().filter(|stream| stream.account == account);
+        let all = Tier {
+            memory: self.account_bytes(account, Storage::Memory),
+            storage: self.account_bytes(account, Storage::File),
+            reserved_memory: self.reserved(Some(account), Storage::Memory),
+            reserved_storage: self.reserved(Some(account), Storage::File),
+            streams: space.streams.len(),
+            consumers: streams.map(|stream| stream.consumers.len()).sum(),
+            limits: AccountLimits::default(),
+        };
+        let (limits, tiers) = match &space.grant {
+            Grant::Enabled(Share::Flat(limits)) => ((*limits).into(), None),
+            Grant::Enabled(Share::Tiers(shares)) => {
+                let mut tiers = BTreeMap::new();
+                for (name, limits) in shares {
+                    tiers.insert(name.to_string(), Tier { limits: (*limits).into(), ..Tier::default() });
+                }
+                // All streams have one copy.
+                if all.streams > 0 || tiers.contains_key(TIER) {
+                    let tier = tiers.entry(TIER.to_owned()).or_default();
+                    *tier = Tier { limits: tier.limits, ..all };
+                }
+                (AccountLimits::default(), Some(tiers))
+            }
+            Grant::Disabled | Grant::System => (AccountLimits::default(), None),
+        };
+        let api = ApiStats { level: API_LEVEL, total: space.requests, errors: space.errors };
         answer(
             "account_info",
-            AccountInfo {
-                memory,
-                storage,
-                reserved_memory: reserved(Storage::Memory),
-                reserved_storage: reserved(Storage::File),
-                streams: space.map_or(0, |space| space.streams.len()),
-                consumers,
-                limits: space.map(|space| space.limits).unwrap_or_default().into(),
-                domain: self.settings.domain.as_deref(),
-                api: ApiStats {
-                    level: API_LEVEL,
-                    total: space.map_or(0, |space| space.requests),
-                    errors: space.map_or(0, |space| space.errors),
-                },
-            },
+            AccountInfo { all: Tier { limits, ..all }, domain: self.settings.domain.as_deref(), api, tiers },
         )
     }
 
@@ -92,7 +113,7 @@ impl Engine {
     }
 
     /// Bytes that streams may take in any case: of one account, or of all.
-    pub(super) fn reserved(&self, account: Option<Account>, storage: Storage) -> u64 {
+    pub(crate) fn reserved(&self, account: Option<Account>, storage: Storage) -> u64 {
         let streams = self.streams.values().filter(|stream| stream.config.storage == storage);
         let mine = streams.filter(|stream| account.is_none_or(|account| stream.account == account));
         mine.map(|stream| u64::try_from(stream.config.max_bytes).unwrap_or(0)).sum()

@@ -83,7 +83,7 @@ impl Engine {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
         }
         self.check_share(request.account, &config)?;
-        self.check_reservation(&config, None)?;
+        self.check_stream_bytes(request.account, &config)?;
         if self.stream_id(request.account, name).is_ok() {
             return Err(error::STREAM_NAME_EXIST_RESTORE_FAILED.into());
         }

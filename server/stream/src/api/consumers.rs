@@ -1,5 +1,6 @@
 //! Consumers: made, changed, looked at, held, ended.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Failure, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
@@ -57,6 +58,7 @@ struct Reset {
 impl Engine {
     pub(super) fn consumer_create(&mut self, request: &Request<'_>) -> Answer {
         let mut ask: CreateConsumer = request.read()?;
+        self.check_enabled(request.account)?;
         let stream = self.check_names(request, &mut ask)?;
         if ask.config.num_replicas > 1 {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
@@ -66,11 +68,20 @@ impl Engine {
         let number = self.next_consumer;
         self.next_consumer = self.next_consumer.checked_add(1).ok_or(error::MAXIMUM_CONSUMERS_LIMIT)?;
         let mut limits = self.settings.limits;
-        let share = self.spaces.get(&request.account).map(|space| space.limits).unwrap_or_default();
+        let share = self.limits_of(request.account)?;
         if let Some(max) = share.consumers_max {
             limits.default_max_consumers = max.into();
         }
         let (stream, mut cx) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
+        // Who copies wants to know whether it is the stream of before.
+        let identity = (ask.config.direct || ask.config.sourcing).then(|| stream.identity());
+        let expected = headers::text(request.message.header, headers::STREAM_IDENTITY);
+        if let (Some(identity), Some(expected)) = (&identity, expected)
+            && !expected.is_empty()
+            && expected != identity
+        {
+            return Err(error::CONSUMER_STREAM_IDENTITY_MISMATCH.with(&[identity]).into());
+        }
         let new = NewConsumer {
             config: ask.config,
             action: ask.action,
@@ -88,10 +99,17 @@ impl Engine {
             });
         }
         let consumer = stream.consumers.get_mut(&number);
-        let later =
-            consumer.zip(request.message.reply).is_some_and(|(consumer, reply)| consumer.answer_later(reply));
+        let header = identity
+            .map_or(Bytes::new(), |identity| headers::with(b"", headers::STREAM_IDENTITY, &identity).into());
+        let mut later = consumer
+            .zip(request.message.reply)
+            .is_some_and(|(consumer, reply)| consumer.answer_later(reply, header.clone()));
         let consumer = stream.consumers.get(&number);
         let info = consumer.filter(|_| !later).map(|consumer| consumer.info(request.now.wall));
+        if let (Some(info), Some(reply), false) = (&info, request.message.reply, header.is_empty()) {
+            cx.answer_with(reply, header, super::write("consumer_create", None, info));
+            later = true;
+        }
         self.touch(id);
         if later {
             return Err(Failure::Later);
@@ -141,8 +159,9 @@ impl Engine {
         let ask: PageRequest = request.read_optional()?;
         let id = self.stream_id(request.account, request.token(2))?;
         let (stream, _) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
-        let page = ask.page(stream.names.len(), NAMES_MAX);
-        let consumers: Vec<_> = stream.names.keys().skip(page.offset).take(NAMES_MAX).collect();
+        let page = ask.page(stream.shown().count(), NAMES_MAX);
+        let names = stream.shown().map(|consumer| &consumer.name);
+        let consumers: Vec<_> = names.skip(page.offset).take(NAMES_MAX).collect();
         answer("consumer_names", Names { page, consumers })
     }
 
@@ -150,12 +169,9 @@ impl Engine {
         let ask: PageRequest = request.read_optional()?;
         let id = self.stream_id(request.account, request.token(2))?;
         let (stream, _) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
-        let page = ask.page(stream.names.len(), LIST_MAX);
-        let ids = stream.names.values().skip(page.offset).take(LIST_MAX);
-        let consumers: Vec<_> = ids
-            .filter_map(|id| stream.consumers.get(id))
-            .map(|consumer| consumer.listed(request.now.wall))
-            .collect();
+        let page = ask.page(stream.shown().count(), LIST_MAX);
+        let shown = stream.shown().skip(page.offset).take(LIST_MAX);
+        let consumers: Vec<_> = shown.map(|consumer| consumer.listed(request.now.wall)).collect();
         answer("consumer_list", Names { page, consumers })
     }
 
@@ -205,6 +221,7 @@ impl Engine {
 
     pub(super) fn consumer_unpin(&mut self, request: &Request<'_>) -> Answer {
         let ask: UnpinRequest = request.read()?;
+        self.check_enabled(request.account)?;
         if ask.group.is_empty() {
             return Err(error::INVALID_JSON.with(&[&"consumer group not specified"]).into());
         }

@@ -14,7 +14,7 @@ mod streams;
 
 use serde::Serialize;
 
-use crate::engine::{Engine, cx};
+use crate::engine::{Engine, Grant, Space, cx};
 use crate::error::{self, ApiError};
 use crate::headers;
 use crate::json;
@@ -228,6 +228,15 @@ const READS: &[&str] = &[
     "consumer_info",
 ];
 
+/// Kinds of answers that say something else first than that an account has no streams.
+const CHECKED_LATER: &[&str] = &[
+    "consumer_create",
+    "consumer_unpin",
+    "stream_leader_stepdown",
+    "stream_remove_peer",
+    "consumer_leader_stepdown",
+];
+
 fn is_of_message(error: &ApiError) -> bool {
     [error::SEQUENCE_NOT_FOUND.err_code, error::STREAM_MSG_DELETE_FAILED.err_code].contains(&error.err_code)
 }
@@ -264,15 +273,12 @@ impl Engine {
                 }
             }
             Err(Failure::Later) => {
-                self.spaces.get_mut(&account).into_iter().for_each(|space| space.requests += 1);
+                self.count(account, true, false);
                 return Ok(());
             }
         };
-        if let Some(space) = self.spaces.get_mut(&account) {
-            // Messages that were found are not counted, nor audited below.
-            space.requests += u64::from(failed || kind != "stream_msg_get");
-            space.errors += u64::from(failed);
-        }
+        // Messages that were found are not counted, nor audited below.
+        self.count(account, failed || kind != "stream_msg_get", failed);
         let mut cx = cx!(self, account, now);
         if let Some(reply) = message.reply {
             cx.answer(reply, text.clone());
@@ -288,6 +294,14 @@ impl Engine {
             cx.event("$JS.EVENT.ADVISORY.API", "io.nats.jetstream.advisory.v1.api_audit", body);
         }
         fatal
+    }
+
+    fn count(&mut self, account: Account, done: bool, failed: bool) {
+        let Some(space) = self.spaces.get_mut(&account).filter(|space| space.is_enabled()) else { return };
+        space.requests += u64::from(done);
+        space.errors += u64::from(failed);
+        self.requests += u64::from(done);
+        self.errors += u64::from(failed);
     }
 
     /// The kind of answer that a request gets, and the answer. `None`: nobody answers such a request.
@@ -319,13 +333,28 @@ impl Engine {
             ["CONSUMER", "UNPIN", _, _] => ("consumer_unpin", Engine::consumer_unpin),
             _ => return None,
         };
+        let grant = self.spaces.get(&request.account).map(|space| &space.grant);
+        if grant == Some(&Grant::System) && kind != "account_info" {
+            return Some(("system", Err(error::NOT_ENABLED_FOR_ACCOUNT.into())));
+        }
         if headers::needs_newer_api(request.message.header) {
             return Some((kind, Err(error::REQUIRED_API_LEVEL.into())));
+        }
+        if !CHECKED_LATER.contains(&kind)
+            && let Err(error) = self.check_enabled(request.account)
+        {
+            return Some((kind, Err(error.into())));
         }
         if self.has_failed() && !READS.contains(&kind) {
             return Some((kind, Err(error::STREAM_STORE_FAILED.with(&[&LogError::Failed]).into())));
         }
         Some((kind, handler(self, request)))
+    }
+
+    /// An account without streams is told so.
+    fn check_enabled(&self, account: Account) -> Result<(), ApiError> {
+        let enabled = self.spaces.get(&account).is_some_and(Space::is_enabled);
+        if enabled { Ok(()) } else { Err(error::NOT_ENABLED_FOR_ACCOUNT.error()) }
     }
 
     fn needs_cluster(&mut self, _: &Request<'_>) -> Answer {

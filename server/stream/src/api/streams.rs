@@ -90,7 +90,7 @@ impl Engine {
             return Err(invalid("stream has no mirror but does have mirror direct"));
         }
         self.check_share(request.account, &config)?;
-        self.check_reservation(&config, None)?;
+        self.check_stream_bytes(request.account, &config)?;
         let config = self.check_config(request.account, &config, pedantic)?;
         if config.num_replicas > 1 {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
@@ -116,6 +116,7 @@ impl Engine {
 
     pub(super) fn stream_update(&mut self, request: &Request<'_>) -> Answer {
         let (config, pedantic) = request.read_config()?;
+        self.check_stream_bytes(request.account, &config)?;
         let mut config = self.check_config(request.account, &config, pedantic)?;
         if config.name != request.token(2) {
             return Err(error::STREAM_MISMATCH.into());
@@ -126,7 +127,7 @@ impl Engine {
             self.streams.get(&id).map(|stream| (*stream.config).clone()).ok_or(error::STREAM_NOT_FOUND)?;
         let config = check_update(&old, config)?;
         self.check_consumers(id, &old, &config)?;
-        self.check_reservation(&config, Some(id))?;
+        self.check_share(request.account, &config)?;
         self.check_overlap(request.account, &config)?;
         let domain = self.settings.domain.clone();
         let account = self.spaces.get(&request.account).map(|space| space.name.clone()).unwrap_or_default();
@@ -190,50 +191,60 @@ impl Engine {
         Ok(())
     }
 
-    /// A new stream must fit into its account's share. Source: nats-server's `jsNonClusteredStreamLimitsCheck`,
-    /// `maxBytesLimits`.
-    pub(super) fn check_share(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
-        let Some(space) = self.spaces.get(&account) else { return Ok(()) };
-        let limits = space.limits;
-        let is_new = !space.streams.contains_key(config.name.as_str());
-        if is_new && limits.streams_max.is_some_and(|max| space.streams.len() as u64 >= u64::from(max)) {
-            return Err(error::MAXIMUM_STREAMS_LIMIT.error());
-        }
-        let (all, one, row) = match config.storage {
-            Storage::Memory => {
-                (limits.memory_bytes_max, limits.memory_stream_bytes_max, error::MEMORY_RESOURCES_EXCEEDED)
-            }
-            Storage::File => {
-                (limits.file_bytes_max, limits.file_stream_bytes_max, error::STORAGE_RESOURCES_EXCEEDED)
-            }
+    /// What an account says of each of its streams. Source: nats-server's `checkStreamCfg`, `maxBytesLimits`.
+    pub(super) fn check_stream_bytes(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+        let limits = self.limits_of(account)?;
+        let one = match config.storage {
+            Storage::Memory => limits.memory_stream_bytes_max,
+            Storage::File => limits.file_stream_bytes_max,
         };
-        let bytes = u64::try_from(config.max_bytes).unwrap_or(0);
-        let reserved = self.reserved(Some(account), config.storage);
-        if is_new && all.is_some_and(|max| reserved.saturating_add(bytes) > max) {
-            return Err(row.error());
-        }
-        if limits.max_bytes_required && bytes == 0 {
+        if limits.max_bytes_required && config.max_bytes <= 0 {
             return Err(error::STREAM_MAX_BYTES_REQUIRED.error());
         }
-        if one.is_some_and(|max| max > 0 && bytes > max) {
+        if one.is_some_and(|max| max > 0 && bytes(config) > max) {
             return Err(error::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
         }
         Ok(())
     }
 
-    /// What a stream may take must be there, besides what others may.
-    pub(super) fn check_reservation(&self, config: &StreamConfig, old: Option<u32>) -> Result<(), ApiError> {
-        let (max, row) = match config.storage {
-            Storage::Memory => (self.settings.memory_bytes_max, error::MEMORY_RESOURCES_EXCEEDED),
-            Storage::File => (self.settings.file_bytes_max, error::STORAGE_RESOURCES_EXCEEDED),
-        };
-        let bytes = |config: &StreamConfig| u64::try_from(config.max_bytes).unwrap_or(0);
-        let mine = old.and_then(|id| self.streams.get(&id)).map_or(0, |stream| bytes(&stream.config));
-        let reserved = self.reserved(None, config.storage).saturating_sub(mine);
-        match max {
-            Some(max) if reserved.saturating_add(bytes(config)) > max => Err(row.error()),
-            _ => Ok(()),
+    /// A stream must fit into its account's share, and into the server beside what the others may take. Source:
+    /// nats-server's `jsNonClusteredStreamLimitsCheck`, `checkLimits`.
+    pub(super) fn check_share(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+        let limits = self.limits_of(account)?;
+        let Some(space) = self.spaces.get(&account) else { return Ok(()) };
+        let known = space.streams.get(config.name.as_str()).copied();
+        let full =
+            limits.streams_max.is_some_and(|max| max > 0 && space.streams.len() as u64 >= u64::from(max));
+        if known.is_none() && full {
+            return Err(error::MAXIMUM_STREAMS_LIMIT.error());
         }
+        let consumers_max = limits.consumers_max.map_or(0, i64::from);
+        if consumers_max > 0 && config.max_consumers > consumers_max {
+            return Err(error::MAXIMUM_CONSUMERS_LIMIT.error());
+        }
+        let (mine, all, row) = match config.storage {
+            Storage::Memory => {
+                (limits.memory_bytes_max, self.settings.memory_bytes_max, error::MEMORY_RESOURCES_EXCEEDED)
+            }
+            Storage::File => {
+                (limits.file_bytes_max, self.settings.file_bytes_max, error::STORAGE_RESOURCES_EXCEEDED)
+            }
+        };
+        let before = known
+            .and_then(|id| self.streams.get(&id))
+            .filter(|stream| stream.config.storage == config.storage)
+            .map_or(0, |stream| bytes(&stream.config));
+        // One without a ceiling needs a byte at least: where there is none, there are no streams.
+        let wanted = bytes(config).max(1);
+        let fits = |max: Option<u64>, reserved: u64| {
+            max.is_none_or(|max| reserved.saturating_sub(before).saturating_add(wanted) <= max)
+        };
+        if !fits(mine, self.reserved(Some(account), config.storage))
+            || !fits(all, self.reserved(None, config.storage))
+        {
+            return Err(row.error());
+        }
+        Ok(())
     }
 
     pub(super) fn stream_info(&mut self, request: &Request<'_>) -> Answer {
@@ -322,6 +333,11 @@ impl Engine {
         self.touch(id);
         answer("stream_purge", Purged { success: true, purged })
     }
+}
+
+/// Bytes that it may take in any case.
+fn bytes(config: &StreamConfig) -> u64 {
+    u64::try_from(config.max_bytes).unwrap_or(0)
 }
 
 /// True if nothing differs but what the server notes.

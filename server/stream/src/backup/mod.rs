@@ -19,10 +19,10 @@ pub(crate) use outgoing::{Outgoing, Progress, SnapshotRequest};
 use serde::Serialize;
 
 use crate::config::Storage;
-use crate::engine::{Engine, cx};
+use crate::engine::{Engine, Space, cx};
 use crate::error;
 use crate::log::LogError;
-use crate::seam::{Message, Tag, What};
+use crate::seam::{Account, Message, Tag, What};
 use crate::stream::{Stream, StreamInfo, record};
 use crate::time::{Instant, Now, rfc3339};
 
@@ -45,6 +45,13 @@ impl Backups {
     pub(crate) fn number(&mut self) -> u32 {
         self.last = self.last.wrapping_add(1);
         self.last
+    }
+
+    /// Whether a stream of that account and name comes in.
+    pub(crate) fn restores(&self, account: &str, name: &str, spaces: &BTreeMap<Account, Space>) -> bool {
+        self.incoming.values().any(|it| {
+            it.config.name == name && spaces.get(&it.account).is_some_and(|space| *space.name == *account)
+        })
     }
 
     /// When one has been silent for too long.
@@ -146,7 +153,7 @@ impl Engine {
     /// Bytes that the stream may take.
     fn room_for(&self, incoming: &Incoming) -> u64 {
         let storage = incoming.config.storage;
-        let limits = self.spaces.get(&incoming.account).map(|space| space.limits).unwrap_or_default();
+        let Ok(limits) = self.limits_of(incoming.account) else { return 0 };
         let (mine, all) = match storage {
             Storage::Memory => (limits.memory_bytes_max, self.settings.memory_bytes_max),
             Storage::File => (limits.file_bytes_max, self.settings.file_bytes_max),
@@ -259,6 +266,27 @@ impl Engine {
         for number in incoming {
             let Some(incoming) = self.backups.incoming.remove(&number) else { continue };
             let mut cx = cx!(self, incoming.account, now);
+            incoming.close(&mut cx);
+            self.abandon(incoming);
+        }
+    }
+
+    /// Ends those of an account.
+    pub(crate) fn drop_backups(&mut self, account: Account, now: Now) {
+        let outgoing: Vec<u32> =
+            self.backups.outgoing.iter().filter(|(_, it)| it.account == account).map(|(at, _)| *at).collect();
+        for number in outgoing {
+            let Some(outgoing) = self.backups.outgoing.remove(&number) else { continue };
+            let mut cx = cx!(self, account, now);
+            if let Progress::Done(why) = outgoing.fail("500 account closed", &mut cx) {
+                outgoing.close(why, &mut cx);
+            }
+        }
+        let incoming: Vec<u32> =
+            self.backups.incoming.iter().filter(|(_, it)| it.account == account).map(|(at, _)| *at).collect();
+        for number in incoming {
+            let Some(incoming) = self.backups.incoming.remove(&number) else { continue };
+            let mut cx = cx!(self, account, now);
             incoming.close(&mut cx);
             self.abandon(incoming);
         }

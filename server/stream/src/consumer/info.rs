@@ -13,7 +13,8 @@ pub(crate) struct Info {
     stream_name: Box<str>,
     name: Box<str>,
     created: String,
-    config: Box<ConsumerConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Box<ConsumerConfig>>,
     delivered: Sequences,
     ack_floor: Sequences,
     num_ack_pending: usize,
@@ -58,7 +59,12 @@ impl Sequences {
 impl Consumer {
     /// As lists show it: without what the server notes. So it is in nats-server.
     pub(crate) fn listed(&self, now: Nanos) -> Info {
-        Info { config: self.config.clone(), ..self.info(now) }
+        Info { config: Some(self.config.clone()), ..self.info(now) }
+    }
+
+    /// As monitoring shows it.
+    pub(crate) fn reported(&self, with_config: bool, now: Nanos) -> Info {
+        Info { config: with_config.then(|| self.config.clone()), ..self.info(now) }
     }
 
     /// What the API shows.
@@ -86,7 +92,7 @@ impl Consumer {
             pause_remaining: paused.map_or(0, |until| until - now),
             ts: rfc3339(now),
             priority_groups: groups.into_iter().collect(),
-            config,
+            config: Some(config),
         }
     }
 

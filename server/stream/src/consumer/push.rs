@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Consumer;
 use crate::config::{AckPolicy, ConsumerConfig};
 use crate::cx::Cx;
@@ -25,8 +27,8 @@ pub(crate) struct Push {
     pub(super) active: bool,
     /// That is known.
     pub(super) known: bool,
-    /// Who made it, and is told so once that is known.
-    pub(super) owed: Option<Box<[u8]>>,
+    /// Who made it, and is told so once that is known, with which header.
+    pub(super) owed: Option<(Box<[u8]>, Bytes)>,
     /// Bytes under way, and how many there may be; 0: any number.
     pub(super) under_way: usize,
     pub(super) window: usize,
@@ -74,8 +76,9 @@ impl Consumer {
         }
         let changed = self.push.active != exists;
         (self.push.active, self.push.known) = (exists, true);
-        if let Some(reply) = self.push.owed.take() {
-            cx.answer(&reply, crate::api::write("consumer_create", None, self.info(cx.now.wall)));
+        if let Some((reply, header)) = self.push.owed.take() {
+            let text = crate::api::write("consumer_create", None, self.info(cx.now.wall));
+            cx.answer_with(&reply, header, text);
         }
         if !changed {
             return;
@@ -92,10 +95,10 @@ impl Consumer {
 
     /// Keeps the answer to whoever made it until it is known whether somebody listens, which the answer tells. False if
     /// that is known, or doesn't matter.
-    pub(crate) fn answer_later(&mut self, reply: &[u8]) -> bool {
+    pub(crate) fn answer_later(&mut self, reply: &[u8], header: Bytes) -> bool {
         let later = self.config.is_push() && !self.push.known;
         if later {
-            self.push.owed = Some(reply.into());
+            self.push.owed = Some((reply.into(), header));
         }
         later
     }
@@ -146,7 +149,7 @@ impl Consumer {
             account: cx.account,
             subject: self.config.deliver_subject.clone().into(),
             reply: Some(reply.clone().into()),
-            header: bytes::Bytes::from_static(b"NATS/1.0 100 FlowControl Request\r\n\r\n"),
+            header: Bytes::from_static(b"NATS/1.0 100 FlowControl Request\r\n\r\n"),
             ..Default::default()
         };
         self.push.question = Some((reply, self.push.under_way));

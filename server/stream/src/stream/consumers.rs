@@ -57,7 +57,7 @@ impl Stream {
             most if most > 0 && (consumers_max <= 0 || most < consumers_max) => most,
             _ => consumers_max,
         };
-        if most > 0 && i64::try_from(self.consumers.len()).is_ok_and(|len| len >= most) {
+        if most > 0 && !config.direct && i64::try_from(self.shown().count()).is_ok_and(|len| len >= most) {
             return Err(error::MAXIMUM_CONSUMERS_LIMIT.error());
         }
         if self.config.retention == Retention::WorkQueue && !config.direct && !config.sourcing {
@@ -84,6 +84,17 @@ impl Stream {
         self.names.insert(name.into(), id);
         self.consumers.insert(id, consumer);
         Ok(id)
+    }
+
+    /// Consumers that are told of, by name: not those by which others copy.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Consumer> {
+        let all = self.names.values().filter_map(|id| self.consumers.get(id));
+        all.filter(|consumer| !consumer.config.direct)
+    }
+
+    /// Those by which others copy.
+    pub(crate) fn hidden(&self) -> impl Iterator<Item = &Consumer> {
+        self.consumers.values().filter(|consumer| consumer.config.direct)
     }
 
     fn change_consumer(

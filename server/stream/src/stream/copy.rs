@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Stream;
 use super::ingest::{Arriving, Origin, Passed};
+use super::link::Link;
 use crate::config::{External, StreamConfig, StreamSource, SubjectTransform};
 use crate::cx::Cx;
 use crate::error::{self, ApiError};
@@ -42,7 +43,7 @@ pub(crate) struct Copy {
     /// The number of the origin's message that is next; `None`: it has not begun.
     pub(crate) next: Option<u64>,
     /// By what the origin is told from one of its name that came before or after it; empty: not known.
-    ident: String,
+    pub(super) ident: String,
     /// The last of its messages that came; 0: none.
     last: u64,
     /// Messages that wait there.
@@ -52,6 +53,8 @@ pub(crate) struct Copy {
     /// It is there.
     linked: bool,
     error: Option<ApiError>,
+    /// How it is reached, if its log isn't at hand.
+    pub(crate) link: Option<Link>,
 }
 
 /// What is noted of a source.
@@ -93,7 +96,24 @@ impl Copy {
             seen: None,
             linked: false,
             error: None,
+            link: None,
         }
+    }
+
+    /// The origin is another one.
+    pub(super) fn forget(&mut self) {
+        (self.next, self.last) = (None, 0);
+        self.ident.clear();
+    }
+
+    /// The origin was heard of.
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.seen = Some(now);
+    }
+
+    /// The origin can't be reached, or said why not.
+    pub(super) fn lose(&mut self, error: Option<ApiError>) {
+        (self.linked, self.error) = (false, error);
     }
 
     /// The origin is not there.
@@ -116,7 +136,7 @@ impl Copy {
             Some(seen) => {
                 let since = Nanos::try_from(now.since(seen).as_nanos()).unwrap_or(Nanos::MAX);
                 // As if it said every second that it is there.
-                if self.linked { since % SECOND } else { since }
+                if self.linked && self.link.is_none() { since % SECOND } else { since }
             }
         };
         CopyInfo {
@@ -178,17 +198,19 @@ impl Stream {
     }
 
     /// What the API shows of its mirror and its sources.
-    pub(super) fn copy_infos(&self, now: Instant) -> (Option<CopyInfo>, Vec<CopyInfo>) {
+    pub(crate) fn copy_infos(&self, now: Instant) -> (Option<CopyInfo>, Vec<CopyInfo>) {
         let mut infos = self.copies.iter().map(|copy| copy.info(self.is_mirror(), now));
         if self.is_mirror() { (infos.next(), Vec::new()) } else { (None, infos.collect()) }
     }
 
     /// Its configuration has changed: those that stay go on where they are.
-    pub(super) fn update_copies(&mut self) {
+    pub(super) fn update_copies(&mut self, cx: &mut Cx<'_>) {
         let old = std::mem::replace(&mut self.copies, copies(&self.config));
-        for was in old {
+        for mut was in old {
             if let Some(copy) = self.copies.iter_mut().find(|copy| copy.config == was.config) {
                 *copy = was;
+            } else if let Some(link) = &mut was.link {
+                link.close(self.id, cx);
             }
         }
     }
@@ -247,7 +269,7 @@ impl Stream {
         copy.link(cx.now.mono);
         let recreated = !mirror && !copy.ident.is_empty() && copy.ident != ident;
         if recreated {
-            (copy.next, copy.last) = (None, 0);
+            copy.forget();
         }
         let (seq, time) = (copy.config.opt_start_seq, copy.config.opt_start_time);
         let next = match copy.next {

@@ -108,7 +108,7 @@ impl Stream {
             lost: Some(self.log.damaged(LOST_MAX))
                 .filter(|(msgs, _)| !msgs.is_empty())
                 .map(|(msgs, bytes)| Lost { msgs, bytes }),
-            consumer_count: self.consumers.len(),
+            consumer_count: self.shown().count(),
         }
     }
 

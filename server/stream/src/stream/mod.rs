@@ -13,6 +13,7 @@ mod fast;
 mod info;
 mod ingest;
 mod limits;
+mod link;
 mod purge;
 mod read;
 mod renames;
@@ -26,12 +27,13 @@ use std::collections::BTreeMap;
 pub(crate) use batch::Aside;
 use batch::Batches;
 pub(crate) use consumers::NewConsumer;
-pub(crate) use copy::Copy;
+pub(crate) use copy::{Copy, CopyInfo};
 pub(crate) use dead::Letter;
 use dedup::Dedup;
 pub(crate) use info::{Cluster, StateInfo, StreamInfo};
 pub(crate) use ingest::Refused;
 pub(crate) use limits::counted;
+pub(crate) use link::Link;
 pub(crate) use purge::PurgeRequest;
 pub(crate) use read::GetRequest;
 use renames::Renames;
@@ -43,11 +45,12 @@ pub(crate) use ttl::message_expires;
 use crate::config::{Retention, StreamConfig};
 use crate::consumer::Consumer;
 use crate::cx::Cx;
+use crate::hash;
 use crate::json;
 use crate::log::{Log, LogError};
 use crate::seam::{Account, Tag, What};
 use crate::sync::Sync;
-use crate::time::{Instant, Nanos};
+use crate::time::{Instant, Nanos, rfc3339};
 
 /// Begins the subjects of direct requests.
 const DIRECT: &str = "$JS.API.DIRECT.GET.";
@@ -90,6 +93,8 @@ pub(crate) struct Stream {
     batches: Batches,
     /// Its mirror, or its sources.
     pub(crate) copies: Vec<Copy>,
+    /// The number of the last of their links.
+    last_link: u32,
     /// Messages that consumers could not handle, on their way to another stream.
     pub(crate) dead: Vec<Letter>,
     /// The id of the last message, if it had one.
@@ -128,6 +133,7 @@ impl Stream {
             names: BTreeMap::new(),
             dedup: Dedup::default(),
             ttl: Ttl::default(),
+            last_link: 0,
             dead: Vec::new(),
             last_msg_id: Box::default(),
             armed: None,
@@ -136,6 +142,11 @@ impl Stream {
 
     pub(crate) fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// By what it is told from one of its name that came before or after it.
+    pub(crate) fn identity(&self) -> String {
+        hash::short(&rfc3339(self.created))
     }
 
     pub(crate) fn tag(&self, what: What) -> Tag {
@@ -188,6 +199,7 @@ impl Stream {
             cx.unsubscribe(subject.clone(), self.tag(What::Stream));
         }
         self.unsubscribe_direct(cx);
+        self.close_links(cx);
         self.drop_batches(true, cx);
         self.consumers.values_mut().for_each(|consumer| consumer.close(cx));
     }
@@ -197,7 +209,7 @@ impl Stream {
         let direct = self.direct_subjects();
         let old = std::mem::replace(&mut *self.config, config);
         self.renames = Renames::new(&self.config);
-        self.update_copies();
+        self.update_copies(cx);
         self.drop_batches(false, cx);
         if self.config.allow_msg_schedules && !old.allow_msg_schedules {
             self.rebuild_schedules(cx);
@@ -271,12 +283,14 @@ impl Stream {
 
     /// When [`Stream::tick`] has something to do next.
     pub(crate) fn deadline(&self, cx: &Cx<'_>) -> Option<Instant> {
-        let others = self.next_schedule(cx).into_iter().chain(self.batches.deadline());
+        let others =
+            self.next_schedule(cx).into_iter().chain(self.batches.deadline()).chain(self.links_deadline());
         self.next_expiry(cx).into_iter().chain(self.dedup.deadline()).chain(others).min()
     }
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        self.tick_links(cx);
         self.dedup.expire(cx.now.mono);
         self.expire_batches(cx);
         self.run_schedules(cx)?;

@@ -1,5 +1,6 @@
 //! The engine as its driver sees it, on a disk that loses what was not committed.
 
+mod accounts;
 mod batches;
 mod clock;
 mod consumers;
@@ -7,6 +8,7 @@ mod copies;
 mod counters;
 mod dead;
 mod failures;
+mod links;
 mod model;
 mod publishing;
 mod renames;

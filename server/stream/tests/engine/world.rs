@@ -246,6 +246,25 @@ impl World {
         self.stage_bytes(subject, reply, header, payload.as_bytes())
     }
 
+    /// The same, to the subscriptions of `to`, which see another subject: as consumers deliver.
+    pub(crate) fn stage_to(
+        &mut self,
+        to: &str,
+        subject: &str,
+        reply: Option<&str>,
+        header: &str,
+        payload: &str,
+    ) {
+        let tags: Vec<Tag> =
+            self.subs.iter().filter(|(filter, _)| *filter == to.as_bytes()).map(|(_, tag)| *tag).collect();
+        for tag in tags {
+            let (subject, reply) = (subject.as_bytes(), reply.map(str::as_bytes));
+            let message =
+                Message { tag, subject, reply, header: header.as_bytes(), payload: payload.as_bytes() };
+            self.engine.handle(Input::Message(message), self.now);
+        }
+    }
+
     fn stage_bytes(&mut self, subject: &str, reply: Option<&str>, header: &str, payload: &[u8]) -> bool {
         let is_for = |filter: &Bytes| Filter::new(filter).unwrap().matches(subject.as_bytes());
         let tags: Vec<Tag> =

@@ -1,0 +1,120 @@
+//! Questions about the streams, which only the storage thread can answer.
+//!
+//! ```text
+//!   a page of the monitor ── Question ──> Inquiry ── bell ──> the storage thread, between two commits ──> the answer
+//! ```
+
+#![cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "without streams nobody answers"))]
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// How long an answer may take: a disk that hangs does not hang who asks whether the daemon is well.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Questions that wait at most.
+const WAITING_MAX: usize = 256;
+
+/// Sums of all streams.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) memory: u64,
+    pub(crate) file: u64,
+    pub(crate) memory_reserved: u64,
+    pub(crate) file_reserved: u64,
+    pub(crate) accounts: usize,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+}
+
+/// What is wanted of streams: see nats-server's `JSzOptions`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) account: String,
+    pub(crate) accounts: bool,
+    pub(crate) streams: bool,
+    pub(crate) consumers: bool,
+    pub(crate) direct_consumers: bool,
+    pub(crate) config: bool,
+    pub(crate) leaders: bool,
+    pub(crate) offset: usize,
+    pub(crate) limit: usize,
+    /// Streams and consumers at most.
+    pub(crate) rows: usize,
+}
+
+/// What is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Account,
+    Stream,
+    Consumer,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// [`Answer::Sums`].
+    Sums,
+    /// [`Answer::Sums`] and [`Answer::Report`].
+    Report(Wanted),
+    /// [`Answer::Report`] on one account, or [`Answer::Missing`].
+    Account(Wanted),
+    /// Whether an account, a stream and a consumer are there, as far as they are named.
+    Find { account: String, stream: String, consumer: String },
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Sums(Sums),
+    /// Members of a JSON object, without its braces; not empty.
+    Report(Sums, String),
+    Missing(Missing),
+    Found,
+}
+
+/// Questions that wait, and whom they are answered by.
+#[derive(Default)]
+pub(crate) struct Inquiry {
+    waiting: Mutex<Vec<(Question, oneshot::Sender<Answer>)>>,
+    /// The accounts that have streams.
+    accounts: Mutex<BTreeSet<String>>,
+}
+
+impl Inquiry {
+    /// The answer, if it comes in time. `ring` wakes who answers.
+    pub(crate) async fn ask(&self, question: Question, ring: impl FnOnce()) -> Option<Answer> {
+        let (sender, answer) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.len() >= WAITING_MAX {
+                return None;
+            }
+            waiting.push((question, sender));
+        }
+        ring();
+        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    /// Whether an account has streams.
+    pub(crate) fn has_streams(&self, account: &str) -> bool {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).contains(account)
+    }
+}
+
+#[cfg(feature = "jetstream")]
+impl Inquiry {
+    /// What is to be answered now.
+    pub(crate) fn take(&self) -> Vec<(Question, oneshot::Sender<Answer>)> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The accounts that have streams now.
+    pub(crate) fn set_accounts(&self, accounts: BTreeSet<String>) {
+        *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = accounts;
+    }
+}
