@@ -74,7 +74,7 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
                 Err(error) => return Err(Error::Io(error)),
             }
         }
-        Ok(self.client.next(self.login, now)?)
+        self.client.next_as(self.login, now)
     }
 
     /// Sends a message.

@@ -1,6 +1,6 @@
 //! The caller's two buffers.
 
-use midge_protocol::emit::{Sink, frame_size};
+use midge_protocol::emit::{CRLF, Sink};
 
 /// What has arrived: `start..end` waits to be read.
 pub(crate) struct Receive<'b> {
@@ -8,29 +8,27 @@ pub(crate) struct Receive<'b> {
     /// Moves on when something was read; the bytes stay where they are until [`Receive::space`].
     pub(crate) start: usize,
     pub(crate) end: usize,
-    /// Bytes that must be there, from `start` on, before reading tells anything new.
-    pub(crate) need: usize,
 }
 
 impl<'b> Receive<'b> {
     pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
-        Self { buffer, start: 0, end: 0, need: 1 }
+        Self { buffer, start: 0, end: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
-        (self.start, self.end, self.need) = (0, 0, 1);
+        (self.start, self.end) = (0, 0);
     }
 
-    /// True if reading what is here would tell nothing new.
-    pub(crate) fn is_short(&self) -> bool {
-        self.end.saturating_sub(self.start) < self.need
+    /// True if less than `need` bytes wait.
+    pub(crate) fn is_short(&self, need: usize) -> bool {
+        self.end.saturating_sub(self.start) < need
     }
 
-    /// Room for more, after what waits was moved down if what is needed wouldn't fit behind it.
-    pub(crate) fn space(&mut self) -> &mut [u8] {
+    /// Room for more, after what waits was moved down if the `need` bytes of it wouldn't fit.
+    pub(crate) fn space(&mut self, need: usize) -> &mut [u8] {
         if self.start >= self.end {
             (self.start, self.end) = (0, 0);
-        } else if self.start.saturating_add(self.need) > self.buffer.len() {
+        } else if self.start.saturating_add(need) > self.buffer.len() {
             self.move_down();
         }
         self.buffer.get_mut(self.end..).unwrap_or_default()
@@ -98,24 +96,40 @@ impl<'b> Transmit<'b> {
     }
 }
 
-/// What is put fits: frames are measured, and for all else room was asked for.
+/// What finds no room is left out: who puts more than was measured takes it back.
 impl Sink for Transmit<'_> {
+    #[inline(never)]
     fn put(&mut self, bytes: &[u8]) {
-        let Some(space) = self.buffer.get_mut(self.end..) else { return };
-        if copy(space, bytes).is_some() {
+        if let Some(space) = self.buffer.get_mut(self.end..).and_then(|space| space.get_mut(..bytes.len())) {
+            space.copy_from_slice(bytes);
             self.end = self.end.wrapping_add(bytes.len());
         }
     }
 
-    fn put_frame(&mut self, words: &[&[u8]], body: Option<&[u8]>, behind: usize) -> Result<(), usize> {
-        match self.write(words, body) {
-            Some(left) if left >= behind => {
-                self.end = self.buffer.len().wrapping_sub(left);
-                Ok(())
+    #[inline(never)]
+    fn put_line(&mut self, pieces: &[&[u8]], behind: usize) -> Result<(), usize> {
+        let mut space = self.buffer.get_mut(self.end..);
+        // Slices that are there at once don't take all of the memory.
+        let mut size = behind.wrapping_add(CRLF.len());
+        for piece in pieces {
+            if !piece.is_empty() {
+                size = size.wrapping_add(piece.len());
+                space = space.and_then(|space| copy(space, piece));
             }
-            // Only now, so that a frame that fits is looked at once.
-            _ => Err(frame_size(words, body).saturating_add(behind)),
         }
+        if let Some((end, rest)) = space.and_then(<[u8]>::split_first_chunk_mut::<2>)
+            && rest.len() >= behind
+        {
+            *end = *b"\r\n";
+            let left = rest.len();
+            self.end = self.buffer.len().wrapping_sub(left);
+            return Ok(());
+        }
+        Err(size)
+    }
+
+    fn take_back(&mut self, room: usize) {
+        self.end = self.buffer.len().saturating_sub(room);
     }
 
     fn room(&self) -> usize {
@@ -123,33 +137,9 @@ impl Sink for Transmit<'_> {
     }
 }
 
-impl Transmit<'_> {
-    /// Writes a frame behind the others, and tells the room that it would leave. `None` if it doesn't fit.
-    #[inline]
-    fn write(&mut self, words: &[&[u8]], body: Option<&[u8]>) -> Option<usize> {
-        let [verb, first, words @ ..] = words else { return None };
-        let space = copy(self.buffer.get_mut(self.end..)?, verb)?;
-        let mut space = copy(space, first)?;
-        for word in words {
-            if !word.is_empty() {
-                let (blank, rest) = space.split_first_mut()?;
-                *blank = b' ';
-                space = copy(rest, word)?;
-            }
-        }
-        let (end, mut space) = space.split_first_chunk_mut::<2>()?;
-        *end = *b"\r\n";
-        if let Some(body) = body {
-            let (end, rest) = copy(space, body)?.split_first_chunk_mut::<2>()?;
-            (*end, space) = (*b"\r\n", rest);
-        }
-        Some(space.len())
-    }
-}
-
 /// Copies `bytes`, and gives the space behind them. Most are few: this is shorter than the way into and out of `memcpy`, which
 /// the compiler must not see in it.
-#[inline(never)]
+#[inline(always)]
 fn copy<'s>(space: &'s mut [u8], bytes: &[u8]) -> Option<&'s mut [u8]> {
     let (space, rest) = space.split_at_mut_checked(bytes.len())?;
     let ((places, tail), (fours, bytes)) = (space.as_chunks_mut::<4>(), bytes.as_chunks::<4>());

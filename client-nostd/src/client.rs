@@ -121,12 +121,13 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
 
     /// True if nothing is to be told before more has arrived.
     pub fn wants_input(&self, now: Instant) -> bool {
-        self.receive.is_short() && self.requests.deadline().is_none_or(|deadline| now < deadline)
+        self.receive.is_short(self.session.needs())
+            && self.requests.deadline().is_none_or(|deadline| now < deadline)
     }
 
     /// Where what arrives goes. Invalidates what [`Client::respond`] needs.
     pub fn space(&mut self) -> &mut [u8] {
-        self.receive.space()
+        self.receive.space(self.session.needs())
     }
 
     /// `n` bytes have arrived in [`Client::space`].
@@ -182,27 +183,33 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     }
 
     /// What the server said, from what has arrived. With `login`, its greeting is answered at once.
-    #[inline(never)]
     pub fn next(&mut self, login: Option<&Login<'_>>, now: Instant) -> Result<Option<Event<'_>>, Error> {
+        self.next_as(login, now)
+    }
+
+    /// As [`Client::next`], with the caller's error: an event is large, and is not passed on twice.
+    #[inline(never)]
+    pub(crate) fn next_as<E: From<Error>>(
+        &mut self,
+        login: Option<&Login<'_>>,
+        now: Instant,
+    ) -> Result<Option<Event<'_>>, E> {
         self.reply_len = 0;
         if REQUESTS > 0
             && let Some(token) = self.requests.next_expired(now)
         {
             return Ok(Some(Event::Expired { token }));
         }
-        let Receive { buffer, start, end, need } = &mut self.receive;
+        let Receive { buffer, start, end } = &mut self.receive;
         let input = buffer.get(*start..*end).unwrap_or_default();
         let mut event = Event::Pong;
         let (used, next) = self.session.next_into(input, &mut event);
         *start = start.wrapping_add(used);
         match next {
-            Next::Event => *need = 1,
-            Next::Need(more) => {
-                *need = more;
-                return Ok(None);
-            }
-            Next::Bad(rule) => {
-                self.lost = Some(Lost::Protocol(rule));
+            Next::Event => {}
+            Next::Need => return Ok(None),
+            Next::Bad(breach) => {
+                self.lost = Some(Lost::Protocol(breach));
                 return Ok(None);
             }
         }

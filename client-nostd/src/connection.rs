@@ -76,7 +76,7 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
             }
             self.client.handle_received(n);
         }
-        Ok(self.client.next(self.login, now)?)
+        self.client.next_as(self.login, now)
     }
 
     /// Sends a message. Dropped before it ends, the message is sent later or was not taken at all, never in part.

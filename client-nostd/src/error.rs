@@ -1,7 +1,6 @@
 //! What went wrong, and what helps.
 
-use midge_protocol::client::{self, Silence};
-use midge_protocol::error::Rule;
+use midge_protocol::client::{self, Breach, Silence};
 
 /// Why a verb failed. [`Error::remedy`] says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub enum Lost {
     /// The server was silent for too long.
     Silence(Silence),
     /// The server broke a rule of the protocol: perhaps it is none.
-    Protocol(Rule),
+    Protocol(Breach),
     /// The server doesn't know these credentials, or no longer.
     Credentials,
     /// The server has given up; [`Event::Error`](crate::Event::Error) had its words.
@@ -74,7 +73,7 @@ impl core::fmt::Display for Lost {
         match self {
             Self::Closed => f.write_str("the connection is closed"),
             Self::Silence(silence) => silence.fmt(f),
-            Self::Protocol(rule) => rule.fmt(f),
+            Self::Protocol(breach) => breach.fmt(f),
             Self::Credentials => f.write_str("the server does not accept the credentials"),
             Self::Server => f.write_str("the server has ended the connection"),
         }

@@ -85,13 +85,14 @@
 //!
 //! | what | flash | state | stack |
 //! |---|---|---|---|
-//! | blocking: password, publish, subscribe, receive, keepalive | 6.7 kB | 192 B | 0.6 kB |
-//! | the same, asynchronous, futures in the stack | 7.4 kB | 192 B | 0.8 kB |
-//! | asynchronous with headers, queue groups, requests and answers | 11.1 kB | 248 B | 0.9 kB |
-//! | blocking with all of that and an nkey | 21.1 kB | | 9.1 kB while it signs |
+//! | blocking: password, publish, subscribe, receive, keepalive | 6.5 kB | 192 B | 0.5 kB |
+//! | the same, asynchronous, futures in the stack | 7.2 kB | 192 B | 0.7 kB |
+//! | blocking with headers, queue groups, requests and answers | 9.6 kB | 248 B | 0.7 kB |
+//! | asynchronous with all of that | 11.0 kB | 248 B | 0.9 kB |
+//! | blocking with all of that and an nkey | 21.0 kB | | 9.1 kB while it signs |
 //!
 //! Each further subscription takes 32 bytes of state, each request that can wait 12. A published message of 16 bytes takes
-//! 446 instructions and one write, a received one 709 and one read; asynchronous 496 and 755.
+//! 445 instructions and one write, a received one 685 and one read; asynchronous 504 and 735.
 //!
 //! Features: `nkey` (logins with keys), `flash` (an outbox over embedded-storage), `postcard` (typed payloads), `defmt`
 //! (its `Format` for all types), `std` (TCP and a clock of the standard library). All else is always there, and the
@@ -143,7 +144,7 @@
 //! - **A request**: [`Connection::request`] gives a token; [`Event::Answer`], [`Event::NoResponders`] or, at its deadline,
 //!   [`Event::Expired`] has the same one. The client's second number is how many can wait at once.
 //! - **Readings that must arrive**: [`outbox`] keeps them while the link is down, in RAM or in flash, and drains them in
-//!   order; into a stream each is stored once, for its `Nats-Msg-Id` stays the same.
+//!   order; into a stream each is stored once, for its `Nats-Msg-Id` stays the same. Wait no longer than to its `deadline`.
 //! - **One message into a stream**: [`jetstream::Delivery`].
 //! - **Commands, one by one**: [`Client::pull`] asks a consumer, [`Event::Pulled`] is the command, `respond` with
 //!   [`jetstream::ACK`] is the receipt.
@@ -153,7 +154,8 @@
 //! - **TCP over embassy-net**: its socket is a transport as it is; wrapped in [`Unflushed`] it doesn't wait for each message to
 //!   be acknowledged. The example `embassy`.
 //! - **TLS**: see [below](#tls).
-//! - **A UART**: [`serial::Framed`] carries the protocol over a line with noise on it, to a midged that listens there.
+//! - **A UART**: [`serial::Framed`] carries the protocol over a line with noise on it, to a midged that listens there. On a bare
+//!   line, too, a server that was started anew is noticed by its INFO: [`Breach::Session`], and a new connection is due.
 //! - **An nkey**: as with TLS, but that the login shows what `nkey::UserKey::sign` made of [`Client::server`].
 //! - **Values instead of bytes**: the module `typed`, with the feature `postcard`.
 //! - **Many readings in one write**: queue them with [`Client::publish`] by [`Connection::client`]; the next call sends all.
@@ -219,10 +221,9 @@ pub use client::Client;
 pub use connection::Connection;
 pub use error::{Error, Lost, Remedy};
 pub use midge_protocol::client::{
-    Config, Error as Refused, Event, Flush, Login, Message, Oversized, Publish, Server, ServerError, Sid,
-    Silence, Token,
+    Breach, Config, Error as Refused, Event, Flush, Login, Message, Oversized, Publish, Server, ServerError,
+    Sid, Silence, Token,
 };
-pub use midge_protocol::error::Rule;
 pub use midge_protocol::header;
 pub use records::{RecordError, Records};
 pub use unflushed::Unflushed;

@@ -113,9 +113,18 @@ pub struct Outbox<'a, Q> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Sent {
-    Flush(Flush, Instant),
+struct Sent {
+    what: What,
+    /// When it is sent again.
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Flush(Flush),
     Request(Token),
+    /// No stream took it.
+    Refused,
 }
 
 impl<'a, Q: Queue> Outbox<'a, Q> {
@@ -135,6 +144,11 @@ impl<'a, Q: Queue> Outbox<'a, Q> {
         self.queue.pop()
     }
 
+    /// When [`Outbox::poll`] is to be called even if nothing happens: the oldest reading is to be sent again.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.on_its_way.map(|sent| sent.deadline)
+    }
+
     /// The queue.
     pub fn queue(&mut self) -> &mut Q {
         &mut self.queue
@@ -148,53 +162,58 @@ impl<'a, Q: Queue> Outbox<'a, Q> {
         buffer: &mut [u8],
         now: Instant,
     ) -> Result<bool, PollError<Q::Error>> {
-        match self.on_its_way {
-            Some(Sent::Flush(_, deadline)) if now >= deadline => self.on_its_way = None,
-            Some(_) => return Ok(false),
-            None => {}
+        if let Some(Sent { what, deadline }) = self.on_its_way {
+            // A request that waited too long ends with an event.
+            if now < deadline || matches!(what, What::Request(_)) {
+                return Ok(false);
+            }
+            self.on_its_way = None;
         }
         if !client.is_ready() {
             return Ok(false);
         }
         let Some(reading) = self.queue.front(buffer).map_err(PollError::Queue)? else { return Ok(false) };
         let deadline = now.after_ms(self.timeout_ms);
-        let sent = match self.confirm {
-            Confirm::Server => send(client, &reading).map(|flush| Sent::Flush(flush, deadline)),
-            Confirm::Stream(prefix) => store(client, &reading, prefix, deadline).map(Sent::Request),
+        let what = match self.confirm {
+            Confirm::Server => send(client, &reading).map(What::Flush),
+            Confirm::Stream(prefix) => store(client, &reading, prefix, deadline).map(What::Request),
         };
-        self.on_its_way = Some(sent.map_err(PollError::Client)?);
+        self.on_its_way = Some(Sent { what: what.map_err(PollError::Client)?, deadline });
         Ok(true)
     }
 
     /// Looks at an event. `Some(Ok)`: the oldest reading has arrived, and is gone from the queue. `Some(Err)`: a stream
-    /// refused it, or the storage did not forget it; it stays, and the next poll sends it again.
+    /// refused it, or there is none, or the storage did not forget it; it stays, and is sent again at [`Outbox::deadline`],
+    /// or when a connection begins.
     pub fn handle<const S: usize, const R: usize>(
         &mut self,
         client: &mut Client<'_, S, R>,
         event: &Progress,
     ) -> Option<Result<(), OutboxError<Q::Error>>> {
-        let arrived = match (self.on_its_way?, event) {
+        let sent = self.on_its_way?;
+        let arrived = match (sent.what, event) {
             // The next connection begins with what the last one did not confirm.
-            (sent, Progress::Connected) => {
-                if let Sent::Request(token) = sent {
+            (what, Progress::Connected) => {
+                if let What::Request(token) = what {
                     client.cancel(token);
                 }
                 self.on_its_way = None;
                 return None;
             }
-            (Sent::Flush(flush, _), Progress::Pong) if client.is_flushed(flush) => Ok(()),
-            (Sent::Request(ours), Progress::Answered(token, result)) if ours == *token => *result,
-            (Sent::Request(ours), Progress::Expired(token)) if ours == *token => {
+            (What::Flush(flush), Progress::Pong) if client.is_flushed(flush) => Ok(()),
+            (What::Request(ours), Progress::Answered(token, result)) if ours == *token => *result,
+            (What::Request(ours), Progress::Expired(token)) if ours == *token => {
                 self.on_its_way = None;
                 return None;
             }
             _ => return None,
         };
-        self.on_its_way = None;
-        Some(match arrived {
+        let result = match arrived {
             Ok(()) => self.queue.pop().map_err(OutboxError::Queue),
             Err(failure) => Err(OutboxError::Stream(failure)),
-        })
+        };
+        self.on_its_way = result.is_err().then_some(Sent { what: What::Refused, ..sent });
+        Some(result)
     }
 }
 

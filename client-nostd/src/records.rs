@@ -26,6 +26,8 @@ pub struct Records<'b, T> {
     transmit: Transmit<'b>,
     /// Bytes of the record at the front that TLS hasn't taken.
     left: usize,
+    /// Bytes that must be there before more can be handed over.
+    need: usize,
     /// A record found no room and waits for some.
     is_waiting: bool,
 }
@@ -69,9 +71,8 @@ impl<'b, T: ErrorType> Records<'b, T> {
     /// in it, and 17 to 256 of TLS; servers send what they have to say at once in one, up to 16 KB. `transmit` holds two of
     /// those that go.
     pub fn new(transport: T, receive: &'b mut [u8], transmit: &'b mut [u8]) -> Self {
-        let mut receive = Receive::new(receive);
-        receive.need = HEAD;
-        Self { transport, receive, transmit: Transmit::new(transmit), left: 0, is_waiting: false }
+        let (receive, transmit) = (Receive::new(receive), Transmit::new(transmit));
+        Self { transport, receive, transmit, left: 0, need: HEAD, is_waiting: false }
     }
 
     /// The transport, back.
@@ -81,21 +82,21 @@ impl<'b, T: ErrorType> Records<'b, T> {
 
     /// Hands out of the record at the front, if it is whole.
     fn give(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, RecordError<T::Error>> {
-        let Receive { buffer: arrived, start, end, need } = &mut self.receive;
+        let Receive { buffer: arrived, start, end } = &mut self.receive;
         let waiting = arrived.get(*start..*end).unwrap_or_default();
         if self.left == 0 {
             let Some([_, _, _, high, low]) = waiting.first_chunk::<HEAD>() else {
-                *need = HEAD;
+                self.need = HEAD;
                 return Ok(None);
             };
-            *need = HEAD.wrapping_add(u16::from_be_bytes([*high, *low]).into());
-            if *need > arrived.len() {
+            self.need = HEAD.wrapping_add(u16::from_be_bytes([*high, *low]).into());
+            if self.need > arrived.len() {
                 return Err(RecordError::Long);
             }
-            if waiting.len() < *need {
+            if waiting.len() < self.need {
                 return Ok(None);
             }
-            self.left = *need;
+            self.left = self.need;
         }
         let n = self.left.min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..n), waiting.get(..n)) {
@@ -129,7 +130,7 @@ impl<T: embedded_io::Read + embedded_io::Write> embedded_io::Read for Records<'_
             if let Some(n) = self.give(buffer)? {
                 return Ok(n);
             }
-            match self.transport.read(self.receive.space()).map_err(RecordError::Io)? {
+            match self.transport.read(self.receive.space(self.need)).map_err(RecordError::Io)? {
                 0 => return Ok(0),
                 n => self.receive.filled(n),
             }
@@ -166,7 +167,7 @@ impl<T: embedded_io_async::Read + embedded_io_async::Write> embedded_io_async::R
             if let Some(n) = self.give(buffer)? {
                 return Ok(n);
             }
-            match self.transport.read(self.receive.space()).await.map_err(RecordError::Io)? {
+            match self.transport.read(self.receive.space(self.need)).await.map_err(RecordError::Io)? {
                 0 => return Ok(0),
                 n => self.receive.filled(n),
             }

@@ -5,8 +5,11 @@
 mod common;
 
 use common::{INFO, Seen, Wire, block_on};
+use midge_client::jetstream::Failure;
+use midge_client::outbox::{Confirm, Outbox, OutboxError, Progress, Ram};
 use midge_client::{
-    Client, Config, Connection, Error, Event, Instant, Login, Lost, Remedy, Sid, Silence, Subject, blocking,
+    Backoff, Breach, Client, Config, Connection, Error, Event, Instant, Login, Lost, Publish, Remedy, Sid,
+    Silence, Subject, blocking,
 };
 use proptest::prelude::*;
 
@@ -45,7 +48,7 @@ fn see(wire: &[u8], receive: usize, piece: usize, asynchronous: bool) -> (Vec<St
 
 /// A conversation with all that a server may say, more than fits most buffers.
 fn conversation() -> String {
-    let long_info = INFO.replace("\"N\"", &format!("{:?}", "N".repeat(500)));
+    let long_info = INFO.replace("2.15.1", &"2".repeat(500));
     let forged = "MSG forged 1 2\r\nno\r\n".repeat(20);
     let subject = "s.".repeat(60) + "s";
     format!(
@@ -99,10 +102,11 @@ fn neither_cuts_nor_buffers_nor_fronts_make_a_difference() {
 fn a_server_that_is_none_is_left() {
     for (wire, lost) in [
         ("", Lost::Closed),
-        ("HTTP/1.1 400 Bad Request\r\n", Lost::Protocol(midge_client::Rule::UnknownOperation)),
+        ("HTTP/1.1 400 Bad Request\r\n", Lost::Protocol(Breach::Operation)),
         ("INFO {}\r\nPONG\r\n", Lost::Closed),
         ("INFO {}\r\nPONG\r\nMSG a 1 5\r\nhi", Lost::Closed),
-        ("INFO {}\r\nPONG\r\nMSG a 1 x\r\n", Lost::Protocol(midge_client::Rule::Arguments)),
+        ("INFO {}\r\nPONG\r\nMSG a 1 x\r\n", Lost::Protocol(Breach::Arguments)),
+        ("INFO {\"client_id\":1}\r\nPONG\r\nINFO {\"client_id\":2}\r\n", Lost::Protocol(Breach::Session)),
         ("INFO {}\r\n-ERR 'Authorization Violation'\r\n", Lost::Credentials),
         ("INFO {}\r\n-ERR 'maximum connections exceeded'\r\n", Lost::Server),
     ] {
@@ -113,6 +117,101 @@ fn a_server_that_is_none_is_left() {
         let remedy = if lost == Lost::Credentials { Remedy::Credentials } else { Remedy::Reconnect };
         assert_eq!(Error::<()>::Lost(lost).remedy(), remedy);
     }
+}
+
+/// A server that dies again and again, after each byte that it could have said, and the same client throughout.
+#[test]
+fn a_storm_of_connections_leaves_nothing_behind() {
+    let wire = conversation();
+    let (mut receive, mut transmit) = ([0; 128], [0; 512]);
+    let mut client = Client::<4, 2>::new(Config::new(0), &mut receive, &mut transmit, [7; 16]);
+    for filter in ["a", "b", "s.>", ">"] {
+        client.subscribe(filter, None).unwrap();
+    }
+    let (mut backoff, mut waited, mut longest) = (Backoff::new(10, 1_000, 7), 0u64, 0);
+    for cut in 0..=wire.len() {
+        let mut transport = Wire::new(&wire.as_bytes()[..cut], 1 + cut % 61);
+        let login = Login::ANONYMOUS;
+        let mut connection =
+            blocking::Connection::new(&mut client, &mut transport, &login, Instant::default());
+        let mut seen = Seen::default();
+        let lost = loop {
+            match connection.next(Instant::default()) {
+                Ok(Some(event)) => {
+                    seen.note(&event);
+                    if event == Event::Connected {
+                        backoff.reset();
+                        // One request is under way when each of them ends, and none of them is ever answered.
+                        let ask = Publish::new(Subject::new(b"ask").unwrap(), b"");
+                        let token = connection.request(&ask, Instant::default().after_ms(1)).unwrap();
+                        assert!(connection.client().cancel(token));
+                    }
+                }
+                Ok(None) => {}
+                Err(Error::Lost(lost)) => break lost,
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        let heard = String::from_utf8(transport.heard).unwrap();
+        let is_greeted = seen.lines.first().is_some_and(|line| line == "greeting");
+        for sub in ["CONNECT {", "SUB _INBOX.", "SUB a 1\r\n", "SUB b 2\r\n", "SUB s.> 3\r\n", "SUB > 4\r\n"]
+        {
+            assert_eq!(heard.matches(sub).count(), usize::from(is_greeted), "{sub:?} after {cut} bytes");
+        }
+        let ends_itself = seen.lines.iter().any(|line| line.starts_with("error Stale"));
+        assert_eq!(lost, if ends_itself { Lost::Server } else { Lost::Closed }, "after {cut} bytes");
+        longest = longest.max(backoff.attempts());
+        waited += u64::from(backoff.next_ms());
+    }
+    // Waits grow while the server dies before it is one, and only then.
+    assert!(longest > 100, "{longest}");
+    assert!(waited < wire.len() as u64 * 1_000, "{waited}");
+    let (seen, _) = see(wire.as_bytes(), 128, 7, false);
+    assert_eq!(seen.last().map(String::as_str), Some("Server"));
+}
+
+/// A reading for a stream that isn't there is not sent again in a hurry.
+#[test]
+fn an_outbox_that_nobody_takes_from_waits() {
+    let at = |ms| Instant::default().after_ms(ms);
+    let (mut receive, mut transmit, mut ring) = ([0; 256], [0; 512], [0; 128]);
+    let mut client = Client::<1, 1>::new(Config::new(0), &mut receive, &mut transmit, [7; 16]);
+    let mut outbox = Outbox::new(Ram::new(&mut ring, 1), Confirm::Stream("dev7"), 5_000);
+    outbox.push(Subject::new(b"readings.temp").unwrap(), b"21.5").unwrap();
+    client.handle_connect(at(0));
+
+    let hear = |client: &mut Client<'_, 1, 1>, outbox: &mut Outbox<'_, Ram<'_>>, bytes: &[u8]| {
+        client.space()[..bytes.len()].copy_from_slice(bytes);
+        client.handle_received(bytes.len());
+        let mut results = Vec::new();
+        while let Some(event) = client.next(Some(&Login::ANONYMOUS), at(0)).unwrap() {
+            let progress = Progress::from(&event);
+            results.extend(outbox.handle(client, &progress));
+        }
+        results
+    };
+    let sent = |client: &mut Client<'_, 1, 1>| {
+        let sent = String::from_utf8(client.poll_transmit().to_vec()).unwrap();
+        client.handle_sent(sent.len());
+        sent
+    };
+    assert_eq!(hear(&mut client, &mut outbox, format!("{INFO}\r\nPONG\r\n").as_bytes()), []);
+    assert!(outbox.poll(&mut client, &mut [0; 64], at(0)).unwrap());
+    let publish = sent(&mut client);
+    let reply = publish.rsplit_once("HPUB readings.temp ").unwrap().1.split(' ').next().unwrap();
+    let nobody = format!("HMSG {reply} 0 16 16\r\nNATS/1.0 503\r\n\r\n\r\n");
+    let refused = Err(OutboxError::Stream(Failure::NoStream));
+    assert_eq!(hear(&mut client, &mut outbox, nobody.as_bytes()), [refused]);
+
+    // Until the time that an answer would have had is over.
+    assert_eq!(outbox.deadline(), Some(at(5_000)));
+    assert!(!outbox.poll(&mut client, &mut [0; 64], at(4_999)).unwrap());
+    assert!(outbox.poll(&mut client, &mut [0; 64], at(5_000)).unwrap());
+    assert!(sent(&mut client).contains("HPUB readings.temp "));
+    // A new connection may lead to a server that has the stream.
+    client.handle_connect(at(5_001));
+    assert_eq!(hear(&mut client, &mut outbox, format!("{INFO}\r\nPONG\r\n").as_bytes()), []);
+    assert!(outbox.poll(&mut client, &mut [0; 64], at(5_002)).unwrap());
 }
 
 #[test]

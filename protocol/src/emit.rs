@@ -8,41 +8,28 @@ pub trait Sink {
     /// Appends all of `bytes`.
     fn put(&mut self, bytes: &[u8]);
 
-    /// Appends a frame: `words`, of which the first is a verb with its space; between the others that aren't empty goes
-    /// a space, behind the last CR LF, and behind `body` too. Does nothing but tell how many bytes it takes if they don't
-    /// fit, together with the `behind` bytes that are to follow.
-    fn put_frame(&mut self, words: &[&[u8]], body: Option<&[u8]>, behind: usize) -> Result<(), usize> {
-        let size = frame_size(words, body).saturating_add(behind);
+    /// Appends all of `pieces` and CR LF, or does nothing but tell how many bytes they take if those don't fit, together with
+    /// the `behind` bytes that are to follow.
+    fn put_line(&mut self, pieces: &[&[u8]], behind: usize) -> Result<(), usize> {
+        let size = behind.saturating_add(CRLF.len());
+        let size = pieces.iter().fold(size, |size, piece| size.saturating_add(piece.len()));
         if self.room() < size {
             return Err(size);
         }
-        for (at, word) in words.iter().enumerate() {
-            if at > 1 && !word.is_empty() {
-                self.put(b" ");
-            }
-            self.put(word);
-        }
+        pieces.iter().for_each(|piece| self.put(piece));
         self.put(CRLF);
-        if let Some(body) = body {
-            self.put(body);
-            self.put(CRLF);
-        }
         Ok(())
+    }
+
+    /// Forgets what was put last, such that there is `room` again. Asked only of sinks that have an end.
+    fn take_back(&mut self, room: usize) {
+        let _ = room;
     }
 
     /// Bytes that still fit. Who asks first never leaves half a frame behind.
     fn room(&self) -> usize {
         usize::MAX
     }
-}
-
-/// Bytes that [`Sink::put_frame`] puts.
-pub fn frame_size(words: &[&[u8]], body: Option<&[u8]>) -> usize {
-    let mut size = CRLF.len();
-    for (at, word) in words.iter().enumerate() {
-        size = size.saturating_add(word.len()).saturating_add(usize::from(at > 1 && !word.is_empty()));
-    }
-    body.map_or(size, |body| size.saturating_add(body.len()).saturating_add(CRLF.len()))
 }
 
 #[cfg(feature = "alloc")]
@@ -88,6 +75,10 @@ impl Sink for Slice<'_> {
             space.copy_from_slice(bytes);
         }
         self.len = self.len.saturating_add(bytes.len());
+    }
+
+    fn take_back(&mut self, room: usize) {
+        self.len = self.buffer.len().saturating_sub(room);
     }
 
     fn room(&self) -> usize {

@@ -177,7 +177,7 @@ fn a_real_server_understands() {
     let subject = |text: &'static str| Subject::new(text.as_bytes()).unwrap();
 
     let mut client = Client::connect(&server, 4096);
-    assert!(client.session.server().headers);
+    assert!(client.session.server().headers());
     assert_eq!(client.session.server().max_payload(), 1024 * 1024);
 
     // Messages, headers, and subscriptions that end by themselves.

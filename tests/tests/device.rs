@@ -119,7 +119,7 @@ fn messages_come_and_go() {
         client.unsubscribe(limited, Some(2));
         let mut connection = Connection::new(&mut client, tcp(daemon), &LOGIN, clock.now());
         until(&mut connection, clock, |event| *event == Event::Connected);
-        assert!(connection.client().server().headers && connection.client().server().auth_required);
+        assert!(connection.client().server().headers() && connection.client().server().auth_required());
         assert_eq!(connection.client().server().max_payload(), 4096);
 
         let fields = [Field::new("Unit", "°C"), Field::new("Nats-Msg-Id", "7")];

@@ -1,8 +1,7 @@
 //! What a server said.
 
-use super::scan::{hash, hash_of};
+use super::line::letters;
 use super::{Sid, Token};
-use crate::error::{self, Rule};
 use crate::header::{Header, NO_RESPONDERS, Status};
 
 /// What came of the input.
@@ -19,20 +18,48 @@ pub enum Step<'b> {
     /// Something happened. Drop so many bytes of the input when the event has been dealt with.
     Event(Event<'b>, usize),
     /// The server broke a rule. What follows has no meaning: hang up.
-    Bad(Rule),
+    Bad(Breach),
 }
 
-/// As [`Step`], with the event elsewhere.
+/// As [`Step`], with event and numbers elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Next {
-    /// As [`Step::Need`].
-    Need(usize),
+    /// As [`Step::Need`]; [`Session::needs`](super::Session::needs) says how much.
+    Need,
     /// As [`Step::Event`].
     Event,
     /// As [`Step::Bad`].
-    Bad(Rule),
+    Bad(Breach),
 }
+
+/// A rule that a server broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Breach {
+    /// No verb begins like this, or a payload isn't followed by CR LF.
+    Operation,
+    /// The verb is known, its arguments are not understood.
+    Arguments,
+    /// A control line is longer than the buffer, and none that can be read in parts.
+    ControlLine,
+    /// An INFO names another session than the first one: the line stayed, and the server at its end is another, or was
+    /// started anew.
+    Session,
+}
+
+impl core::fmt::Display for Breach {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Operation => "unknown protocol operation",
+            Self::Arguments => "the arguments of the operation are not understood",
+            Self::ControlLine => "a control line is too long",
+            Self::Session => "the server was started anew",
+        })
+    }
+}
+
+impl core::error::Error for Breach {}
 
 /// What happened. Borrows the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,16 +197,15 @@ pub enum ServerError<'b> {
 impl<'b> ServerError<'b> {
     /// What follows the verb, with its quotes.
     pub(super) fn new(text: &'b [u8]) -> Self {
-        let mut text = text;
-        while let [b'\'' | b' ' | b'\t', rest @ ..] | [rest @ .., b'\'' | b' ' | b'\r'] = text {
-            text = rest;
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let text = text.strip_prefix(b"'").unwrap_or(text);
+        let text = text.strip_suffix(b"'").unwrap_or(text);
+        let mut begin = four(text);
+        if begin == INVALID || begin == MAXIMUM {
+            // Followed by what it is about.
+            begin = four(text.get(8..).unwrap_or_default());
         }
-        let mut sum = 0;
-        let known = text.iter().find_map(|byte| {
-            sum = hash(sum, byte.to_ascii_lowercase());
-            BEGINNINGS.iter().position(|known| *known == sum)
-        });
-        match known {
+        match BEGINNINGS.iter().position(|known| *known == begin) {
             Some(PERMISSIONS) => Self::Permissions(text),
             Some(at) if at < AUTHORIZATION => Self::Refused(text),
             Some(_) => Self::Authorization(text),
@@ -202,17 +228,24 @@ impl<'b> ServerError<'b> {
     }
 }
 
-/// How a text begins that isn't [`ServerError::Other`], as hashes: the texts would take more flash than what tells them
-/// apart.
-const BEGINNINGS: [u32; 8] = [
-    hash_of(b"permissions violation"),
-    hash_of(error::INVALID_SUBJECT.as_bytes()),
-    hash_of(error::INVALID_PUBLISH_SUBJECT.as_bytes()),
-    hash_of(error::MAX_SUBSCRIPTIONS.as_bytes()),
-    hash_of(error::AUTHORIZATION_VIOLATION.as_bytes()),
-    hash_of(error::AUTHENTICATION_TIMEOUT.as_bytes()),
-    hash_of(b"user authentication"),
-    hash_of(b"account authentication"),
+/// The first four letters, whatever their case.
+#[inline(never)]
+fn four(text: &[u8]) -> u32 {
+    text.first_chunk::<4>().map_or(0, |four| u32::from_be_bytes(*four) | letters(b"    "))
+}
+
+const INVALID: u32 = letters(b"inva");
+const MAXIMUM: u32 = letters(b"maxi");
+/// How a text begins that isn't [`ServerError::Other`], without "invalid" and "maximum". "User" and "account" are followed by
+/// "authentication".
+const BEGINNINGS: [u32; 7] = [
+    letters(b"perm"),
+    letters(b"subj"),
+    letters(b"publ"),
+    letters(b"subs"),
+    letters(b"auth"),
+    letters(b"user"),
+    letters(b"acco"),
 ];
 /// The place of the first, and of the first of those that are about credentials.
 const PERMISSIONS: usize = 0;

@@ -1,6 +1,5 @@
 //! When silence means something.
 
-use super::Config;
 use crate::time::{Instant, Kept};
 
 /// The server was silent for too long: hang up, connect again.
@@ -41,8 +40,14 @@ pub(super) struct Keepalive {
 }
 
 impl Keepalive {
-    pub(super) fn new(deadline: Instant) -> Self {
-        Self { deadline: deadline.into(), ping_due: false, heard: false, unanswered: 0 }
+    pub(super) fn new(now: Instant, ms: u32) -> Self {
+        Self { deadline: now.after_ms(ms).into(), ping_due: false, heard: false, unanswered: 0 }
+    }
+
+    /// Begins anew, with a deadline so many ms from now.
+    #[inline(never)]
+    pub(super) fn begin(&mut self, now: Instant, ms: u32) {
+        *self = Self::new(now, ms);
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -50,16 +55,13 @@ impl Keepalive {
     }
 
     /// The deadline has passed.
-    pub(super) fn tick(&mut self, now: Instant, config: &Config) -> Result<(), Silence> {
-        if self.heard {
-            (self.heard, self.unanswered) = (false, 0);
-        } else if self.unanswered >= config.pings_max {
+    pub(super) fn tick(&mut self, now: Instant, interval_ms: u32, pings_max: u8) -> Result<(), Silence> {
+        let unanswered = if self.heard { 0 } else { self.unanswered.saturating_add(1) };
+        if unanswered > pings_max {
             return Err(Silence::Stale);
-        } else {
-            self.unanswered = self.unanswered.saturating_add(1);
-            self.ping_due = true;
         }
-        self.deadline = now.after_ms(config.ping_interval_ms).into();
+        self.begin(now, interval_ms);
+        (self.unanswered, self.ping_due) = (unanswered, unanswered > 0);
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ const VERBS: [(u32, u32, Verb); 7] = [
 ];
 
 /// Four bytes as a number; `.` are the bits of a letter of any case, `=` all bits.
-const fn letters(four: &[u8; 4]) -> u32 {
+pub(super) const fn letters(four: &[u8; 4]) -> u32 {
     let (mut sum, mut rest): (u32, &[u8]) = (0, four);
     while let [byte, tail @ ..] = rest {
         let byte = match *byte {

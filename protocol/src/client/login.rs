@@ -52,10 +52,10 @@ impl<'a> Login<'a> {
 
     /// Writes CONNECT, whole.
     #[inline(never)]
-    pub(super) fn write(&self, server: &Server, out: &mut dyn Sink) {
+    pub(super) fn write(&self, server: &Server, out: &mut impl Sink) {
         out.put(BEGIN);
         // A server that takes no headers refuses a client that wants what needs them.
-        if server.headers && !self.no_headers {
+        if server.headers() && !self.no_headers {
             out.put(b",\"headers\":true,\"no_responders\":true");
         }
         if self.no_echo {
@@ -96,7 +96,7 @@ const BEGIN: &[u8] = concat!(
 
 /// A member of JSON: `begin` goes up to the first quote of its value.
 #[inline(never)]
-fn member(begin: &str, value: Option<&str>, out: &mut dyn Sink) {
+fn member(begin: &str, value: Option<&str>, out: &mut impl Sink) {
     let Some(value) = value else { return };
     out.put(begin.as_bytes());
     for byte in value.bytes() {
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn what_is_written_a_server_can_read() {
         let mut with_headers = Server::default();
-        with_headers.headers = true;
+        with_headers.flags |= 1 << super::super::server::HEADERS;
         let login = Login { name: Some("attic \"7\"\n\\é"), no_echo: true, ..Login::user("u", "p\u{1f}") };
         read(&login, &with_headers, |connect| {
             assert!(connect.name.unwrap().eq_str("attic \"7\"\n\\é"));

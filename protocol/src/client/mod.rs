@@ -37,7 +37,7 @@ mod scan;
 mod server;
 mod subs;
 
-pub use event::{Event, Message, Next, Oversized, ServerError, Step};
+pub use event::{Breach, Event, Message, Next, Oversized, ServerError, Step};
 pub use keepalive::Silence;
 pub use login::Login;
 pub use request::{Answer, Answers, Inbox, Reply, Requests, Token};
@@ -45,7 +45,6 @@ pub use server::{Nonce, Server};
 pub use subs::Subs;
 
 use crate::emit::{self, CRLF, Sink};
-use crate::error::Rule;
 use crate::header::Block;
 use crate::limits::MAX_CONTROL_LINE;
 use crate::subject::{Filter, Subject, SubjectError, is_word};
@@ -166,7 +165,11 @@ pub struct Flush(u16);
 /// One connection to a server. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Session {
-    config: Config,
+    // Those of a `Config`, which would take more room as one.
+    buffer_size: usize,
+    connect_timeout_ms: u32,
+    ping_interval_ms: u32,
+    pings_max: u8,
     phase: Phase,
     reading: Reading,
     server: Server,
@@ -175,6 +178,10 @@ pub struct Session {
     pings_sent: u16,
     pongs_seen: u16,
     pongs_due: u8,
+    /// As [`Scan`] read them from the first INFO.
+    names: [u32; 2],
+    /// Bytes that it takes to go on.
+    needs: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,27 +210,36 @@ enum Reading {
     RestOfLine,
 }
 
-/// What came of some input. An event is written where the caller wants it: it is large, and passed on through a few
-/// functions.
+/// What came of some input, with bytes: two registers. An event is written where the caller wants it: it is large, and
+/// passed on through a few functions.
 enum Flow {
     Need(usize),
     Used(usize),
     Event(usize),
-    Bad(Rule),
+    Operation,
+    Arguments,
+    ControlLine,
+    Session,
 }
 
 impl Session {
     /// A connection that was just made.
     pub fn new(config: Config, now: Instant) -> Self {
+        let Config { buffer_size, connect_timeout_ms, ping_interval_ms, pings_max } = config;
         Self {
-            config,
+            buffer_size,
+            connect_timeout_ms,
+            ping_interval_ms,
+            pings_max,
             phase: Phase::Greeting,
             reading: Reading::Operation,
             server: Server::default(),
-            keepalive: Keepalive::new(now.after_ms(config.connect_timeout_ms)),
+            keepalive: Keepalive::new(now, connect_timeout_ms),
             pings_sent: 0,
             pongs_seen: 0,
             pongs_due: 0,
+            names: [0; 2],
+            needs: 1,
         }
     }
 
@@ -231,8 +247,8 @@ impl Session {
     pub fn reset(&mut self, now: Instant) {
         (self.phase, self.reading) = (Phase::Greeting, Reading::Operation);
         self.server.clear();
-        self.keepalive = Keepalive::new(now.after_ms(self.config.connect_timeout_ms));
-        (self.pings_sent, self.pongs_seen, self.pongs_due) = (0, 0, 0);
+        self.keepalive.begin(now, self.connect_timeout_ms);
+        (self.pings_sent, self.pongs_seen, self.pongs_due, self.needs) = (0, 0, 0, 1);
     }
 
     /// What the server last said of itself.
@@ -255,37 +271,51 @@ impl Session {
     pub fn next<'b>(&mut self, input: &'b [u8]) -> Step<'b> {
         let mut event = Event::Pong;
         match self.next_into(input, &mut event) {
-            (used, Next::Need(need)) => Step::Need { used, need },
+            (used, Next::Need) => Step::Need { used, need: self.needs },
             (used, Next::Event) => Step::Event(event, used),
-            (_, Next::Bad(rule)) => Step::Bad(rule),
+            (_, Next::Bad(breach)) => Step::Bad(breach),
         }
+    }
+
+    /// Bytes of input that it takes to go on, counted from behind those used.
+    pub fn needs(&self) -> usize {
+        self.needs
     }
 
     /// As [`Session::next`], for a caller that has a place for the event. The first number is of the bytes used.
     #[inline(never)]
     pub fn next_into<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> (usize, Next) {
         let mut used = 0usize;
+        self.needs = 1;
         loop {
             let rest = input.get(used..).unwrap_or_default();
             let flow = match self.reading {
-                _ if self.phase == Phase::Closed => return (input.len(), Next::Need(1)),
-                _ if rest.is_empty() => Flow::Need(1),
+                _ if self.phase == Phase::Closed => return (input.len(), Next::Need),
+                _ if rest.is_empty() => return (used, Next::Need),
                 Reading::Operation => self.operation(rest, event),
                 Reading::Body(left) => self.rest_of_body(left, rest, event),
                 _ => self.rest_of_line(rest, event),
             };
-            match flow {
-                Flow::Used(n) => used = used.wrapping_add(n),
-                Flow::Need(need) => return (used, Next::Need(need)),
+            let breach = match flow {
+                Flow::Used(n) => {
+                    used = used.wrapping_add(n);
+                    continue;
+                }
+                Flow::Need(need) => {
+                    self.needs = need;
+                    return (used, Next::Need);
+                }
                 Flow::Event(n) => {
                     self.keepalive.heard = true;
                     return (used.wrapping_add(n), Next::Event);
                 }
-                Flow::Bad(rule) => {
-                    self.phase = Phase::Closed;
-                    return (used, Next::Bad(rule));
-                }
-            }
+                Flow::Operation => Breach::Operation,
+                Flow::Arguments => Breach::Arguments,
+                Flow::ControlLine => Breach::ControlLine,
+                Flow::Session => Breach::Session,
+            };
+            self.phase = Phase::Closed;
+            return (used, Next::Bad(breach));
         }
     }
 
@@ -293,38 +323,35 @@ impl Session {
         if input.len() < line::SHORTEST {
             return Flow::Need(line::SHORTEST);
         }
-        let Some((verb, rest)) = line::verb(input) else { return Flow::Bad(Rule::UnknownOperation) };
+        let Some((verb, rest)) = line::verb(input) else { return Flow::Operation };
+        let begin = input.len().wrapping_sub(rest.len());
         if matches!(verb, Verb::Msg | Verb::Hmsg) {
             return match Head::read(rest, verb == Verb::Hmsg) {
                 Ok((head, body)) => self.message(&head, body, input, event),
-                Err(true) => Flow::Bad(Rule::Arguments),
-                Err(false) => self.part_of_line(verb, rest, input, event),
+                Err(true) => Flow::Arguments,
+                Err(false) => self.part_of_line(verb, begin, input, event),
             };
         }
         let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
-            return self.part_of_line(verb, rest, input, event);
+            return self.part_of_line(verb, begin, input, event);
         };
-        let used = input.len().wrapping_sub(rest.len()).wrapping_add(end).wrapping_add(1);
-        let text = rest.get(..end).unwrap_or_default();
-        *event = match verb {
-            Verb::Info => {
-                self.server.clear();
-                let mut scan = Scan::default();
-                text.iter().for_each(|byte| scan.byte(*byte, &mut self.server));
-                return self.info(&scan, Some(text), used, event);
-            }
-            Verb::Pong => match self.pong() {
-                Some(event) => event,
-                None => return Flow::Used(used),
-            },
-            Verb::Err => self.error(text),
-            _ => {
-                self.pongs_due = self.pongs_due.saturating_add(u8::from(verb == Verb::Ping));
-                self.keepalive.heard = true;
-                return Flow::Used(used);
-            }
-        };
-        Flow::Event(used)
+        let used = begin.wrapping_add(end).wrapping_add(1);
+        match verb {
+            Verb::Info => return self.begin_info(begin),
+            Verb::Pong => return self.pong(used, event),
+            Verb::Err => return self.error(rest.get(..end).unwrap_or_default(), used, event),
+            _ => {}
+        }
+        self.pongs_due = self.pongs_due.saturating_add(u8::from(verb == Verb::Ping));
+        self.keepalive.heard = true;
+        Flow::Used(used)
+    }
+
+    /// The argument of INFO follows.
+    fn begin_info(&mut self, used: usize) -> Flow {
+        self.server.clear();
+        self.reading = Reading::Info(Scan::default());
+        Flow::Used(used)
     }
 
     /// A message whose control line is there; `body` follows it.
@@ -337,7 +364,7 @@ impl Session {
     ) -> Flow {
         let Head { sid, subject, reply, header_size, size } = *head;
         if !self.may_speak() {
-            return Flow::Bad(Rule::UnknownOperation);
+            return Flow::Operation;
         }
         let (sid, line) = (Sid(sid), input.len().wrapping_sub(body.len()));
         // A size has nine digits at most.
@@ -348,8 +375,8 @@ impl Session {
                 *event = Event::Message { sid, message: Message { subject, reply, header, payload } };
                 Flow::Event(whole)
             }
-            Some((_, [_, _, ..])) => Flow::Bad(Rule::UnknownOperation),
-            _ if whole <= self.config.buffer_size => Flow::Need(whole),
+            Some((_, [_, _, ..])) => Flow::Operation,
+            _ if whole <= self.buffer_size => Flow::Need(whole),
             _ => {
                 self.reading = Reading::Body(size);
                 *event = Event::Oversized(Oversized { sid, size, header_size, subject });
@@ -358,43 +385,34 @@ impl Session {
         }
     }
 
-    /// The line isn't whole: wait, or, if it already fills the buffer, go on in pieces.
-    fn part_of_line<'b>(
-        &mut self,
-        verb: Verb,
-        rest: &'b [u8],
-        input: &'b [u8],
-        event: &mut Event<'b>,
-    ) -> Flow {
-        if input.len() < self.config.buffer_size {
+    /// The line isn't whole: wait, or, if it already fills the buffer, go on in pieces. Its arguments begin at `begin`.
+    fn part_of_line<'b>(&mut self, verb: Verb, begin: usize, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        if input.len() < self.buffer_size {
             return Flow::Need(input.len().wrapping_add(1));
         }
         match verb {
-            Verb::Info => {
-                self.server.clear();
-                self.reading = Reading::Info(Scan::default());
-                Flow::Used(input.len().wrapping_sub(rest.len()))
-            }
+            Verb::Info => self.begin_info(begin),
             Verb::Err => {
                 self.reading = Reading::RestOfLine;
-                *event = self.error(rest);
-                Flow::Event(input.len())
+                self.error(input.get(begin..).unwrap_or_default(), input.len(), event)
             }
             Verb::Msg | Verb::Hmsg if self.may_speak() => {
                 self.reading = Reading::Head(LongHead::default());
                 Flow::Used(0)
             }
-            _ => Flow::Bad(Rule::ControlLine),
+            _ => Flow::ControlLine,
         }
     }
 
-    /// More of a line that is longer than the buffer.
-    fn rest_of_line(&mut self, input: &[u8], event: &mut Event<'_>) -> Flow {
+    /// More of a line that is read byte by byte: INFO, or one that is longer than the buffer.
+    fn rest_of_line<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        let is_begin = matches!(&self.reading, Reading::Info(scan) if scan.is_fresh());
         let mut used = 0usize;
         for byte in input {
             used = used.wrapping_add(1);
             if *byte == b'\n' {
-                return self.end_of_line(used, event);
+                let json = if is_begin { input.get(..used.wrapping_sub(1)) } else { None };
+                return self.end_of_line(json, used, event);
             }
             match &mut self.reading {
                 Reading::Info(scan) => scan.byte(*byte, &mut self.server),
@@ -405,17 +423,16 @@ impl Session {
         Flow::Used(used)
     }
 
-    fn end_of_line(&mut self, used: usize, event: &mut Event<'_>) -> Flow {
-        let reading = core::mem::replace(&mut self.reading, Reading::Operation);
-        match reading {
-            Reading::Info(scan) => self.info(&scan, None, used, event),
+    fn end_of_line<'b>(&mut self, json: Option<&'b [u8]>, used: usize, event: &mut Event<'b>) -> Flow {
+        match core::mem::replace(&mut self.reading, Reading::Operation) {
+            Reading::Info(scan) => self.info(&scan, json, used, event),
             Reading::Head(head) => match head.end() {
                 Some((sid, header_size, size)) => {
                     self.reading = Reading::Body(size);
                     *event = Event::Oversized(Oversized { sid, size, header_size, subject: &[] });
                     Flow::Event(used)
                 }
-                None => Flow::Bad(Rule::Arguments),
+                None => Flow::Arguments,
             },
             _ => Flow::Used(used),
         }
@@ -430,7 +447,7 @@ impl Session {
                 *event = Event::Piece { data, left: 0 };
                 Flow::Event(data.len().saturating_add(CRLF.len()))
             }
-            Some((_, [_, _, ..])) => Flow::Bad(Rule::UnknownOperation),
+            Some((_, [_, _, ..])) => Flow::Operation,
             _ => {
                 // All but one byte, which stays for the last piece.
                 let take = input.len().min((left as usize).saturating_sub(1));
@@ -448,39 +465,43 @@ impl Session {
 
     fn info<'b>(&mut self, scan: &Scan, json: Option<&'b [u8]>, used: usize, event: &mut Event<'b>) -> Flow {
         if !scan.is_done() {
-            return Flow::Bad(Rule::Arguments);
+            return Flow::Arguments;
         }
-        *event = if self.phase == Phase::Greeting {
-            self.phase = Phase::Greeted;
-            Event::Greeting { json }
-        } else if self.server.lame_duck {
-            Event::LameDuck { json }
-        } else {
-            Event::Info { json }
-        };
+        if self.phase == Phase::Greeting {
+            (self.phase, self.names) = (Phase::Greeted, scan.names);
+            *event = Event::Greeting { json };
+            return Flow::Event(used);
+        }
+        // A line without an end of its own, as a UART, stays when the server is started anew.
+        if self.names.iter().zip(scan.names).any(|(first, now)| *first != 0 && now != 0 && *first != now) {
+            return Flow::Session;
+        }
+        *event = if self.server.lame_duck() { Event::LameDuck { json } } else { Event::Info { json } };
         Flow::Event(used)
     }
 
-    fn error<'b>(&mut self, text: &'b [u8]) -> Event<'b> {
+    fn error<'b>(&mut self, text: &'b [u8], used: usize, event: &mut Event<'b>) -> Flow {
         let error = ServerError::new(text);
         if error.is_fatal() {
             self.phase = Phase::Closed;
         }
-        Event::Error(error)
+        *event = Event::Error(error);
+        Flow::Event(used)
     }
 
-    fn pong(&mut self) -> Option<Event<'static>> {
+    fn pong(&mut self, used: usize, event: &mut Event<'_>) -> Flow {
         if self.pongs_seen == self.pings_sent {
-            return None;
+            return Flow::Used(used);
         }
         self.pongs_seen = self.pongs_seen.wrapping_add(1);
+        *event = Event::Pong;
         if self.phase == Phase::Connecting {
             self.phase = Phase::Ready;
             // What was left of the time for CONNECT is none for silence.
-            self.keepalive = Keepalive::new(Instant::default());
-            return Some(Event::Connected);
+            self.keepalive.begin(Instant::default(), 0);
+            *event = Event::Connected;
         }
-        Some(Event::Pong)
+        Flow::Event(used)
     }
 
     /// Answers INFO: writes CONNECT and a PING, whose PONG becomes [`Event::Connected`]. If the server wants TLS, its
@@ -489,14 +510,17 @@ impl Session {
         if self.phase != Phase::Greeted {
             return Err(Error::Phase);
         }
-        let out: &mut dyn Sink = out;
-        let mut size = Size(emit::PING.len());
-        login.write(&self.server, &mut size);
-        needs(out, size.0)?;
-        login.write(&self.server, out);
-        out.put(emit::PING);
+        let room = out.room();
+        let mut counted = Counted { out, size: 0 };
+        login.write(&self.server, &mut counted);
+        counted.put(emit::PING);
+        let Counted { out, size: needed } = counted;
+        if needed > room {
+            out.take_back(room);
+            return Err(Error::Room { needed });
+        }
         self.pings_sent = self.pings_sent.wrapping_add(1);
-        self.keepalive = Keepalive::new(now.after_ms(self.config.connect_timeout_ms));
+        self.keepalive.begin(now, self.connect_timeout_ms);
         self.phase = Phase::Connecting;
         Ok(())
     }
@@ -510,16 +534,16 @@ impl Session {
         out: &mut impl Sink,
     ) -> Result<(), Error> {
         let size = Number::new(self.size(0, payload)?);
-        let reply = reply.map(Subject::as_bytes).unwrap_or_default();
+        let [blank, reply] = optional(reply.map(Subject::as_bytes));
         check_line(subject.as_bytes(), reply)?;
-        frame(out, &[b"PUB ", subject.as_bytes(), reply, size.as_bytes()], Some(payload), 0)
+        put(out, &[b"PUB ", subject.as_bytes(), blank, reply, size.last(), payload], 0)
     }
 
     /// Writes a message that may have headers.
     pub fn publish_with(&self, message: &Publish<'_>, out: &mut impl Sink) -> Result<(), Error> {
         let Publish { subject, reply, header, payload } = *message;
         let Some(header) = header else { return self.publish(subject, reply, payload, out) };
-        if !self.server.headers && self.may_speak() {
+        if !self.server.headers() && self.may_speak() {
             return Err(Error::Headers);
         }
         let header_size = header.size();
@@ -527,10 +551,9 @@ impl Session {
         let body = header_size.saturating_add(payload.len()).saturating_add(CRLF.len());
         // Not above the size of both, which is 32 bits.
         let header_size = Number::new(header_size as u32);
-        let reply = reply.map(Subject::as_bytes).unwrap_or_default();
+        let [blank, reply] = optional(reply.map(Subject::as_bytes));
         check_line(subject.as_bytes(), reply)?;
-        let words = [&b"HPUB "[..], subject.as_bytes(), reply, header_size.as_bytes(), size.as_bytes()];
-        frame(out, &words, None, body)?;
+        put(out, &[b"HPUB ", subject.as_bytes(), blank, reply, header_size.word(), size.word()], body)?;
         header.put(out);
         out.put(payload);
         out.put(CRLF);
@@ -568,24 +591,23 @@ impl Session {
         out: &mut impl Sink,
     ) -> Result<(), Error> {
         self.can_speak()?;
-        let sid = Number::new(sid.0);
-        frame(out, &[b"SUB ", filter, queue.unwrap_or_default(), sid.as_bytes()], None, 0)
+        let ([blank, queue], sid) = (optional(queue), Number::new(sid.0));
+        put(out, &[b"SUB ", filter, blank, queue, sid.word()], 0)
     }
 
     /// Ends a subscription: now, or after `max` deliveries counted from its start.
     pub fn unsubscribe(&self, sid: Sid, max: Option<u32>, out: &mut impl Sink) -> Result<(), Error> {
         self.can_speak()?;
         let (sid, number) = (Number::new(sid.0), Number::new(max.unwrap_or_default()));
-        let max = if max.is_some() { number.as_bytes() } else { &[] };
-        frame(out, &[b"UNSUB ", sid.as_bytes(), max], None, 0)
+        let max = if max.is_some() { number.word() } else { &[] };
+        put(out, &[b"UNSUB", sid.word(), max], 0)
     }
 
     /// Writes a PING. When its PONG is here the server has dealt with all that was written before, and all that it
     /// had to send in answer has been read.
     pub fn flush(&mut self, out: &mut impl Sink) -> Result<Flush, Error> {
         self.can_speak()?;
-        needs(out, emit::PING.len())?;
-        out.put(emit::PING);
+        put(out, &[b"PING"], 0)?;
         self.pings_sent = self.pings_sent.wrapping_add(1);
         Ok(Flush(self.pings_sent))
     }
@@ -602,8 +624,7 @@ impl Session {
         if (self.pongs_due == 0 && !self.keepalive.ping_due) || !self.may_speak() {
             return;
         }
-        while self.pongs_due > 0 && needs(out, emit::PONG.len()).is_ok() {
-            out.put(emit::PONG);
+        while self.pongs_due > 0 && put(out, &[b"PONG"], 0).is_ok() {
             self.pongs_due = self.pongs_due.saturating_sub(1);
         }
         if self.keepalive.ping_due && self.flush(out).is_ok() {
@@ -627,7 +648,7 @@ impl Session {
         let result = match self.phase {
             Phase::Greeting => Err(Silence::Greeting),
             Phase::Connecting => Err(Silence::Connecting),
-            Phase::Ready => self.keepalive.tick(now, &self.config),
+            Phase::Ready => self.keepalive.tick(now, self.ping_interval_ms, self.pings_max),
             Phase::Greeted | Phase::Closed => Ok(()),
         };
         if result.is_err() {
@@ -646,16 +667,17 @@ impl Session {
     }
 }
 
-fn needs(out: &(impl Sink + ?Sized), needed: usize) -> Result<(), Error> {
-    if out.room() >= needed { Ok(()) } else { Err(Error::Room { needed }) }
+/// Counts what is put.
+struct Counted<'s, S> {
+    out: &'s mut S,
+    size: usize,
 }
 
-/// Counts.
-struct Size(usize);
-
-impl Sink for Size {
+impl<S: Sink> Sink for Counted<'_, S> {
+    #[inline(never)]
     fn put(&mut self, bytes: &[u8]) {
-        self.0 = self.0.saturating_add(bytes.len());
+        self.size = self.size.saturating_add(bytes.len());
+        self.out.put(bytes);
     }
 }
 
@@ -673,35 +695,50 @@ fn check_queue(filter: &[u8], queue: Option<&[u8]>) -> Result<(), Error> {
     check_line(filter, queue.unwrap_or_default())
 }
 
-/// Writes a frame, see [`Sink::put_frame`].
-#[inline(never)]
-fn frame(out: &mut impl Sink, words: &[&[u8]], body: Option<&[u8]>, behind: usize) -> Result<(), Error> {
-    out.put_frame(words, body, behind).map_err(|needed| Error::Room { needed })
+/// Writes a line, see [`Sink::put_line`].
+fn put(out: &mut impl Sink, pieces: &[&[u8]], behind: usize) -> Result<(), Error> {
+    out.put_line(pieces, behind).map_err(|needed| Error::Room { needed })
 }
 
-/// A number in decimal digits.
+/// A word that may not be there, and the blank before it.
+fn optional(word: Option<&[u8]>) -> [&[u8]; 2] {
+    word.map_or([&[], &[]], |word| [b" ", word])
+}
+
+/// A number in decimal digits, as it stands in a line: behind a blank.
 struct Number {
-    text: [u8; 10],
+    text: [u8; 16],
     start: usize,
 }
 
 impl Number {
+    /// Where the digits end.
+    const END: usize = 14;
+
     #[inline(never)]
     fn new(mut number: u32) -> Self {
-        let (mut text, mut start) = ([0; 10], 10usize);
-        for place in text.iter_mut().rev() {
-            // The remainder is one digit, so it fits.
-            *place = b'0'.wrapping_add((number % 10) as u8);
-            number /= 10;
-            start = start.wrapping_sub(1);
-            if number == 0 {
-                break;
+        let mut this = Self { text: *b"              \r\n", start: Self::END.wrapping_sub(1) };
+        if let Some(digits) = this.text.first_chunk_mut::<{ Self::END }>() {
+            for place in digits.iter_mut().rev() {
+                // The remainder is one digit, so it fits.
+                *place = b'0'.wrapping_add((number % 10) as u8);
+                number /= 10;
+                this.start = this.start.wrapping_sub(1);
+                if number == 0 {
+                    break;
+                }
             }
         }
-        Self { text, start }
+        this
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    /// With the blank.
+    fn word(&self) -> &[u8] {
+        self.text.get(self.start..Self::END).unwrap_or_default()
+    }
+
+    /// With the blank, and the end of the line.
+    fn last(&self) -> &[u8] {
         self.text.get(self.start..).unwrap_or_default()
     }
 }

@@ -9,7 +9,7 @@ use super::Server;
 /// Reads the argument of INFO byte by byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scan {
-    state: State,
+    /// Brackets that are open, or [`DONE`], or [`BROKEN`]; 0: nothing has come yet.
     depth: u8,
     in_text: bool,
     is_escaped: bool,
@@ -17,21 +17,22 @@ pub(super) struct Scan {
     in_value: bool,
     /// The hash of the member's name.
     name: u32,
+    /// Hashes of the server's id and of the number that it has given this client; 0: none.
+    pub(super) names: [u32; 2],
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Begin,
-    Inside,
-    Done,
-    Broken,
-}
+const DONE: u8 = u8::MAX - 1;
+const BROKEN: u8 = u8::MAX;
 
 impl Scan {
     /// True if one object was there, and nothing else.
     pub(super) fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.depth == DONE
+    }
+
+    /// True if nothing but white space has come yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.depth == 0
     }
 
     /// Reads the next byte and notes in `server` what it finds.
@@ -40,69 +41,88 @@ impl Scan {
         if self.in_text {
             if byte == b'"' && !self.is_escaped {
                 self.in_text = false;
-            } else {
-                self.is_escaped = byte == b'\\' && !self.is_escaped;
-                self.character(byte, server);
+                return;
             }
-            return;
-        }
-        if byte <= b' ' {
-            return;
-        }
-        if self.state != State::Inside {
-            let begins = self.state == State::Begin && byte == b'{';
-            (self.state, self.depth) = (if begins { State::Inside } else { State::Broken }, 1);
-            return;
-        }
-        match byte {
-            b'"' => self.in_text = true,
-            b'{' | b'[' => match self.depth.checked_add(1) {
-                Some(depth) => self.depth = depth,
-                None => self.state = State::Broken,
-            },
-            b'}' | b']' => {
-                self.depth = self.depth.saturating_sub(1);
-                if self.depth == 0 {
-                    self.state = if byte == b'}' { State::Done } else { State::Broken };
+            self.is_escaped = byte == b'\\' && !self.is_escaped;
+        } else {
+            if byte <= b' ' {
+                return;
+            }
+            if self.depth == 0 || self.depth >= DONE {
+                self.depth = if self.depth == 0 && byte == b'{' { 1 } else { BROKEN };
+                return;
+            }
+            if byte == b'"' {
+                self.in_text = true;
+                return;
+            }
+            // Brackets differ from braces in one bit.
+            if byte | 0x20 == b'{' {
+                self.depth = self.depth.wrapping_add(1);
+                if self.depth == DONE {
+                    self.depth = BROKEN;
                 }
+                return;
             }
-            b',' if self.depth == 1 => (self.in_value, self.name) = (false, 0),
-            b':' if self.depth == 1 => self.in_value = true,
-            _ => self.character(byte, server),
+            if byte | 0x20 == b'}' {
+                self.depth = self.depth.wrapping_sub(1);
+                if self.depth == 0 {
+                    self.depth = if byte == b'}' { DONE } else { BROKEN };
+                }
+                return;
+            }
+            if self.depth == 1 && matches!(byte, b',' | b':') {
+                self.in_value = byte == b':';
+                if byte == b',' {
+                    self.name = 0;
+                }
+                return;
+            }
+        }
+        if self.depth == 1 {
+            self.character(byte, server);
         }
     }
 
     /// A character of a name or of a value.
+    #[inline]
     fn character(&mut self, byte: u8, server: &mut Server) {
-        if self.depth != 1 {
-            return;
-        }
         if !self.in_value {
             self.name = hash(self.name, byte);
             return;
         }
-        let flag = match self.name {
-            HEADERS => &mut server.headers,
-            AUTH_REQUIRED => &mut server.auth_required,
-            TLS_REQUIRED => &mut server.tls_required,
-            TLS_AVAILABLE => &mut server.tls_available,
-            LAME_DUCK => &mut server.lame_duck,
-            MAX_PAYLOAD => return server.max_payload_digit(byte),
-            NONCE if self.in_text => return server.nonce.push(byte),
-            _ => return,
-        };
-        // The first character of true; those of false are others.
-        *flag |= byte == b't' && !self.in_text;
+        let Some(name) = NAMES.iter().position(|name| *name == self.name) else { return };
+        match name {
+            NONCE => server.nonce.push(byte),
+            MAX_PAYLOAD => server.max_payload_digit(byte),
+            SERVER_ID | CLIENT_ID => {
+                if let Some(part) = self.names.get_mut(name & 1) {
+                    *part = hash(*part, byte);
+                }
+            }
+            // The first character of true; those of false are others.
+            flag => server.flags |= u8::from(byte == b't' && !self.in_text) << flag,
+        }
     }
 }
 
-const HEADERS: u32 = hash_of(b"headers");
-const AUTH_REQUIRED: u32 = hash_of(b"auth_required");
-const TLS_REQUIRED: u32 = hash_of(b"tls_required");
-const TLS_AVAILABLE: u32 = hash_of(b"tls_available");
-const LAME_DUCK: u32 = hash_of(b"ldm");
-const MAX_PAYLOAD: u32 = hash_of(b"max_payload");
-const NONCE: u32 = hash_of(b"nonce");
+/// The members that count, as hashes of their names. The first ones are flags, in the order of their bits: `server::HEADERS` and
+/// those behind it.
+const NAMES: [u32; 9] = [
+    hash_of(b"headers"),
+    hash_of(b"auth_required"),
+    hash_of(b"tls_required"),
+    hash_of(b"tls_available"),
+    hash_of(b"ldm"),
+    hash_of(b"max_payload"),
+    hash_of(b"server_id"),
+    hash_of(b"client_id"),
+    hash_of(b"nonce"),
+];
+const MAX_PAYLOAD: usize = 5;
+const SERVER_ID: usize = 6;
+const CLIENT_ID: usize = 7;
+const NONCE: usize = 8;
 
 /// FNV-1, begun with 0. Among the names that nats-server has, no two have the same.
 pub(super) const fn hash(hash: u32, byte: u8) -> u32 {
@@ -137,12 +157,22 @@ mod tests {
             "nonce":"abcdefghijklmno"} "#,
         )
         .unwrap();
-        assert_eq!((server.max_payload(), server.headers), (1024, false));
-        assert!(server.auth_required && server.tls_available && server.lame_duck && !server.tls_required);
+        assert_eq!((server.max_payload(), server.headers()), (1024, false));
+        assert!(server.auth_required() && server.tls_available() && server.lame_duck());
+        assert!(!server.tls_required());
         assert_eq!(server.nonce.bytes(), b"abcdefghijklmno");
         assert_eq!(scan("{}"), Some(Server::default()));
-        assert!(scan(r#"{"a":[1],"headers":true}"#).unwrap().headers);
-        assert!(!scan(r#"{"headers":"true","a":"\\","x\"":1}"#).unwrap().headers);
+        for (name, is_set) in [
+            ("headers", Server::headers as fn(&Server) -> bool),
+            ("auth_required", Server::auth_required),
+            ("tls_required", Server::tls_required),
+            ("tls_available", Server::tls_available),
+            ("ldm", Server::lame_duck),
+        ] {
+            let server = scan(&std::format!("{{\"a\":[1],\"{name}\":true}}")).unwrap();
+            assert!(is_set(&server) && server.flags.count_ones() == 1, "{name}");
+        }
+        assert!(!scan(r#"{"headers":"true","a":"\\","x\"":1}"#).unwrap().headers());
         assert_eq!(scan(r#"{"max_payload":99999999999}"#).unwrap().max_payload(), u32::MAX);
         assert_eq!(scan(r#"{"max_payload":-1}"#).unwrap().max_payload(), u32::MAX);
     }

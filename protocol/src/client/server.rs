@@ -6,21 +6,49 @@
 pub struct Server {
     /// 0: no limit.
     max_payload: u32,
-    /// The server takes headers.
-    pub headers: bool,
-    /// CONNECT must carry credentials.
-    pub auth_required: bool,
-    /// TLS must come before CONNECT.
-    pub tls_required: bool,
-    /// TLS may come before CONNECT.
-    pub tls_available: bool,
-    /// The server is about to leave.
-    pub lame_duck: bool,
+    /// Bits, as [`HEADERS`] and those behind it name them.
+    pub(super) flags: u8,
     /// To be signed by a client with an nkey.
     pub nonce: Nonce,
 }
 
+// In the order in which `scan` has their names.
+pub(super) const HEADERS: u8 = 0;
+const AUTH_REQUIRED: u8 = 1;
+const TLS_REQUIRED: u8 = 2;
+const TLS_AVAILABLE: u8 = 3;
+const LAME_DUCK: u8 = 4;
+
 impl Server {
+    /// The server takes headers.
+    pub fn headers(&self) -> bool {
+        self.has(HEADERS)
+    }
+
+    /// CONNECT must carry credentials.
+    pub fn auth_required(&self) -> bool {
+        self.has(AUTH_REQUIRED)
+    }
+
+    /// TLS must come before CONNECT.
+    pub fn tls_required(&self) -> bool {
+        self.has(TLS_REQUIRED)
+    }
+
+    /// TLS may come before CONNECT.
+    pub fn tls_available(&self) -> bool {
+        self.has(TLS_AVAILABLE)
+    }
+
+    /// The server is about to leave.
+    pub fn lame_duck(&self) -> bool {
+        self.has(LAME_DUCK)
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags >> flag & 1 != 0
+    }
+
     /// Largest message that the server takes, header block and payload together, in bytes.
     pub fn max_payload(&self) -> u32 {
         // Zero, or no number: the server names no limit.
@@ -29,9 +57,7 @@ impl Server {
 
     /// Forgets everything. The bytes of the nonce may stay.
     pub(super) fn clear(&mut self) {
-        self.max_payload = 0;
-        (self.headers, self.auth_required, self.tls_required) = (false, false, false);
-        (self.tls_available, self.lame_duck, self.nonce.len) = (false, false, 0);
+        (self.max_payload, self.flags, self.nonce.len) = (0, 0, 0);
     }
 
     /// What no digit is makes it no limit.

@@ -1,6 +1,6 @@
 //! The subscriptions that outlive a connection.
 
-use super::{Error, Session, Sid, check_queue};
+use super::{Error, Number, Session, Sid, check_queue, optional, put};
 use crate::emit::Sink;
 use crate::subject::Filter;
 
@@ -132,18 +132,24 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         }
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
-            if entry.due == SUB {
-                let queue = entry.queue.as_ref().map(S::as_ref);
-                session.subscribe_checked(entry.sid, entry.subject.as_ref(), queue, out)?;
-                entry.due = if entry.max > 0 { MAX } else { NOTHING };
-            }
-            if entry.due != NOTHING {
-                let max = (entry.due == MAX).then_some(entry.max);
-                session.unsubscribe(entry.sid, max, out)?;
-                entry.due = NOTHING;
-                if max.is_none() {
-                    *place = None;
+            let sid = Number::new(entry.sid.0);
+            while entry.due != NOTHING {
+                session.can_speak()?;
+                let (max, mut next) = (Number::new(entry.max), NOTHING);
+                let (mut verb, mut subject, mut queue): (&[u8], &[u8], _) = (b"UNSUB", &[], None);
+                if entry.due == SUB {
+                    (verb, subject) = (b"SUB ", entry.subject.as_ref());
+                    queue = entry.queue.as_ref().map(S::as_ref);
+                    next = if entry.max > 0 { MAX } else { NOTHING };
                 }
+                let [blank, queue] = optional(queue);
+                let max = if entry.due == MAX { max.word() } else { &[] };
+                put(out, &[verb, subject, blank, queue, sid.word(), max], 0)?;
+                if entry.due == END {
+                    *place = None;
+                    break;
+                }
+                entry.due = next;
             }
         }
         self.last_sid &= !IS_DUE;
