@@ -17,7 +17,9 @@ pub(crate) struct Ahead {
     /// Where it is in the segment's file.
     offset: u64,
     bytes: Bytes,
-    /// Where the last message that somebody read ended.
+    /// Where the last message that somebody read began, and where it ended at the latest: what is asked for is the most
+    /// that a message can take.
+    last: u64,
     end: u64,
 }
 
@@ -33,16 +35,16 @@ pub(crate) enum Wanted {
 impl Ahead {
     /// Looks for `len` bytes at `offset`, of which nothing behind `fixed` may be kept.
     pub(crate) fn look(&mut self, segment: u64, offset: u64, len: u64, fixed: u64) -> Wanted {
-        let on = self.segment == segment && offset >= self.end && offset - self.end < GAP_BYTES;
+        let on = self.segment == segment && offset > self.last && offset.saturating_sub(self.end) < GAP_BYTES;
         if self.segment == segment {
             let at = offset.checked_sub(self.offset).and_then(|at| usize::try_from(at).ok());
             let found = at.and_then(|at| Some((at, at.checked_add(usize::try_from(len).ok()?)?)));
             if let Some((at, end)) = found.filter(|(_, end)| *end <= self.bytes.len()) {
-                self.end = offset + len;
+                (self.last, self.end) = (offset, offset + len);
                 return Wanted::Here(self.bytes.slice(at..end));
             }
         }
-        (self.segment, self.end) = (segment, offset + len);
+        (self.segment, self.last, self.end) = (segment, offset, offset + len);
         self.bytes = Bytes::new();
         let piece = if on { AHEAD_BYTES.min(fixed.saturating_sub(offset)) } else { 0 };
         Wanted::Read(piece.max(len))
@@ -72,6 +74,9 @@ mod tests {
         let mut ahead = Ahead::default();
         assert_eq!(ahead.look(1, 4096, 100, 1 << 20), Wanted::Read(100), "nobody knows yet");
         assert_eq!(ahead.keep(4096, 100, vec![1; 100].into()).len(), 100);
+        assert_eq!(ahead.look(1, 4192, 100, 1 << 20), Wanted::Read(AHEAD_BYTES), "the first was shorter");
+        ahead.clear();
+        assert_eq!(ahead.look(1, 4096, 100, 1 << 20), Wanted::Read(100));
         assert_eq!(ahead.look(1, 4200, 100, 1 << 20), Wanted::Read(AHEAD_BYTES));
         assert_eq!(ahead.keep(4200, 100, vec![2; AHEAD_BYTES as usize].into()), vec![2; 100]);
         assert_eq!(ahead.look(1, 4304, 100, 1 << 20), Wanted::Here(vec![2; 100].into()));

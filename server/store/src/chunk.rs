@@ -200,11 +200,16 @@ impl Chunk {
     }
 
     /// From the block in which the sequence is, if it is anywhere, or from the entry that was found last.
+    #[inline]
     fn walk_near(&self, seq: u64) -> Walk<'_> {
         let Mark { ordinal, before } = self.near.get();
-        let block = self.block_of(seq).max(self.head / BLOCK);
-        if ordinal <= block * BLOCK || before.seq >= seq {
-            return self.walk(block);
+        // Sequences grow by at least one an entry: so close, walking is cheaper than looking for a block.
+        let is_close = ordinal > 0 && seq.wrapping_sub(before.seq).wrapping_sub(1) < u64::from(BLOCK);
+        if !is_close {
+            let block = self.block_of(seq).max(self.head / BLOCK);
+            if ordinal <= block * BLOCK || before.seq >= seq {
+                return self.walk(block);
+            }
         }
         let rest = self.packed.get(before.at as usize..).unwrap_or_default();
         Walk { rest, ordinals: ordinal..self.count, seq: before.seq, place: before.place }

@@ -28,7 +28,7 @@ impl<D: Disk> Store<D> {
 
     /// The sequence of the first message from `seq` on that is wanted.
     pub fn next(&mut self, stream: StreamId, seq: u64, select: &mut Select) -> Option<u64> {
-        self.streams.get_mut(&stream)?.next(seq, select)
+        self.streams.get_mut(&stream)?.next(seq, select).map(|(entry, _)| entry.seq)
     }
 
     /// The sequence of the last message up to `seq` that is wanted.

@@ -57,8 +57,9 @@ impl Head {
         Self::decode(shape, bytes.get(..shape.len())?)
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; HEAD_SHORT];
+    /// Appends itself.
+    fn encode(&self, out: &mut Vec<u8>) {
+        let mut bytes = [0; HEAD_SHORT];
         let shape = self.shape();
         bytes[8] = shape.byte();
         bytes[10..12].copy_from_slice(&self.subject_len.to_le_bytes());
@@ -66,16 +67,16 @@ impl Head {
         bytes[16..20].copy_from_slice(&self.payload_len.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.seq.to_le_bytes()[..4]);
         bytes[24..32].copy_from_slice(&self.time.to_le_bytes());
+        out.extend_from_slice(&bytes);
         if shape.has(Shape::HEADERS) {
-            bytes.extend_from_slice(&self.headers_len.to_le_bytes());
+            out.extend_from_slice(&self.headers_len.to_le_bytes());
         }
         if shape.has(Shape::HIGH) {
-            bytes.extend_from_slice(&self.seq.to_le_bytes()[4..]);
+            out.extend_from_slice(&self.seq.to_le_bytes()[4..]);
         }
         if shape.has(Shape::EXPIRES) {
-            bytes.extend_from_slice(&self.expires.to_le_bytes());
+            out.extend_from_slice(&self.expires.to_le_bytes());
         }
-        bytes
     }
 
     /// Of exactly a head's bytes. `None` if they can't be one: no field is there for nothing.
@@ -138,7 +139,7 @@ impl Shape {
 
 /// Appends a record whose checksums are filled in by [`seal`], when its place is known.
 pub(crate) fn write(out: &mut Vec<u8>, head: &Head, subject: &[u8], headers: &[u8], payload: &[u8]) {
-    out.extend_from_slice(&head.encode());
+    head.encode(out);
     out.extend_from_slice(subject);
     out.extend_from_slice(headers);
     out.extend_from_slice(payload);
@@ -167,6 +168,16 @@ pub(crate) enum Found {
     Damaged(Head),
     /// Nothing can be said.
     Nothing,
+}
+
+/// The head of the record at the start of `bytes`, if all that it says of itself and its body is as it was written. One
+/// checksum over both tells that; what else can be said of a record that fails is [`inspect`]'s to find out.
+#[inline]
+pub(crate) fn check(bytes: &[u8], seed: Seed, offset: u64) -> Option<Head> {
+    let head = Head::read(bytes)?;
+    let end = head.head_len().checked_add(usize::try_from(head.body_len()).ok()?)?;
+    let sum = seed.sum(offset, &[bytes.get(8..end)?]);
+    (sum == u32_at(bytes, 4) && head.len() <= bytes.len() as u64).then_some(head)
 }
 
 /// Looks at the record at the start of `bytes`, which end where its frame's records do.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::ahead::{Ahead, Wanted};
 use crate::chunk::Entry;
@@ -13,6 +13,7 @@ use crate::op::{self, Op};
 use crate::record::{self, Found};
 use crate::room::{Change, Cost, delta_weight, record_head, state_bytes, state_weight, stream_weight};
 use crate::segment::{Active, Messages, Queue, Segment, Slot, Waiting, file_name};
+use crate::select::Select;
 use crate::stream::{self, Place, State, Stream, Tail};
 
 /// A stream by its number. Numbers aren't given twice.
@@ -481,18 +482,46 @@ impl<D: Disk> Store<D> {
                 None => Ok(None),
             };
         };
+        self.read_at(stream, &entry, place)
+    }
+
+    /// The first message from `seq` on that is wanted: its sequence, and what [`read`](Self::read) says of it.
+    pub fn read_next(
+        &mut self,
+        stream: StreamId,
+        seq: u64,
+        select: &mut Select,
+    ) -> Option<(u64, Result<Option<Message>, ReadError>)> {
+        let (entry, place) = self.streams.get_mut(&stream)?.next(seq, select)?;
+        Some((entry.seq, self.read_at(stream, &entry, place)))
+    }
+
+    fn read_at(
+        &mut self,
+        stream: StreamId,
+        entry: &Entry,
+        place: Place,
+    ) -> Result<Option<Message>, ReadError> {
+        let seq = entry.seq;
         let number = match place {
             Place::Waiting(ticket) => {
                 return Ok(self.waiting(ticket).and_then(|waiting| {
                     let record = waiting.buffer.get(entry.place as usize..waiting.records_end)?;
-                    message(Bytes::copy_from_slice(record), &record::Head::read(record)?)
+                    let head = record::Head::read(record)?;
+                    let record = record.get(..usize::try_from(head.len()).ok()?)?;
+                    message(Bytes::copy_from_slice(record), &head)
                 }));
             }
             Place::Segment(number) => number,
         };
         let offset = u64::from(entry.place) * record::ALIGN as u64;
-        let bytes = self.read_record(number, &entry)?;
+        let bytes = self.read_record(number, entry)?;
         let Some(segment) = self.segments.get(&number) else { return Ok(None) };
+        if let Some(head) = record::check(&bytes, segment.seed, offset)
+            && (head.stream, head.seq) == (stream, seq)
+        {
+            return Ok(message(bytes, &head));
+        }
         match record::inspect(&bytes, segment.seed, offset) {
             Found::Whole { head, repaired } if head.stream == stream && head.seq == seq => {
                 let message = message(bytes, &head);
@@ -632,19 +661,16 @@ pub(crate) fn note_removed(removed: &mut BTreeMap<u32, Vec<(u64, u64)>>, stream:
     }
 }
 
-fn message(record: Bytes, head: &record::Head) -> Option<Message> {
+/// Takes a record apart. Its parts share its memory, and none is counted that needn't be.
+fn message(mut record: Bytes, head: &record::Head) -> Option<Message> {
     let (subject, headers) = (usize::from(head.subject_len), head.headers_len as usize);
-    let body = head.head_len()..head.head_len() + usize::try_from(head.body_len()).ok()?;
-    if record.len() < body.end {
+    let body = usize::try_from(head.body_len()).ok()?;
+    if record.len() < head.head_len().checked_add(body)? {
         return None;
     }
-    let body = record.slice(body);
-    Some(Message {
-        seq: head.seq,
-        time: head.time,
-        expires: head.expires,
-        subject: body.slice(..subject),
-        headers: body.slice(subject..subject + headers),
-        payload: body.slice(subject + headers..),
-    })
+    record.advance(head.head_len());
+    record.truncate(body);
+    let subject = record.split_to(subject);
+    let headers = if headers == 0 { Bytes::new() } else { record.split_to(headers) };
+    Some(Message { seq: head.seq, time: head.time, expires: head.expires, subject, headers, payload: record })
 }

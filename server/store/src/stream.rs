@@ -320,13 +320,13 @@ impl Stream {
     }
 
     /// The first message from `seq` on that is wanted.
-    pub(crate) fn next(&mut self, seq: u64, select: &mut Select) -> Option<u64> {
+    pub(crate) fn next(&mut self, seq: u64, select: &mut Select) -> Option<(Entry, Place)> {
+        if select.is_all() {
+            return self.first_from(seq);
+        }
         let Some(only) = select.only(&self.subjects) else {
             let subjects = &self.subjects;
-            return self
-                .live_from(seq)
-                .find(|(entry, _)| select.wants(subjects, entry.subject))
-                .map(|(entry, _)| entry.seq);
+            return self.live_from(seq).find(|(entry, _)| select.wants(subjects, entry.subject));
         };
         let id = only?;
         let (first, last) = self.subjects.bounds(id);
@@ -336,14 +336,18 @@ impl Stream {
         let found = self
             .live_from(seq.max(first))
             .take_while(|(entry, _)| entry.seq <= last)
-            .find(|(entry, _)| entry.subject == id)
-            .map(|(entry, _)| entry.seq);
+            .find(|(entry, _)| entry.subject == id);
         match found {
-            Some(found) if seq <= first => self.subjects.set_first(id, found),
+            Some((found, _)) if seq <= first => self.subjects.set_first(id, found.seq),
             None if seq <= last => self.subjects.set_last(id, seq.saturating_sub(1)),
             _ => {}
         }
         found
+    }
+
+    /// The first message from `seq` on. Mostly it is the next one, and there.
+    fn first_from(&self, seq: u64) -> Option<(Entry, Place)> {
+        self.find(seq.max(self.first_seq)).or_else(|| self.live_from(seq).next())
     }
 
     /// The last message up to `seq` that is wanted.
