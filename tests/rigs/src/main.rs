@@ -354,7 +354,13 @@ impl Options {
         }
         for (window, keeps, segment) in rows {
             let subject = subject.with_words(segment);
-            let found = rate::run(&subject, window, FLUSH, time, keeps, self.seed)?;
+            // So many, however slow the machine is, that all segments have been used once.
+            let warm = match (&subject, keeps) {
+                (Subject::Line { .. }, Keeps::Newest(_)) => 300 * (window as u64 / 2).clamp(1, 80),
+                _ => 0,
+            };
+            let warm = if self.long { 5 * warm } else { warm };
+            let found = rate::run(&subject, window, FLUSH, time, keeps, warm, self.seed)?;
             let acked = found.acked.max(1) as f64;
             print!(
                 "rate   {:<12} in flight {window:>3}, kept {keeps:?}: {:>6.0}/s, p50 {:.1} ms, p99 {:.1} ms; a message costs {:.0} bytes, {:.3} writes, {:.4} flushes",
@@ -403,6 +409,7 @@ impl Options {
                 FLUSH,
                 Duration::from_millis(500),
                 Keeps::All,
+                0,
                 self.seed,
             )?;
             let flushes = rate.flushes as f64 / rate.commits.unwrap_or(0).max(1) as f64;

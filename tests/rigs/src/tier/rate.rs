@@ -39,13 +39,15 @@ impl Found {
 }
 
 /// Publishes 128-byte messages for a while on ext4 on a disk whose flush takes `flush`.
-/// With `keeps`, the stream keeps no more of them.
+/// With `keeps`, the stream keeps no more of them. What the first `warm` messages cost isn't counted, nor what comes in the
+/// first half of that time.
 pub fn run(
     subject: &Subject,
     window: usize,
     flush: Duration,
     time: Duration,
     keeps: Keeps,
+    warm: u64,
     seed: u64,
 ) -> io::Result<Found> {
     let stream = Stream { name: "rate", keeps };
@@ -59,9 +61,10 @@ pub fn run(
     driver.ask_and_wait(Deed::Create(stream))?;
     let message = || Deed::Publish { stream: stream.name, subject: "rate.plant.temp".into(), length: 128 };
     // The first messages make files and segments.
-    let warm = Instant::now();
-    while warm.elapsed() < time / 2 {
+    let (began, mut asked) = (Instant::now(), 0);
+    while began.elapsed() < time / 2 || asked < warm {
         driver.ask(message())?;
+        asked += 1;
     }
     driver.settle()?;
     let commits_before = commits(&mut instance);
