@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_nats::HeaderName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::postcard::Shape;
 use crate::template::Template;
 use crate::units::duration;
 
@@ -180,6 +181,23 @@ pub(crate) struct Display {
     pub(crate) timestamp: bool,
 }
 
+/// What bodies mean.
+#[derive(Args)]
+pub(crate) struct Typed {
+    /// Show bodies as values in postcard's format: names and types of the fields, as `number: u32, celsius: f32`
+    #[arg(long, value_name = "FIELDS", long_help = POSTCARD)]
+    pub(crate) postcard: Option<Shape>,
+}
+
+const POSTCARD: &str = "\
+Show bodies as values in postcard's format, in which firmware sends them. FIELDS are names and types:
+
+    midge sub 'plant.*.reading' --postcard 'number: u32, uptime_ms: u32, celsius_x100: i16, heater: bool'
+
+Types are bool, u8 to u64, i8 to i64, f32, f64, char, str, bytes; {name: type, …} is a struct, (type, …) a tuple,
+[type] any number of them, <A | B type> an enum, and type? an Option. Without names the body is one value of a type.
+With --json the value is `value`. A body that is no such value is shown as it is, with what is wrong.";
+
 #[derive(Args)]
 pub(crate) struct Subscribe {
     /// Subjects to listen to; `*` stands for one token, a last `>` for one or more
@@ -196,6 +214,8 @@ pub(crate) struct Subscribe {
     pub(crate) wait: Option<Duration>,
     #[command(flatten)]
     pub(crate) display: Display,
+    #[command(flatten)]
+    pub(crate) typed: Typed,
 }
 
 #[derive(Args)]
@@ -209,6 +229,8 @@ pub(crate) struct Request {
     pub(crate) replies: u64,
     #[command(flatten)]
     pub(crate) display: Display,
+    #[command(flatten)]
+    pub(crate) typed: Typed,
 }
 
 #[derive(Args)]

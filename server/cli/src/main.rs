@@ -25,6 +25,7 @@ mod kv;
 mod login;
 mod object;
 mod origin;
+mod postcard;
 mod progress;
 mod publish;
 mod reply;

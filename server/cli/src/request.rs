@@ -25,7 +25,7 @@ pub(crate) async fn run(args: &Request, connection: &Connection) -> Outcome {
     let started = Instant::now();
     let deadline = Deadline::now() + link.timeout;
     link.publish(message).await?;
-    let mut show = Show::new(args.display);
+    let mut show = Show::new(args.display).typed(args.typed.postcard.clone());
     let mut seen = 0;
     while args.replies == 0 || seen < args.replies {
         let next = async {

@@ -15,11 +15,13 @@ use serde::Serialize;
 use crate::cli::Display;
 use crate::exit::{Failure, Outcome};
 use crate::origin::Origin;
+use crate::postcard::{Shape, Value, line};
 use crate::units::{age, count};
 
 /// Writes received messages to stdout. Its user calls [`flush`](Show::flush) before waiting for more.
 pub(crate) struct Show {
     display: Display,
+    shape: Option<Shape>,
     out: io::BufWriter<StdoutLock<'static>>,
     subject_style: Style,
     head_style: Style,
@@ -33,11 +35,17 @@ impl Show {
         let style = |effects| if colour { Style::new().effects(effects) } else { Style::new() };
         Show {
             display,
+            shape: None,
             out: io::BufWriter::new(io::stdout().lock()),
             subject_style: style(Effects::BOLD),
             head_style: style(Effects::DIMMED),
             terminal,
         }
+    }
+
+    /// Shows bodies as such values.
+    pub(crate) fn typed(self, shape: Option<Shape>) -> Show {
+        Show { shape, ..self }
     }
 
     /// Writes the message with that number, from 1, and how long it took to come if it is a reply.
@@ -62,12 +70,19 @@ impl Show {
         rtt: Option<Duration>,
         origin: Option<&Origin>,
     ) -> io::Result<()> {
+        let value = self.shape.as_ref().map(|shape| shape.read(&message.payload));
         if self.display.raw {
-            self.out.write_all(&message.payload)?;
+            match &value {
+                Some(Ok(value)) => self.out.write_all(line(value).as_bytes())?,
+                _ => self.out.write_all(&message.payload)?,
+            }
             return self.out.write_all(b"\n");
         }
         if self.display.json {
-            let record = Record::new(message, self.display.headers_only, rtt, origin);
+            let mut record = Record::new(message, self.display.headers_only, rtt, origin);
+            if !self.display.headers_only {
+                record.typed(value);
+            }
             serde_json::to_writer(&mut self.out, &record)?;
             return self.out.write_all(b"\n");
         }
@@ -79,7 +94,14 @@ impl Show {
             if message.headers.as_ref().is_some_and(|headers| !headers.is_empty()) {
                 writeln!(self.out)?;
             }
-            self.body(&message.payload)?;
+            match value {
+                Some(Ok(value)) => writeln!(self.out, "{}", line(&value))?,
+                Some(Err(error)) => {
+                    writeln!(self.out, "no such value: {error}")?;
+                    self.body(&message.payload)?;
+                }
+                None => self.body(&message.payload)?,
+            }
         }
         writeln!(self.out)
     }
@@ -129,7 +151,7 @@ impl Show {
     }
 }
 
-/// A message as `--json` prints it. Exactly one of `data` and `data_base64` is there, unless bodies are left out.
+/// A message as `--json` prints it. Exactly one of `data`, `data_base64` and `value` is there, unless bodies are left out.
 #[derive(Serialize)]
 struct Record<'a> {
     subject: &'a str,
@@ -143,6 +165,12 @@ struct Record<'a> {
     /// The body, if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
+    /// The body, as `--postcard` reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
+    /// Why the body is no such value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_error: Option<String>,
     /// Bytes in the body.
     size: usize,
     /// When it arrived here or, of a stream, when it was stored; RFC 3339, UTC.
@@ -201,6 +229,8 @@ impl<'a> Record<'a> {
             headers,
             data: text.ok().filter(|_| !headers_only),
             data_base64: (text.is_err() && !headers_only).then(|| BASE64_STANDARD.encode(&message.payload)),
+            value: None,
+            value_error: None,
             size: message.payload.len(),
             time: match origin {
                 Some(origin) => origin.time.to_string(),
@@ -208,6 +238,15 @@ impl<'a> Record<'a> {
             },
             origin: origin.map(OriginRecord::new),
             rtt_us: rtt.map(|rtt| rtt.as_micros()),
+        }
+    }
+
+    /// With the body as a value, if one was asked for.
+    fn typed(&mut self, value: Option<Result<Value, String>>) {
+        match value {
+            Some(Ok(value)) => (self.data, self.data_base64, self.value) = (None, None, Some(value)),
+            Some(Err(error)) => self.value_error = Some(error),
+            None => {}
         }
     }
 }

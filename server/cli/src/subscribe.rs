@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &Subscribe, connection: &Connection) -> Outcome {
     link.round_trip().await?;
     eprintln!("Listening on {} (Ctrl-C ends)", args.subjects.join(", "));
 
-    let mut show = Show::new(args.display);
+    let mut show = Show::new(args.display).typed(args.typed.postcard.clone());
     let mut messages = select_all(subscriptions).ready_chunks(CHUNK_MESSAGES_MAX);
     let mut seen = 0;
     loop {

@@ -250,3 +250,32 @@ fn round_trips_are_timed() {
     assert_eq!(report["count"], 5);
     assert!(report["min_us"].as_u64() <= report["max_us"].as_u64());
 }
+
+/// What firmware-examples send: as its nodes write it, and something else.
+#[test]
+fn values_of_postcard_are_shown_as_text() {
+    const READING: &str = "number: u32, uptime_ms: u32, celsius_x100: i16, heater: bool";
+    let server = Server::start();
+    let sub = server.midge(&["sub", "r", "--count", "2", "--postcard", READING]).start_listening();
+    let other =
+        server.midge(&["sub", "r", "--count", "2", "--json", "--postcard", READING]).start_listening();
+    server.midge(&["pub", "r", "-q"]).run_with(b"\x04\xba\x17\xb4\x21\x01").ok();
+    server.midge(&["pub", "r", "21.5", "-q"]).run().ok();
+    let reading = "number: 4, uptime_ms: 3002, celsius_x100: 2138, heater: true";
+    let none = "heater: 53 is neither true nor false";
+    assert_eq!(
+        sub.end().ok(),
+        format!("[#1] r  6 B\n{reading}\n\n[#2] r  4 B\nno such value: {none}\n21.5\n\n")
+    );
+    let shown = other.end().ok();
+    let records: Vec<Value> = shown.lines().map(json).collect();
+    assert_eq!(records[0]["value"]["celsius_x100"], 2138);
+    assert!(records[0].get("data").is_none() && records[0].get("data_base64").is_none(), "{shown}");
+    assert_eq!(
+        (&records[1]["data"], &records[1]["value_error"]),
+        (&json("\"21.5\""), &json(&format!("{none:?}")))
+    );
+
+    let said = server.midge(&["sub", "r", "--postcard", "a: u9"]).run().failed(2);
+    assert!(said.contains("there is no type `u9`"), "{said}");
+}
