@@ -12,6 +12,8 @@ const SUBS: usize = 2;
 const REQUESTS: usize = 4;
 /// How long an answer may take.
 const TIMEOUT_MS: u32 = 2_000;
+/// How long nothing is asked for after something was refused, as for want of a stream.
+const PAUSE_MS: u32 = 1_000;
 /// How long a request for a command waits at the broker.
 const PULL_MS: u32 = 10_000;
 
@@ -48,6 +50,8 @@ pub struct Node<'m> {
     shadow: Shadow,
     status: Status,
     next_reading: Instant,
+    /// Nothing is asked for until then.
+    next_request: Instant,
     /// The shadow is to be written.
     shadow_due: bool,
     pulling: Option<Token>,
@@ -58,6 +62,7 @@ pub struct Node<'m> {
 pub(crate) struct Act {
     progress: Progress,
     what: What,
+    is_refused: bool,
 }
 
 enum What {
@@ -97,6 +102,7 @@ impl<'m> Node<'m> {
             shadow: Shadow { interval_ms: 1_000, heater: false },
             status: Status::default(),
             next_reading: Instant::default(),
+            next_request: Instant::default(),
             shadow_due: true,
             pulling: None,
             writing: None,
@@ -137,6 +143,9 @@ impl<'m> Node<'m> {
 
     /// Asks for what is due. What is refused for lack of room is asked for again next time.
     pub(crate) fn ask(&mut self, client: &mut Client<'m>, now: Instant) {
+        if now < self.next_request {
+            return;
+        }
         let _ = self.outbox.poll(client, &mut [0; 96], now);
         let _ = self.watch.poll(client, now);
         if client.is_ready() && self.pulling.is_none() {
@@ -162,7 +171,8 @@ impl<'m> Node<'m> {
             Some(Err(_)) => What::Complaint,
             None => self.read_other(event),
         };
-        Act { progress: Progress::from(event), what }
+        let is_refused = matches!(event, Event::NoResponders { .. }) || matches!(what, What::Complaint);
+        Act { progress: Progress::from(event), what, is_refused }
     }
 
     fn read_other(&mut self, event: &Event<'_>) -> What {
@@ -197,6 +207,9 @@ impl<'m> Node<'m> {
         board: &mut B,
         act: &Act,
     ) -> Result<(), Refused> {
+        if act.is_refused {
+            self.next_request = board.now().after_ms(PAUSE_MS);
+        }
         match self.outbox.handle(client, &act.progress) {
             Some(Ok(())) => {
                 self.status.stored += 1;
