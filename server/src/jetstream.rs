@@ -595,6 +595,10 @@ impl Clerk {
         let (clock, log) = (self.engine.clock(), &self.hub.log);
         let was = std::mem::replace(&mut self.clock, clock);
         let reason = reason(clock.standing);
+        let (ahead, off) = (clock.ahead / MILLISECOND, clock.off / MILLISECOND);
+        let trusted = reason.is_none();
+        let vital = ClockVital { trusted, reason, stamps_ahead_ms: ahead, jumps: clock.jumps, off_ms: off };
+        self.hub.vitals.set_clock(vital);
         if clock.standing != was.standing {
             match reason {
                 Some(reason) => log.warn(format_args!(
@@ -611,16 +615,12 @@ impl Clerk {
                 rfc3339(wall)
             ));
         }
-        if clock.off != was.off {
+        if clock.off != was.off && was.standing != Standing::Trusted {
             log.info(format_args!(
                 "clock: this machine was off for {}, which counts",
                 go_duration(clock.off)
             ));
         }
-        let (ahead, off) = (clock.ahead / MILLISECOND, clock.off / MILLISECOND);
-        let trusted = reason.is_none();
-        let vital = ClockVital { trusted, reason, stamps_ahead_ms: ahead, jumps: clock.jumps, off_ms: off };
-        self.hub.vitals.set_clock(vital);
     }
 
     /// Answers who watches the daemon.

@@ -1,7 +1,9 @@
-//! Streams with all their rules, and what hangs on them, judged by plain maps: retention, limits, discard, ages and times of
-//! their own, marks, duplicates, expectations, roll-ups, atomic batches; consumers whose messages are acknowledged, refused, refused for a
-//! while, worked on, terminated, forgotten, and go at most three times; pauses, dead letters, a mirror, a source that renames,
-//! republishing, counters, schedules. Over random requests, time that passes, clocks that jump, and power that goes.
+//! Streams with all their rules, and what hangs on them, judged by plain maps: retention, limits, discard, ages and times
+//! of their own, marks, duplicates, expectations, roll-ups, atomic batches; consumers whose messages are acknowledged,
+//! refused, refused for a while, worked on, terminated, forgotten, and go at most three times, at ever longer intervals;
+//! others that acknowledge all up to one, or nothing, or are sent what comes; pauses, dead letters, a mirror, a source that
+//! renames, republishing, counters, schedules. Over random requests, time that passes, clocks that jump, and power that
+//! goes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -21,6 +23,9 @@ const MAX_AGE: i64 = 100 * SECOND;
 const WINDOW: i64 = 20 * SECOND;
 const MARK: i64 = 10 * SECOND;
 const ACK_WAIT: i64 = 10 * SECOND;
+const BACKOFF: [i64; 3] = [2 * SECOND, 5 * SECOND, 20 * SECOND];
+/// The longest of them.
+const WAIT_MAX: i64 = 20 * SECOND;
 
 struct Random(u64);
 
@@ -55,6 +60,8 @@ struct Rules {
     marks: bool,
     /// 0: as often as it takes.
     max_deliver: u64,
+    /// The reader waits longer each time.
+    backoff: bool,
 }
 
 impl Rules {
@@ -75,7 +82,13 @@ impl Rules {
             aged: random.chance(2),
             marks: retention == Retention::Limits && random.chance(3),
             max_deliver: if random.chance(2) { 3 } else { 0 },
+            backoff: random.chance(3),
         }
+    }
+
+    /// How long the reader waits for an answer to a message that went again so often.
+    fn wait(&self, again: u64) -> i64 {
+        if self.backoff { BACKOFF[(again as usize).min(BACKOFF.len() - 1)] } else { ACK_WAIT }
     }
 
     fn config(&self) -> String {
@@ -143,6 +156,11 @@ struct Model {
     reader: Reader,
     /// What the second consumer, which acknowledges nothing, looks at next.
     cursor: u64,
+    /// The third, which acknowledges all up to one: what it looks at next, and what is open.
+    all_cursor: u64,
+    all_open: BTreeMap<u64, String>,
+    /// What the fourth, which is sent what comes, was sent.
+    pushed: u64,
     dead: u64,
     /// Messages of which nobody can say whether they went before they died.
     doubtful: u64,
@@ -173,6 +191,7 @@ impl Model {
         if self.messages.remove(&seq).is_some() {
             self.reader.open.remove(&seq);
             self.reader.again.remove(&seq);
+            self.all_open.remove(&seq);
         }
     }
 
@@ -319,15 +338,11 @@ impl Model {
         if self.rules.retention != Retention::Limits {
             return;
         }
-        let new: Vec<(u64, bool)> = self
-            .messages
-            .range(self.mirror_last + 1..)
-            .map(|(seq, kept)| (*seq, is_read(&kept.subject)))
-            .collect();
-        for (seq, read) in new {
-            self.mirror_last = seq;
+        for (seq, kept) in self.messages.range(self.mirror_last + 1..) {
+            self.mirror_last = *seq;
             self.mirrored += 1;
-            self.renamed += u64::from(read);
+            self.renamed += u64::from(is_read(&kept.subject));
+            self.pushed += u64::from(kept.subject.starts_with("a.y."));
         }
     }
 
@@ -353,7 +368,8 @@ impl Model {
                 self.reader.cursor = seq + 1;
                 got.push((*seq, 1));
             }
-            let (seq, again_at) = (got.last().unwrap().0, self.now + ACK_WAIT);
+            let (seq, count) = *got.last().unwrap();
+            let again_at = self.now + self.rules.wait(count - 1);
             self.reader.open.insert(seq, Open { again_at, queued: false, reply: String::new() });
         }
         got
@@ -388,7 +404,7 @@ impl Game {
         let deliver = if rules.max_deliver == 0 { -1 } else { rules.max_deliver as i64 };
         let reader = json!({"stream_name": "S", "config": {
             "durable_name": "C", "ack_policy": "explicit", "ack_wait": ACK_WAIT, "max_deliver": deliver,
-            "filter_subject": "a.x.*",
+            "filter_subject": "a.x.*", "backoff": if rules.backoff { &BACKOFF[..] } else { &[] },
         }});
         world.good("CONSUMER.CREATE.S.C", &reader.to_string());
         if rules.retention != Retention::WorkQueue {
@@ -396,6 +412,11 @@ impl Game {
             world.good("CONSUMER.CREATE.S.N", other);
         }
         if rules.retention == Retention::Limits {
+            let all = r#"{"stream_name":"S","config":{"durable_name":"A","ack_policy":"all","ack_wait":3600000000000,"filter_subject":"a.z.*"}}"#;
+            world.good("CONSUMER.CREATE.S.A", all);
+            world.listens.push("push.*".to_owned());
+            let push = r#"{"stream_name":"S","config":{"durable_name":"Q","ack_policy":"none","deliver_subject":"push.q","filter_subject":"a.y.*"}}"#;
+            world.good("CONSUMER.CREATE.S.Q", push);
             world.good("STREAM.CREATE.M", r#"{"name":"M","mirror":{"name":"S"}}"#);
             world.good(
                 "STREAM.CREATE.T",
@@ -418,6 +439,9 @@ impl Game {
             ids: BTreeMap::new(),
             reader: Reader { cursor: 1, ..Reader::default() },
             cursor: 1,
+            all_cursor: 1,
+            all_open: BTreeMap::new(),
+            pushed: 0,
             dead: 0,
             doubtful: 0,
             mirrored: 0,
@@ -476,6 +500,7 @@ impl Game {
             25 => self.count(),
             26 => self.plan(),
             27 => self.pause(),
+            28 => self.fetch_all(),
             _ => self.cut(),
         }
         self.check();
@@ -614,6 +639,29 @@ impl Game {
         }
     }
 
+    /// The consumer that acknowledges all up to one.
+    fn fetch_all(&mut self) {
+        if self.model.rules.retention != Retention::Limits {
+            return;
+        }
+        let got = self.world.fetch("S", "A", 2);
+        let model = &mut self.model;
+        let next = model.messages.range(model.all_cursor..).filter(|(_, it)| it.subject.starts_with("a.z."));
+        let expected: Vec<u64> = next.take(2).map(|(seq, _)| *seq).collect();
+        let seen: Vec<u64> = got.iter().map(|(_, reply)| numbers(reply).0).collect();
+        assert_eq!(seen, expected, "{}", self.at);
+        model.all_cursor = match expected.last() {
+            Some(seq) if expected.len() == 2 => seq + 1,
+            _ => model.last + 1,
+        };
+        model.all_open.extend(got.into_iter().map(|(_, reply)| (numbers(&reply).0, reply)));
+        let at = self.random.below(3) as usize;
+        if let Some((seq, reply)) = model.all_open.iter().nth(at).map(|(seq, reply)| (*seq, reply.clone())) {
+            assert_eq!(self.world.ask(&reply, "").len(), 1, "{}: it is confirmed", self.at);
+            self.model.all_open.retain(|open, _| *open > seq);
+        }
+    }
+
     /// Somebody says something to a message.
     fn answer(&mut self) {
         let open = &self.model.reader.open;
@@ -625,6 +673,7 @@ impl Game {
         let text =
             ["", "+ACK", "-NAK", "-NAK {\"delay\":4000000000}", "+WPI", "+TERM no good"][what as usize];
         assert_eq!(self.world.ask(&reply, text).len(), 1, "{}: {text} is confirmed", self.at);
+        let wait = self.model.rules.wait(self.model.reader.again.get(&seq).copied().unwrap_or(0));
         let open = self.model.reader.open.get_mut(&seq).unwrap();
         match what {
             2 if !open.queued => {
@@ -633,7 +682,7 @@ impl Game {
             }
             2 => {}
             3 => (open.queued, open.again_at) = (false, now + 4 * SECOND),
-            4 => open.again_at = now + ACK_WAIT,
+            4 => open.again_at = now + wait,
             _ => {
                 self.model.dead += u64::from(what == 5);
                 self.model.done(seq);
@@ -708,7 +757,7 @@ impl Game {
         let reader = &mut self.model.reader;
         let waits = std::mem::take(&mut reader.open);
         reader.queue.clear();
-        self.pass(ACK_WAIT + SECOND);
+        self.pass(WAIT_MAX + SECOND);
         // What is gone by now may have died before.
         let there: BTreeSet<u64> =
             open.iter().copied().filter(|seq| self.model.messages.contains_key(seq)).collect();
@@ -743,7 +792,7 @@ impl Game {
         for (_, reply) in got {
             let (seq, count) = numbers(&reply);
             seen.insert(seq, count);
-            let again_at = self.model.now + ACK_WAIT;
+            let again_at = self.model.now + self.model.rules.wait(count - 1);
             self.model.reader.open.insert(seq, Open { again_at, queued: false, reply });
             if count > 1 {
                 self.model.reader.again.insert(seq, count - 1);
@@ -789,6 +838,10 @@ impl Game {
         if model.rules.retention == Retention::Limits {
             assert_eq!(self.world.sums("M").0, model.mirrored, "{at}: mirrored");
             assert_eq!(self.world.sums("T").0, model.renamed, "{at}: renamed");
+            let open = self.world.consumer("S", "A")["num_ack_pending"];
+            assert_eq!(open, model.all_open.len() as u64, "{at}: open of the third");
+            let pushed = self.world.take(|seen| seen.to == "push.q").len() as u64;
+            assert_eq!(pushed, std::mem::take(&mut model.pushed), "{at}: pushed");
         }
         let again = self.world.take(|seen| seen.to.starts_with("again.x.")).len() as u64;
         assert_eq!(again, std::mem::take(&mut model.republished), "{at}: republished");
