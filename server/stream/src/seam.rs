@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// An account, by the number that the driver gave it.
 pub type Account = u32;
@@ -235,7 +235,12 @@ pub(crate) struct Out {
     /// Among those that aren't is one that says that something is on the disk.
     promises: bool,
     complaints: Vec<String>,
+    /// Room for short texts.
+    text: BytesMut,
 }
+
+/// Bytes that short texts get at a time.
+const TEXT_BYTES: usize = 4096;
 
 /// Lines for the log that wait at most.
 const COMPLAINTS_MAX: usize = 32;
@@ -249,6 +254,16 @@ impl Out {
             self.bytes += publish.len();
         }
         self.queue.push_back(output);
+    }
+
+    /// A short text of its parts. Many share one allocation.
+    pub(crate) fn text(&mut self, parts: &[&[u8]]) -> Bytes {
+        let len = parts.iter().map(|part| part.len()).sum();
+        if self.text.capacity() < len {
+            self.text = BytesMut::with_capacity(TEXT_BYTES.max(len));
+        }
+        parts.iter().for_each(|part| self.text.extend_from_slice(part));
+        self.text.split().freeze()
     }
 
     /// What is said next rests on everything that was done so far.

@@ -152,6 +152,7 @@ impl Consumer {
             Some(delay) => {
                 pending.queued = false;
                 pending.again_at = cx.now.after(delay);
+                self.due = self.due.min(pending.again_at);
             }
             None if !pending.queued => {
                 pending.queued = true;
@@ -178,6 +179,7 @@ impl Consumer {
         let wait = self.ack_wait(self.again.get(&stream).copied().unwrap_or(0));
         if let Some(pending) = self.pending.get_mut(&stream) {
             pending.again_at = cx.now.after(wait);
+            self.due = self.due.min(pending.again_at);
             pending.sent = cx.now.wall;
             self.touched = true;
         }

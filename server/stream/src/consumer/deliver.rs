@@ -10,9 +10,9 @@ use super::kept::Step;
 use crate::config::{AckPolicy, PriorityPolicy};
 use crate::cx::Cx;
 use crate::headers;
-use crate::log::{Log, Stored};
+use crate::log::{Log, Parts, Stored};
 use crate::seam::{Output, Publish, Receipt, What};
-use crate::time::{MILLISECOND, duration};
+use crate::time::{MILLISECOND, Nanos, duration};
 
 /// What holds a consumer back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,17 +96,15 @@ impl Consumer {
             None => self.next_fresh(log, cx)?,
         };
         let Next { message, count, fresh } = next;
-        let seq = message.seq;
+        let (seq, time) = (message.seq, message.time);
         let unseen = self.unseen.saturating_sub(u64::from(fresh));
-        let reply = self.ack_subject(&message, count, unseen);
-        let (mut header, payload) = (message.header_bytes(), message.payload());
-        let payload = if self.config.headers_only {
+        let reply = self.ack_subject(seq, time, count, unseen, cx);
+        let Parts { subject: shown, mut header, mut payload } = message.into_parts();
+        if self.config.headers_only {
             header = headers::with(&header, headers::MSG_SIZE, &payload.len().to_string()).into();
-            Bytes::new()
-        } else {
-            payload
-        };
-        let size = message.subject().len() + reply.len() + header.len() + payload.len();
+            payload = Bytes::new();
+        }
+        let size = shown.len() + reply.len() + header.len() + payload.len();
         let served = match self.config.is_push() {
             true => None,
             false => Some(self.choose_request(size, !fresh, cx).ok_or(Blocked::Waits)?),
@@ -114,16 +112,16 @@ impl Consumer {
         if let (PriorityPolicy::PinnedClient, Some(pin)) = (self.config.priority_policy, &self.pull.pin) {
             header = headers::with(&header, headers::PIN_ID, &pin.id).into();
         }
-        let subject: Bytes = match &served {
+        let subject = match &served {
             Some(served) => served.reply.clone(),
-            None => self.config.deliver_subject.clone().into(),
+            None => self.push.subject.clone(),
         };
         self.note_sent(seq, count, fresh, cx);
         let bytes = subject.len() + reply.len() + header.len() + payload.len();
         cx.out.push(Output::Publish(Publish {
             account: cx.account,
-            subject: subject.clone(),
-            shown: Some(message.subject_bytes()),
+            subject,
+            shown: Some(shown),
             reply: Some(reply),
             header,
             payload,
@@ -133,7 +131,7 @@ impl Consumer {
         match served {
             Some(served) if served.done && served.bytes > 0 => {
                 let rest = super::pull::rest_lines(served.left, served.bytes);
-                cx.status(&subject, "409 Batch Completed", &rest);
+                cx.status(&served.reply, "409 Batch Completed", &rest);
             }
             Some(_) => {}
             None => {
@@ -142,7 +140,7 @@ impl Consumer {
             }
         }
         if let Some(replay) = &mut self.replay {
-            replay.last = message.time;
+            replay.last = time;
         }
         Ok(())
     }
@@ -192,13 +190,13 @@ impl Consumer {
             }
         }
         loop {
-            let Some(seq) = log.next(self.cursor, &self.filters) else {
+            let Some((seq, message)) = log.get_next(self.cursor, &self.filters) else {
                 // What lies between is of no interest to it.
                 self.cursor = self.cursor.max(log.state().last_seq + 1);
                 self.unseen = 0;
                 return Err(Blocked::End);
             };
-            match log.get(seq) {
+            match message {
                 Ok(Some(message)) => {
                     self.cursor = seq;
                     return Ok(Next { message, count: 1, fresh: true });
@@ -247,21 +245,22 @@ impl Consumer {
     }
 
     /// How a message is acknowledged.
-    fn ack_subject(&self, message: &Stored, count: u64, unseen: u64) -> Bytes {
-        let time = u64::try_from(message.time).unwrap_or(0);
-        let numbers = [count, message.seq, self.next_delivery, time, unseen].map(Digits::new);
-        let names = ["$JS.ACK.", &*self.stream_name, ".", &*self.name];
-        let len = |parts: usize, part: &[u8]| parts + part.len();
-        let bytes = names.iter().map(|name| name.as_bytes()).fold(0, len);
-        let bytes = numbers.iter().map(Digits::as_bytes).fold(bytes + numbers.len(), len);
-        // Of exactly this size, or sharing it takes another allocation.
-        let mut text = Vec::with_capacity(bytes);
-        names.iter().for_each(|name| text.extend_from_slice(name.as_bytes()));
-        for number in &numbers {
-            text.push(b'.');
-            text.extend_from_slice(number.as_bytes());
-        }
-        text.into()
+    fn ack_subject(&self, seq: u64, time: Nanos, count: u64, unseen: u64, cx: &mut Cx<'_>) -> Bytes {
+        let time = u64::try_from(time).unwrap_or(0);
+        let [count, seq, delivery, time, unseen] =
+            [count, seq, self.next_delivery, time, unseen].map(Digits::new);
+        cx.out.text(&[
+            &self.ack_prefix,
+            count.as_bytes(),
+            b".",
+            seq.as_bytes(),
+            b".",
+            delivery.as_bytes(),
+            b".",
+            time.as_bytes(),
+            b".",
+            unseen.as_bytes(),
+        ])
     }
 
     /// Nobody took a message: it goes again, and that it went doesn't count.

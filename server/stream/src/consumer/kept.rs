@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Consumer, Pending, Place};
+use super::{Consumer, NEVER, Pending, Place};
 use crate::config::AckPolicy;
 use crate::cx::Cx;
 use crate::json;
@@ -165,7 +165,7 @@ impl Consumer {
         for (seq, delivery, wait) in kept.pending {
             let again_at = cx.now.mono + duration(Nanos::from(wait) * MILLISECOND);
             let pending = Pending { delivery, again_at, sent: kept.delivered_at, queued: false, lost: false };
-            consumer.pending.insert(seq, pending);
+            consumer.insert_pending(seq, pending);
         }
         consumer.again.extend(kept.again);
         consumer.skip = kept.skip.into();
@@ -221,11 +221,11 @@ impl Consumer {
             return;
         }
         let again_at = match self.ack_wait(count - 1) {
-            0 => Instant::from_micros(u64::MAX),
+            0 => NEVER,
             wait => now + duration(wait),
         };
         // Counted from the first time that it went.
         let delivery = self.pending.get(&seq).map_or(delivery, |pending| pending.delivery);
-        self.pending.insert(seq, Pending { delivery, again_at, sent: at, queued: false, lost: false });
+        self.insert_pending(seq, Pending { delivery, again_at, sent: at, queued: false, lost: false });
     }
 }

@@ -41,6 +41,9 @@ use crate::time::{Instant, Nanos, SECOND, duration};
 /// How long an ephemeral consumer may be idle, unless it is said.
 pub(crate) const INACTIVE: Nanos = 5 * SECOND;
 
+/// When a message goes again that doesn't.
+const NEVER: Instant = Instant::from_micros(u64::MAX);
+
 /// A message that was sent and not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pending {
@@ -73,6 +76,8 @@ pub(crate) struct Consumer {
     pub(crate) config: Box<ConsumerConfig>,
     pub(crate) created: Nanos,
     filters: Filters,
+    /// `$JS.ACK.<stream>.<name>.`
+    ack_prefix: Box<[u8]>,
     /// The number of the next message to look at.
     cursor: u64,
     /// The number of the next delivery.
@@ -84,6 +89,9 @@ pub(crate) struct Consumer {
     floor: Place,
     acked_at: Nanos,
     pending: BTreeMap<u64, Pending>,
+    /// None of them goes again before this. Looking at all of them for every message would cost more than waking up once
+    /// too often.
+    due: Instant,
     /// How often messages were sent again.
     again: BTreeMap<u64, u64>,
     /// Messages to be sent again, in this order. Those that are not pending any more are passed over.
@@ -156,6 +164,7 @@ impl Consumer {
             config: Box::new(config),
             created: cx.now.wall,
             filters,
+            ack_prefix: format!("$JS.ACK.{stream_name}.{name}.").into_bytes().into(),
             cursor: 1,
             next_delivery: 1,
             delivered: Place::default(),
@@ -163,6 +172,7 @@ impl Consumer {
             floor: Place::default(),
             acked_at: 0,
             pending: BTreeMap::new(),
+            due: Instant::default(),
             again: BTreeMap::new(),
             queue: VecDeque::new(),
             skip: VecDeque::new(),
@@ -294,6 +304,12 @@ impl Consumer {
             AckPolicy::None | AckPolicy::All | AckPolicy::FlowControl => seq > self.floor.stream,
         };
         open || self.again.contains_key(&seq)
+    }
+
+    /// A message is pending from now on, or goes again at another time.
+    fn insert_pending(&mut self, seq: u64, pending: Pending) {
+        self.due = if self.pending.is_empty() { pending.again_at } else { self.due.min(pending.again_at) };
+        self.pending.insert(seq, pending);
     }
 
     /// When [`Consumer::tick`] has something to do next.

@@ -274,7 +274,7 @@ impl Consumer {
 
     /// Takes one off what a request wants; it goes to the end of the queue, or leaves.
     fn serve(&mut self, at: usize, cx: &mut Cx<'_>) -> Option<Served> {
-        let mut request = self.pull.waiting.remove(at)?;
+        let request = self.pull.waiting.get_mut(at)?;
         request.left -= 1;
         request.got += 1;
         if let Some((every, next)) = &mut request.heartbeat {
@@ -282,11 +282,13 @@ impl Consumer {
         }
         let done = request.left <= 0;
         let served = Served { reply: request.reply.clone(), left: request.left, bytes: request.bytes, done };
+        let stays =
+            self.config.priority_policy == PriorityPolicy::Prioritized || self.pull.waiting.len() == 1;
         if done {
-            self.unwatch_request(&request, cx);
-        } else if self.config.priority_policy == PriorityPolicy::Prioritized {
-            self.pull.waiting.insert(at, request);
-        } else {
+            if let Some(request) = self.pull.waiting.remove(at) {
+                self.unwatch_request(&request, cx);
+            }
+        } else if !stays && let Some(request) = self.pull.waiting.remove(at) {
             self.pull.waiting.push_back(request);
         }
         Some(served)

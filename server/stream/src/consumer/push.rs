@@ -23,6 +23,8 @@ const BURST: u64 = 1024 * 1024;
 /// What a push consumer keeps besides.
 #[derive(Debug)]
 pub(crate) struct Push {
+    /// Where it delivers.
+    pub(super) subject: Bytes,
     /// Somebody subscribes to where it delivers.
     pub(super) active: bool,
     /// That is known.
@@ -43,6 +45,7 @@ pub(crate) struct Push {
 impl Push {
     pub(super) fn new(config: &ConsumerConfig) -> Self {
         Self {
+            subject: config.deliver_subject.clone().into(),
             active: false,
             known: false,
             owed: None,
@@ -147,7 +150,7 @@ impl Consumer {
         let reply = format!("$JS.FC.{}.{}.{}", self.stream_name, self.name, cx.random.name(4));
         let publish = crate::seam::Publish {
             account: cx.account,
-            subject: self.config.deliver_subject.clone().into(),
+            subject: self.push.subject.clone(),
             reply: Some(reply.clone().into()),
             header: Bytes::from_static(b"NATS/1.0 100 FlowControl Request\r\n\r\n"),
             ..Default::default()

@@ -81,7 +81,7 @@ impl Consumer {
                 queued: false,
                 lost: false,
             };
-            self.pending.insert(*seq, pending);
+            self.insert_pending(*seq, pending);
         }
         self.on_purged(log);
     }

@@ -1,6 +1,6 @@
 //! What happens to a consumer as time passes.
 
-use super::Consumer;
+use super::{Consumer, NEVER};
 use crate::cx::Cx;
 use crate::time::{Instant, duration};
 
@@ -20,7 +20,7 @@ impl Consumer {
         let push = self.config.is_push() && self.push.active;
         [
             // Acknowledgements.
-            self.pending.values().filter(|pending| !pending.queued).map(|pending| pending.again_at).min(),
+            Some(self.due).filter(|due| !self.pending.is_empty() && *due != NEVER),
             // Requests that expire.
             waiting.clone().filter_map(|request| request.expires).min(),
             // Their heartbeats.
@@ -94,6 +94,9 @@ impl Consumer {
 
     fn expire_acks(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
+        if self.due > now {
+            return;
+        }
         let due = self.pending.iter().filter(|(_, pending)| !pending.queued && pending.again_at <= now);
         let due: Vec<u64> = due.map(|(seq, _)| *seq).collect();
         for seq in due {
@@ -105,6 +108,8 @@ impl Consumer {
                 self.queue.push_back(seq);
             }
         }
+        let waiting = self.pending.values().filter(|pending| !pending.queued);
+        self.due = waiting.map(|pending| pending.again_at).min().unwrap_or(NEVER);
     }
 
     fn expire_requests(&mut self, cx: &mut Cx<'_>) {

@@ -49,6 +49,7 @@ impl Consumer {
         }
         *self.config = config;
         if moved {
+            self.push.subject = self.config.deliver_subject.clone().into();
             self.watch_push(cx);
         }
         if refiltered {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use midge_store::disk::Disk;
-use midge_store::{Append, Damage, Erase, Error, Health, ReadError, Select, Store, StreamId, Usage};
+use midge_store::disk::{Disk, OsDisk};
+use midge_store::{Append, Damage, Erase, Error, Health, Message, ReadError, Select, Store, StreamId, Usage};
 
 use super::{Entry, Filters, Loaded, Log, LogError, Shelf, State, Stored};
 use crate::sync::Sync;
@@ -109,6 +109,15 @@ impl<D: Disk> FileShelf<D> {
     /// A handle for housekeeping.
     pub fn keeper(&self) -> Keeper<D> {
         Keeper(self.store.clone())
+    }
+}
+
+impl FileShelf<OsDisk> {
+    /// For an engine. Generic code is compiled where its types are chosen: here, and so as this crate is, and not as whoever
+    /// calls this.
+    #[inline(never)]
+    pub fn boxed(self) -> Box<dyn Shelf> {
+        Box::new(self)
     }
 }
 
@@ -240,6 +249,17 @@ impl<D: Disk> FileLog<D> {
     }
 }
 
+/// What a store read, as a log gives it. What is damaged is reported by the store, and is not there for anybody.
+fn stored(read: Result<Option<Message>, ReadError>) -> Result<Option<Stored>, LogError> {
+    match read {
+        Ok(Some(Message { seq, time, subject, headers, payload, .. })) => {
+            Ok(Some(Stored::of_parts(seq, time, subject, headers, payload)))
+        }
+        Ok(None) | Err(ReadError::Damaged(_)) => Ok(None),
+        Err(ReadError::Disk(error)) => Err(LogError::Io(error)),
+    }
+}
+
 impl<D: Disk + 'static> Log for FileLog<D>
 where
     Store<D>: Send,
@@ -272,13 +292,7 @@ where
     }
 
     fn get(&self, seq: u64) -> Result<Option<Stored>, LogError> {
-        let message = match self.store.lock().read(self.id, seq) {
-            Ok(Some(message)) => message,
-            // What is damaged is reported by the store, and is not there for anybody.
-            Ok(None) | Err(ReadError::Damaged(_)) => return Ok(None),
-            Err(ReadError::Disk(error)) => return Err(LogError::Io(error)),
-        };
-        Ok(Some(Stored::of_parts(seq, message.time, message.subject, message.headers, message.payload)))
+        stored(self.store.lock().read(self.id, seq))
     }
 
     fn is_damaged(&self, seq: u64) -> bool {
@@ -319,6 +333,11 @@ where
 
     fn next(&self, from: u64, filters: &Filters) -> Option<u64> {
         self.select(filters, |store, select| store.next(self.id, from, select))
+    }
+
+    fn get_next(&self, from: u64, filters: &Filters) -> Option<(u64, Result<Option<Stored>, LogError>)> {
+        let (seq, message) = self.select(filters, |store, select| store.read_next(self.id, from, select))?;
+        Some((seq, stored(message)))
     }
 
     fn count(&self, from: u64, filters: &Filters) -> u64 {

@@ -42,6 +42,15 @@ pub struct Entry<'a> {
 /// A message that stays, whatever the stream says.
 pub const NEVER: Nanos = Nanos::MAX;
 
+/// What a stored message consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) subject: Bytes,
+    /// Empty if there is none.
+    pub(crate) header: Bytes,
+    pub(crate) payload: Bytes,
+}
+
 /// A message that is stored. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -70,9 +79,9 @@ impl Stored {
         &self.header
     }
 
-    /// The subject. Shares the message's memory.
-    pub fn subject_bytes(&self) -> Bytes {
-        self.subject.clone()
+    /// Subject, header block and payload, for whoever needs no more.
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts { subject: self.subject, header: self.header, payload: self.payload }
     }
 
     /// The header block. Shares the message's memory.
@@ -193,6 +202,12 @@ pub trait Log: Send {
 
     /// The number of the first message from `from` on that `filters` want.
     fn next(&self, from: u64, filters: &Filters) -> Option<u64>;
+
+    /// Both: that number, and what [`Log::get`] says of it.
+    fn get_next(&self, from: u64, filters: &Filters) -> Option<(u64, Result<Option<Stored>, LogError>)> {
+        let seq = self.next(from, filters)?;
+        Some((seq, self.get(seq)))
+    }
 
     /// The messages from `from` on that `filters` want.
     fn count(&self, from: u64, filters: &Filters) -> u64;

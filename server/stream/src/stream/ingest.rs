@@ -188,13 +188,9 @@ fn expected_last_of_subject(stream: &Stream, arriving: &mut Arriving<'_>) -> Res
 }
 
 fn expected_last(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
+    let Some(expected) = headers::number(&arriving.header, headers::EXPECTED_LAST_SEQ) else { return Ok(()) };
     let last = stream.log.state().last_seq;
-    match headers::number(&arriving.header, headers::EXPECTED_LAST_SEQ) {
-        Some(expected) if expected != Some(last) => {
-            Err(error::STREAM_WRONG_LAST_SEQUENCE.with(&[&last]).into())
-        }
-        _ => Ok(()),
-    }
+    if expected == Some(last) { Ok(()) } else { Err(error::STREAM_WRONG_LAST_SEQUENCE.with(&[&last]).into()) }
 }
 
 pub(super) fn no_source(_: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {

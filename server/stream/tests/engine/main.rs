@@ -5,6 +5,7 @@ mod batches;
 mod clock;
 mod consumers;
 mod copies;
+mod costs;
 mod counters;
 mod dead;
 mod failures;
