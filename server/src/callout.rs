@@ -77,7 +77,7 @@ impl Courier {
                 payload: &payload,
                 ..Post::default()
             };
-            let heard = broker.inject(account, &post, now);
+            let heard = midge_wire::inject(broker, account, &post, now);
             Some((sub, heard))
         });
         let answer = match asked {

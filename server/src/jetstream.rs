@@ -131,7 +131,7 @@ impl Streams {
         let synchronised = Arc::new(AtomicBool::new(set_mark.as_ref().is_some_and(|mark| mark.exists())));
         let mut clerk = Clerk {
             hub: Arc::clone(hub),
-            engine: Engine::new(settings, Box::new(shelf)),
+            engine: Engine::new(settings, shelf.boxed()),
             keeper,
             health: Health::Good,
             keep_at: Some(hub.clock.now().mono + Duration::from_secs(1)),
@@ -721,7 +721,7 @@ impl Clerk {
                     header: &publish.header,
                     payload: &publish.payload,
                 };
-                let delivered = broker.inject(id, &post, now);
+                let delivered = midge_wire::inject(broker, id, &post, now);
                 if let Some(receipt) = publish.receipt.filter(|_| !delivered) {
                     self.lost.push((receipt, publish.subject));
                 }

@@ -271,6 +271,6 @@ impl Registrar {
     fn say(&self, letter: &Letter, payload: &[u8]) {
         let Some(subject) = letter.reply() else { return };
         let post = Post { subject, payload, ..Post::default() };
-        self.hub.turn(|broker, now| broker.inject(letter.account, &post, now));
+        self.hub.turn(|broker, now| midge_wire::inject(broker, letter.account, &post, now));
     }
 }

@@ -122,7 +122,7 @@ impl Desk {
         };
         if let Some(payload) = answer.filter(|_| !reply.is_empty()) {
             let post = Post { subject: reply, payload: &payload, ..Post::default() };
-            self.hub.turn(|broker, now| broker.inject(letter.account, &post, now));
+            self.hub.turn(|broker, now| midge_wire::inject(broker, letter.account, &post, now));
         }
     }
 

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The daemon is compiled for size, this crate for speed (see the profile in the root `Cargo.toml`). The broker is generic
-//! over its connections' handles, and generic code is compiled where it is used: so [`receive`] and [`flush()`], and all of
-//! the broker that they call, are compiled here, while what the daemon calls itself is small.
+//! over its connections' handles, and generic code is compiled where it is used: so [`receive`], [`inject`] and
+//! [`flush()`], and all of the broker that they call, are compiled here, while what the daemon calls itself is small.
 
 mod flush;
 mod layer;
@@ -17,5 +17,5 @@ mod wire;
 
 pub use flush::{run_flusher, settle};
 pub use layer::{Layer, with_buffer};
-pub use turn::{flush, receive};
+pub use turn::{flush, inject, receive};
 pub use wire::{Accepted, Handle, Reader};

@@ -1,6 +1,6 @@
 //! The parts of a turn that every message passes.
 
-use midge_broker::{Broker, Now, Received, Session, Stall};
+use midge_broker::{AccountId, Broker, Now, Post, Received, Session, Stall};
 
 use crate::flush::note;
 use crate::wire::Handle;
@@ -15,4 +15,10 @@ pub fn receive(session: &mut Session, broker: &mut Broker<Handle>, now: Now, inp
 #[inline(never)]
 pub fn flush(broker: &mut Broker<Handle>, now: Now) -> Option<Stall<Handle>> {
     broker.flush(now, note)
+}
+
+/// [`Broker::inject`], for what streams send.
+#[inline(never)]
+pub fn inject(broker: &mut Broker<Handle>, account: AccountId, post: &Post<'_>, now: Now) -> bool {
+    broker.inject(account, post, now)
 }
