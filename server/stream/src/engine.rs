@@ -254,7 +254,7 @@ impl Engine {
         }
     }
 
-    /// Lets an account have streams within flat ceilings: [`Engine::open`] for those of the start.
+    /// As [`Engine::open`], for an account of the start that has streams within these ceilings.
     pub fn open_account(&mut self, account: Account, name: &str, limits: AccountLimits, now: Now) {
         let opened = self.open(account, name, Grant::Enabled(Share::Flat(limits)), now);
         self.bear(opened);
