@@ -113,7 +113,10 @@ impl Stream {
         if config.name.is_empty() {
             config.name.clone_from(&consumer.config.name);
         }
-        stamp_inactive(&mut config);
+        // Who creates one again must say so, or it isn't the same.
+        if action != Action::Create {
+            stamp_inactive(&mut config);
+        }
         // Only a request of its own changes it.
         config.pause_until = consumer.config.pause_until;
         let same = {

@@ -207,6 +207,19 @@ fn messages_are_pushed_to_whoever_listens() {
 }
 
 #[test]
+fn consumers_are_created_twice_if_they_are_the_same() {
+    let mut world = world(r#"{"durable_name":"C"}"#);
+    let mut create = |config: &str| {
+        let ask = format!(r#"{{"stream_name":"S","config":{config},"action":"create"}}"#);
+        let answer = world.api("CONSUMER.CREATE.S.E", &ask);
+        answer["error"]["err_code"].as_u64()
+    };
+    assert_eq!(create(r#"{"name":"E"}"#), None);
+    assert_eq!(create(r#"{"name":"E"}"#), Some(10148), "it has got a threshold since");
+    assert_eq!(create(r#"{"name":"E","inactive_threshold":5000000000}"#), None);
+}
+
+#[test]
 fn consumers_that_nobody_uses_go() {
     let mut world = world(r#"{"ack_policy":"explicit"}"#);
     world.pass(SECOND * 4);
