@@ -602,3 +602,35 @@ fn silence_keeps_nobody_out_for_long() {
     last.read_to_string(&mut answer).expect("an answer");
     assert!(answer.ends_with(r#"{"status":"ok"}"#), "{answer}");
 }
+
+#[test]
+fn metrics_have_the_names_that_dashboards_and_alerts_look_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let scene = with_streams(&Program::ours().unwrap_or_else(|why| panic!("{why}")), &dir);
+    let mut ann = scene.peer("ann");
+    for (name, copied) in [("MIRROR", r#""mirror":{"name":"S"}"#), ("COPY", r#""sources":[{"name":"S"}]"#)] {
+        let answer =
+            ann.ask(&format!("$JS.API.STREAM.CREATE.{name}"), &format!(r#"{{"name":"{name}",{copied}}}"#));
+        assert_eq!(answer.expect("an answer")["error"], Value::Null, "{name}");
+    }
+    let Answer { status, head, body } = scene.get("/metrics");
+    assert_eq!(status, 200, "{body}");
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    let line = |start: &str, label: &str, end: &str| {
+        body.lines().any(|line| line.starts_with(start) && line.contains(label) && line.ends_with(end))
+    };
+    assert!(line("jetstream_stream_total_messages{", "stream_name=\"S\"", " 1.0"), "{body}");
+    assert!(line("jetstream_consumer_num_pending{", "consumer_name=\"C\"", " 1.0"), "{body}");
+    assert!(line("gnatsd_healthz_status{", "server_id", " 0.0"), "{body}");
+    let alerts = include_str!("../../docs/alerts.yml");
+    let words = alerts.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+    let names = ["gnatsd_", "jetstream_", "midge_"];
+    let wanted: Vec<_> = words.filter(|word| names.iter().any(|name| word.starts_with(name))).collect();
+    assert!(wanted.len() > 10, "{wanted:?}");
+    for name in wanted {
+        assert!(body.contains(&format!("# TYPE {name} gauge\n")), "no {name} in\n{body}");
+    }
+    let renamed = scene.get("/metrics?prefix=nats").body;
+    assert!(renamed.contains("\nnats_varz_connections{"), "{renamed}");
+    assert_eq!(scene.get("/metrics?prefix=a%7B").status, 400);
+}

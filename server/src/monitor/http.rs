@@ -26,6 +26,7 @@ use super::accountz::{AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
 use super::jsz::{self, JetStreamVarz};
+use super::metrics;
 use super::query::{BadRequest, Query};
 use super::subsz::Subsz;
 use super::varz::Varz;
@@ -152,6 +153,7 @@ impl Monitor {
                 }
                 Err(error) => Err(error),
             },
+            Page::Metrics => self.metrics(&query).await,
             Page::Healthz => Health::check(&query, &self.hub, &self.about).await.map(|health| {
                 let status = StatusCode::from_u16(health.code()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
                 json(status, serde_json::to_vec(&health))
@@ -159,6 +161,15 @@ impl Monitor {
             Page::Unserved => Ok(text(StatusCode::NOT_FOUND, "not served by this version of midge yet\n")),
         };
         answer.unwrap_or_else(|BadRequest(why)| text(StatusCode::BAD_REQUEST, why))
+    }
+
+    async fn metrics(&self, query: &Query) -> Result<Response<Full<Bytes>>, BadRequest> {
+        let prefix = metrics::prefix(query)?;
+        let page = metrics::collect(&self.hub, &self.about, prefix).await;
+        Ok(match page {
+            Ok(page) => respond(StatusCode::OK, metrics::CONTENT_TYPE, page),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the answer can't be written\n"),
+        })
     }
 }
 
@@ -172,6 +183,7 @@ enum Page {
     Accstatz,
     Healthz,
     Jsz,
+    Metrics,
     /// What nats-server has and midge hasn't.
     Unserved,
 }
@@ -189,7 +201,7 @@ impl Page {
 }
 
 /// Paths, pages, and what people call them.
-const SERVED: [(&str, Page, &str); 8] = [
+const SERVED: [(&str, Page, &str); 9] = [
     ("/", Page::Index, "Index"),
     ("/varz", Page::Varz, "General"),
     ("/connz", Page::Connz, "Connections"),
@@ -198,6 +210,7 @@ const SERVED: [(&str, Page, &str); 8] = [
     ("/accstatz", Page::Accstatz, "Account figures"),
     ("/jsz", Page::Jsz, "Streams"),
     ("/healthz", Page::Healthz, "Health probe"),
+    ("/metrics", Page::Metrics, "Figures for Prometheus"),
 ];
 
 /// An older name, counted under the newer one.

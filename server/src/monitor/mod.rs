@@ -5,6 +5,7 @@
 //!   query   what stands behind the `?`
 //!   requests    the same pages for those who ask over NATS, $SYS.REQ.…
 //!   varz, connz, subsz, accountz, jsz, healthz    one page each: collect under the broker's lock, serialise after it
+//!   metrics    all of them, for Prometheus
 //!   sub, text, process    what pages are made of
 //! ```
 //!
@@ -18,6 +19,7 @@ mod connz;
 mod healthz;
 mod http;
 mod jsz;
+mod metrics;
 mod process;
 mod query;
 mod requests;

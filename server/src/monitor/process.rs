@@ -1,5 +1,6 @@
 //! What the operating system knows of the process.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,18 @@ pub(super) fn memory() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+/// Bytes that the process had written to disks; `None` where the system doesn't count them.
+pub(super) fn written() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).and_then(|bytes| bytes.parse().ok())
+}
+
+/// Bytes that are free to us, and all there are, on the file system of a directory that exists.
+pub(super) fn space(directory: &Path) -> Option<(u64, u64)> {
+    let found = rustix::fs::statvfs(directory).ok()?;
+    Some((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
 }
 
 /// How much of a core the process used lately. Nothing is measured but when somebody asks.
