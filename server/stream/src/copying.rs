@@ -74,7 +74,32 @@ impl Engine {
         for origin in origins {
             self.copiers.0.entry(origin).or_default().insert(id);
         }
+        self.tell_copied();
         self.touch(id);
+    }
+
+    /// Tells streams that keep what somebody waits for who copies them.
+    fn tell_copied(&mut self) {
+        let waited = self.streams.values().filter(|stream| stream.config.retention == Retention::Interest);
+        let waited: Vec<u32> = waited.map(|stream| stream.id).collect();
+        for id in waited {
+            let copied = self.copies_of(id);
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.copied = copied;
+            }
+        }
+    }
+
+    /// What copies of a stream want of it, and the first number that they haven't got.
+    fn copies_of(&self, id: u32) -> Vec<(Filters, u64)> {
+        let Some(stream) = self.streams.get(&id) else { return Vec::new() };
+        let (account, name) = (stream.account, stream.name());
+        let copiers = self.copiers.of(account, name).filter_map(|copier| self.streams.get(&copier));
+        copiers
+            .flat_map(|copier| &copier.copies)
+            .filter(|copy| copy.config.name == *name)
+            .map(|copy| (Filters::new(copy.config.filters()), copy.next.unwrap_or(0)))
+            .collect()
     }
 
     /// A stream has gone: those that copied it wait for another of its name.
@@ -88,6 +113,7 @@ impl Engine {
             }
             self.touch(copier);
         }
+        self.tell_copied();
     }
 
     /// Stores what came from origins that are out of reach.
@@ -243,13 +269,7 @@ impl Engine {
         if stream.config.retention == Retention::Limits {
             return Ok(());
         }
-        let (account, name) = (stream.account, stream.name());
-        let copiers = self.copiers.of(account, name).filter_map(|copier| self.streams.get(&copier));
-        let copies: Vec<_> = copiers
-            .flat_map(|copier| &copier.copies)
-            .filter(|copy| copy.config.name == *name)
-            .map(|copy| (Filters::new(copy.config.filters()), copy.next.unwrap_or(0)))
-            .collect();
+        let copies = self.copies_of(id);
         let mut gone = BTreeSet::new();
         for (filters, next) in &copies {
             let mut from = 0;
@@ -265,6 +285,7 @@ impl Engine {
         }
         let gone: Vec<u64> = gone.into_iter().collect();
         if let Some((stream, mut cx)) = self.stream_cx(id, now) {
+            stream.copied = copies;
             stream.settle(&gone, &mut cx)?;
         }
         Ok(())

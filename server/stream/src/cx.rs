@@ -25,8 +25,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) zones: Zone,
     /// What batches take that are open.
     pub(crate) aside: &'a mut Aside,
-    /// Somebody listens to events.
-    pub(crate) events: bool,
+    /// The account's name, if somebody listens to its events.
+    pub(crate) events: Option<Box<str>>,
 }
 
 impl Cx<'_> {
@@ -99,9 +99,14 @@ impl Cx<'_> {
         });
     }
 
+    /// For events: whose they are.
+    pub(crate) fn account_name(&self) -> &str {
+        self.events.as_deref().unwrap_or_default()
+    }
+
     /// An event, if somebody listens. `kind` is its type, `body` its own members.
     pub(crate) fn event(&mut self, subject: &str, kind: &'static str, body: impl Serialize) {
-        if !self.events {
+        if self.events.is_none() {
             return;
         }
         let event = Event {

@@ -212,7 +212,11 @@ macro_rules! cx {
         $crate::cx::Cx {
             now: $now,
             calendar: &$engine.calendar,
-            events: $engine.spaces.get(&$account).is_some_and(|space| space.events),
+            events: $engine
+                .spaces
+                .get(&$account)
+                .filter(|space| space.events)
+                .map(|space| space.name.clone()),
             out: &mut $engine.out,
             random: &mut $engine.random,
             account: $account,
@@ -730,12 +734,13 @@ impl Engine {
                 }
                 None => continue,
                 Some(number) => {
+                    let buries = stream.grave().is_some();
                     let Some(consumer) = stream.consumers.get_mut(&number) else { continue };
                     if consumer.armed != Some(at) {
                         continue;
                     }
                     consumer.armed = None;
-                    if consumer.tick(&mut cx) == Alive::No {
+                    if consumer.tick(buries, &mut cx) == Alive::No {
                         note(stream.delete_consumer(number, &mut cx).map(|_| ()));
                     }
                 }

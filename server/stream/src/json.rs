@@ -21,6 +21,17 @@ pub(crate) fn write(value: &impl Serialize) -> Vec<u8> {
     }
 }
 
+/// Members in this order. Those that are `null` are left out.
+pub(crate) struct Members<'a>(pub(crate) &'a [(&'static str, Value)]);
+
+impl Serialize for Members<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, value)),
+        )
+    }
+}
+
 struct Go;
 
 impl Formatter for Go {
@@ -66,6 +77,10 @@ fn read_or<T: DeserializeOwned + Default>(text: &[u8], strict: bool) -> Result<T
         .map_err(|error| if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() })?;
     if value.is_null() {
         return Ok(T::default());
+    }
+    if !value.is_object() {
+        // Lists would be taken for members in their order.
+        return Err("json: cannot unmarshal it into an object".to_owned());
     }
     drop_nulls(&mut value);
     // A document has only so many unknown members; the bound is for one that is made to be slow.

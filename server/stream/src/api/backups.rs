@@ -53,8 +53,10 @@ impl Engine {
         state.consumer_count = consumers.len();
         let outgoing = Outgoing::new(&ask, stream, number, &json::write(&state), &consumers, &mut cx);
         let subject = format!("$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_CREATE.{}", config.name);
-        let body = serde_json::json!({ "stream": config.name, "state": state, "client": {} });
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_create", body);
+        let state = serde_json::to_value(&state).unwrap_or_default();
+        let body =
+            [("stream", config.name.as_str().into()), ("state", state), ("client", serde_json::json!({}))];
+        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_create", json::Members(&body));
         self.backups.outgoing.insert(number, outgoing);
         answer("stream_snapshot", Snapshot { config, state: self.snapshot_state(id) })
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Failure, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
-use crate::config::{CreateConsumer, stamp_consumer, time_text};
+use crate::config::{CreateConsumer, is_group, stamp_consumer, time_text};
 use crate::consumer::Info;
 use crate::engine::{Engine, cx};
 use crate::error::{self, ApiError};
@@ -220,10 +220,16 @@ impl Engine {
     }
 
     pub(super) fn consumer_unpin(&mut self, request: &Request<'_>) -> Answer {
+        if request.message.payload.is_empty() {
+            return Err(error::INVALID_JSON.with(&[&"unexpected end of JSON input"]).into());
+        }
         let ask: UnpinRequest = request.read()?;
         self.check_enabled(request.account)?;
         if ask.group.is_empty() {
             return Err(error::INVALID_JSON.with(&[&"consumer group not specified"]).into());
+        }
+        if !is_group(&ask.group) {
+            return Err(error::CONSUMER_INVALID_GROUP_NAME.into());
         }
         let (id, number) = self.consumer_ids(request)?;
         if let Some((stream, mut cx)) = self.stream_cx(id, request.now)

@@ -285,13 +285,20 @@ impl Engine {
         }
         // Reading messages is not audited.
         if kind != "stream_msg_get" {
-            let body = serde_json::json!({
-                "server": "",
-                "subject": subject,
-                "request": String::from_utf8_lossy(message.payload),
-                "response": String::from_utf8_lossy(&text),
-            });
-            cx.event("$JS.EVENT.ADVISORY.API", "io.nats.jetstream.advisory.v1.api_audit", body);
+            let asked = Some(message.payload).filter(|payload| !payload.is_empty());
+            let asked = asked.map_or(serde_json::Value::Null, |asked| String::from_utf8_lossy(asked).into());
+            let body = [
+                ("server", self.settings.server_name.as_str().into()),
+                ("client", serde_json::json!({ "acc": cx.account_name() })),
+                ("subject", subject.into()),
+                ("request", asked),
+                ("response", String::from_utf8_lossy(&text).into()),
+            ];
+            cx.event(
+                "$JS.EVENT.ADVISORY.API",
+                "io.nats.jetstream.advisory.v1.api_audit",
+                json::Members(&body),
+            );
         }
         fatal
     }
@@ -324,7 +331,7 @@ impl Engine {
             ["STREAM", "PEER", "REMOVE", _] => ("stream_remove_peer", Engine::needs_cluster),
             ["CONSUMER", "LEADER", "STEPDOWN", _, _] => ("consumer_leader_stepdown", Engine::needs_cluster),
             ["CONSUMER", "CREATE", _, ..] => ("consumer_create", Engine::consumer_create),
-            ["CONSUMER", "DURABLE", "CREATE", _, ..] => ("consumer_create", Engine::consumer_create),
+            ["CONSUMER", "DURABLE", "CREATE", _, _] => ("consumer_create", Engine::consumer_create),
             ["CONSUMER", "NAMES", _] => ("consumer_names", Engine::consumer_names),
             ["CONSUMER", "LIST", _] => ("consumer_list", Engine::consumer_list),
             ["CONSUMER", "INFO", _, _] => ("consumer_info", Engine::consumer_info),

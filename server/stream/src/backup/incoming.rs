@@ -6,6 +6,7 @@ use super::archive::{self, Entry};
 use super::{SILENCE, at, s2, tag};
 use crate::config::{Storage, StreamConfig};
 use crate::cx::Cx;
+use crate::json::Members;
 use crate::log::{self, Log, LogError};
 use crate::seam::{Account, What};
 use crate::stream::{counted, message_expires, record_restoring};
@@ -61,8 +62,8 @@ impl Incoming {
         let deliver = format!("$JS.SNAPSHOT.RESTORE.{}.{}", config.name, cx.random.name(22));
         cx.subscribe(deliver.clone(), tag(What::Restore, number));
         let subject = format!("$JS.EVENT.ADVISORY.STREAM.RESTORE_CREATE.{}", config.name);
-        let body = serde_json::json!({ "stream": config.name, "client": {} });
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_create", body);
+        let body = [("stream", config.name.as_str().into()), ("client", serde_json::json!({}))];
+        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_create", Members(&body));
         Self {
             account: cx.account,
             config,
@@ -86,10 +87,14 @@ impl Incoming {
     pub(crate) fn close(&self, cx: &mut Cx<'_>) {
         cx.unsubscribe(self.deliver.clone(), tag(What::Restore, self.number));
         let subject = format!("$JS.EVENT.ADVISORY.STREAM.RESTORE_COMPLETE.{}", self.config.name);
-        let body = serde_json::json!({
-            "stream": self.config.name, "start": at(self.started), "end": at(cx.now.wall), "bytes": self.bytes, "client": {}
-        });
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_complete", body);
+        let body = [
+            ("stream", self.config.name.as_str().into()),
+            ("start", at(self.started).into()),
+            ("end", at(cx.now.wall).into()),
+            ("bytes", self.bytes.into()),
+            ("client", serde_json::json!({})),
+        ];
+        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_complete", Members(&body));
     }
 
     /// A chunk. `room` is what the stream may count for, `create` makes a log.

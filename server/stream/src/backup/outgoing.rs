@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{SILENCE, archive, at, s2, tag};
 use crate::cx::Cx;
+use crate::json::Members;
 use crate::log::{Filters, Log};
 use crate::seam::{Account, Output, Publish, What};
 use crate::time::{Instant, Nanos};
@@ -120,13 +121,14 @@ impl Outgoing {
         cx.unsubscribe(format!("{}.>", self.acks), tag(What::Snapshot, self.number));
         cx.unwatch(self.deliver.as_bytes(), tag(What::Snapshot, self.number));
         let subject = format!("$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_COMPLETE.{}", self.name);
-        let mut body = serde_json::json!({
-            "stream": self.name, "start": at(self.started), "end": at(cx.now.wall), "client": {}
-        });
-        if let Some(why) = why {
-            body["error"] = why.into();
-        }
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_complete", body);
+        let body = [
+            ("stream", (*self.name).into()),
+            ("start", at(self.started).into()),
+            ("end", at(cx.now.wall).into()),
+            ("client", serde_json::json!({})),
+            ("error", why.map_or(serde_json::Value::Null, Into::into)),
+        ];
+        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_complete", Members(&body));
     }
 
     pub(crate) fn on_ack(&mut self, now: Instant) {

@@ -8,7 +8,7 @@ use midge_protocol::subject::Filter;
 use serde::{Deserialize, Serialize};
 
 use super::stream::overlaps;
-use super::words::{AckPolicy, DeliverPolicy, PriorityPolicy, ReplayPolicy, Retention};
+use super::words::{AckPolicy, Action, DeliverPolicy, PriorityPolicy, ReplayPolicy, Retention};
 use super::{
     DESCRIPTION_BYTES_MAX, Limits, METADATA_BYTES_MAX, StreamConfig, is_default, is_name, time_text,
 };
@@ -121,21 +121,6 @@ pub struct CreateConsumer {
     pub action: Action,
     /// Nothing that the client wrote is changed silently.
     pub pedantic: bool,
-}
-
-/// Whether a consumer may be there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub enum Action {
-    /// It may.
-    #[default]
-    #[serde(rename = "")]
-    CreateOrUpdate,
-    /// It may not, unless it is the same.
-    #[serde(rename = "create")]
-    Create,
-    /// It must.
-    #[serde(rename = "update")]
-    Update,
 }
 
 /// What a consumer's configuration is checked against.
@@ -278,7 +263,10 @@ pub fn check_consumer(config: &ConsumerConfig, context: ConsumerContext<'_>) -> 
     check_start(config)?;
     if sample_percent(config).is_none() {
         let text = config.sample_freq.trim_end_matches('%');
-        let why = format!("strconv.Atoi: parsing {text:?}: invalid syntax");
+        let why = match text.parse::<i64>() {
+            Ok(_) => "<nil>".to_owned(),
+            Err(_) => format!("strconv.Atoi: parsing {text:?}: invalid syntax"),
+        };
         return Err(error::CONSUMER_INVALID_SAMPLING.with(&[&why]));
     }
     refuse(
@@ -367,7 +355,7 @@ fn check_filters(config: &ConsumerConfig) -> Result<(), ApiError> {
     )?;
     refuse(config.filter_subjects.iter().any(String::is_empty), error::CONSUMER_EMPTY_FILTER)?;
     let filters = config.filters().iter().map(|filter| Filter::new(filter.as_bytes()));
-    let filters: Vec<_> = filters.collect::<Result<_, _>>().map_err(|_| invalid("malformed subject"))?;
+    let filters: Vec<_> = filters.collect::<Result<_, _>>().map_err(|_| invalid("invalid subject"))?;
     let overlap = filters.iter().enumerate().any(|(at, one)| {
         filters.iter().enumerate().any(|(other_at, other)| at != other_at && one.is_subset_of(*other))
     });
@@ -425,10 +413,15 @@ fn check_priorities(config: &ConsumerConfig) -> Result<(), ApiError> {
     refuse(groups.is_empty(), error::CONSUMER_PRIORITY_POLICY_WITHOUT_GROUP)?;
     for group in groups {
         refuse(group.is_empty(), error::CONSUMER_EMPTY_GROUP_NAME)?;
-        let fits = group.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'=' | b'-'));
-        refuse(group.len() > 16 || !fits, error::CONSUMER_INVALID_GROUP_NAME)?;
+        refuse(!is_group(group), error::CONSUMER_INVALID_GROUP_NAME)?;
     }
     Ok(())
+}
+
+/// True if a priority group may have this name.
+pub(crate) fn is_group(name: &str) -> bool {
+    let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'=' | b'-'));
+    !name.is_empty() && name.len() <= 16 && fits
 }
 
 #[cfg(test)]

@@ -200,6 +200,11 @@ fn check_sources(config: &StreamConfig, find: Find<'_>, elsewhere: &mut Elsewher
             !source.filter_subject.is_empty() && !transforms.is_empty(),
             error::SOURCE_MULTIPLE_FILTERS_NOT_ALLOWED,
         )?;
+        let filter = &source.filter_subject;
+        if !filter.is_empty() && Filter::new(filter.as_bytes()).is_err() {
+            let why = format!("subject filter '{filter}' for the source: invalid subject");
+            return Err(error::STREAM_CREATE.with(&[&why]));
+        }
         for transform in transforms {
             transform
                 .check(error::SOURCE_INVALID_SUBJECT_FILTER, error::SOURCE_INVALID_TRANSFORM_DESTINATION)?;

@@ -6,9 +6,9 @@ mod metadata;
 mod stream;
 mod words;
 
+pub(crate) use consumer::is_group;
 pub use consumer::{
-    Action, ConsumerConfig, ConsumerContext, CreateConsumer, check_consumer, consumer_defaults,
-    sample_percent,
+    ConsumerConfig, ConsumerContext, CreateConsumer, check_consumer, consumer_defaults, sample_percent,
 };
 pub use copies::Find;
 pub use metadata::{API_LEVEL, NATS_VERSION, stamp_consumer, stamp_stream, with_server};
@@ -18,8 +18,8 @@ pub use stream::{
     check_stream, check_stream_among, check_update,
 };
 pub use words::{
-    AckPolicy, Compression, DeliverPolicy, Discard, PersistMode, PriorityPolicy, ReplayPolicy, Retention,
-    Storage,
+    AckPolicy, Action, Compression, DeliverPolicy, Discard, PersistMode, PriorityPolicy, ReplayPolicy,
+    Retention, Storage,
 };
 
 /// Longest name of a stream or consumer, in bytes.

@@ -4,6 +4,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        words! { $(#[$doc])* $name {
+            $($(#[$variant_doc])* $variant = $text,)*
+        // Go shows the JSON text, as a string.
+        } |text| format!("can not unmarshal {:?}", format!("{text:?}")) }
+    };
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* } $wrong:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub enum $name {
@@ -30,8 +36,10 @@ macro_rules! words {
                 let text = String::deserialize(deserializer)?;
                 match text.as_str() {
                     $($text => Ok(Self::$variant),)*
-                    // Go shows the JSON text, as a string.
-                    _ => Err(D::Error::custom(format_args!("can not unmarshal {:?}", format!("{text:?}")))),
+                    other => {
+                        let wrong: fn(&str) -> String = $wrong;
+                        Err(D::Error::custom(wrong(other)))
+                    }
                 }
             }
         }
@@ -81,7 +89,7 @@ words! {
         None = "none",
         /// Like Snappy.
         S2 = "s2",
-    }
+    } |_| "unknown compression algorithm".to_owned()
 }
 
 words! {
@@ -152,5 +160,18 @@ words! {
         PinnedClient = "pinned_client",
         /// Those with the lowest number.
         Prioritized = "prioritized",
-    }
+    } |text| format!("unknown priority policy: {text:?}")
+}
+
+words! {
+    /// Whether a consumer may be there.
+    Action {
+        /// It may.
+        #[default]
+        CreateOrUpdate = "",
+        /// It may not, unless it is the same.
+        Create = "create",
+        /// It must.
+        Update = "update",
+    } |text| format!("unknown consumer action: {text:?}")
 }

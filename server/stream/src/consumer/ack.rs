@@ -152,7 +152,7 @@ impl Consumer {
             Some(delay) => {
                 pending.queued = false;
                 pending.again_at = cx.now.after(delay);
-                self.due = self.due.min(pending.again_at);
+                self.expect_ack(cx.now.after(delay));
             }
             None if !pending.queued => {
                 pending.queued = true;
@@ -179,8 +179,8 @@ impl Consumer {
         let wait = self.ack_wait(self.again.get(&stream).copied().unwrap_or(0));
         if let Some(pending) = self.pending.get_mut(&stream) {
             pending.again_at = cx.now.after(wait);
-            self.due = self.due.min(pending.again_at);
             pending.sent = cx.now.wall;
+            self.expect_ack(cx.now.after(wait));
             self.touched = true;
         }
     }
@@ -192,12 +192,14 @@ impl Consumer {
 
     /// A message went as often as it may, `count` times.
     pub(super) fn give_up(&mut self, stream: u64, count: u64, cx: &mut Cx<'_>) {
-        let Some(pending) = self.pending.remove(&stream) else { return };
+        // The floor stays below it until something else is acknowledged, as it does in nats-server.
+        if self.pending.remove(&stream).is_none() {
+            return;
+        }
         // Remembered, so that interest streams keep it.
         self.again.entry(stream).or_insert(1);
         self.journal.step(Step::Exhausted { seq: stream });
         self.deaths.push(Death { seq: stream, reason: "max_deliver".to_owned(), count });
-        self.move_floor(pending.delivery, stream);
         self.touched = true;
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.{}", self.stream_name, self.name);
         let body = ExceededEvent {

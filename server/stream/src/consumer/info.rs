@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Consumer, Place};
 use crate::config::{ConsumerConfig, with_server};
 use crate::cx::Cx;
+use crate::json::Members;
 use crate::time::{Nanos, rfc3339};
 
 /// A consumer as the API shows it.
@@ -99,34 +100,48 @@ impl Consumer {
     pub(crate) fn event_action(&self, action: &str, cx: &mut Cx<'_>) {
         let verb = if action == "create" { "CREATED" } else { "DELETED" };
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.{verb}.{}.{}", self.stream_name, self.name);
-        let body = serde_json::json!({ "stream": self.stream_name, "consumer": self.name, "action": action });
-        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_action", body);
+        let body = [
+            ("stream", (*self.stream_name).into()),
+            ("consumer", (*self.name).into()),
+            ("action", action.into()),
+        ];
+        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_action", Members(&body));
     }
 
     pub(crate) fn event_paused(&self, cx: &mut Cx<'_>) {
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.PAUSE.{}.{}", self.stream_name, self.name);
         let paused = self.paused_until(cx.now.wall);
-        let mut body = serde_json::json!({ "stream": self.stream_name, "consumer": self.name, "paused": paused.is_some() });
-        if let Some(until) = paused {
-            body["pause_until"] = rfc3339(until).into();
-        }
-        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_pause", body);
+        let body = [
+            ("stream", (*self.stream_name).into()),
+            ("consumer", (*self.name).into()),
+            ("paused", paused.is_some().into()),
+            ("pause_until", rfc3339(self.config.pause_until.unwrap_or(0)).into()),
+        ];
+        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_pause", Members(&body));
     }
 
     pub(super) fn event_pinned(&self, id: &str, cx: &mut Cx<'_>) {
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.PINNED.{}.{}", self.stream_name, self.name);
-        let group = self.config.priority_groups.first();
-        let body = serde_json::json!({
-            "stream": self.stream_name, "consumer": self.name, "group": group, "pinned_id": id
-        });
-        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_group_pinned", body);
+        let group = self.config.priority_groups.first().cloned().unwrap_or_default();
+        let body = [
+            ("account", cx.account_name().into()),
+            ("stream", (*self.stream_name).into()),
+            ("consumer", (*self.name).into()),
+            ("group", group.into()),
+            ("pinned_id", id.into()),
+        ];
+        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_group_pinned", Members(&body));
     }
 
     pub(super) fn event_unpinned(&self, group: &str, reason: &str, cx: &mut Cx<'_>) {
         let name = format!("$JS.EVENT.ADVISORY.CONSUMER.UNPINNED.{}.{}", self.stream_name, self.name);
-        let body = serde_json::json!({
-            "stream": self.stream_name, "consumer": self.name, "group": group, "reason": reason
-        });
-        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_group_unpinned", body);
+        let body = [
+            ("account", cx.account_name().into()),
+            ("stream", (*self.stream_name).into()),
+            ("consumer", (*self.name).into()),
+            ("group", group.into()),
+            ("reason", reason.into()),
+        ];
+        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_group_unpinned", Members(&body));
     }
 }

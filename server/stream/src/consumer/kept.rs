@@ -1,15 +1,17 @@
 //! What is kept of a consumer on disk: a note, and what was added to it.
 //!
 //! ```text
-//!   note    all of it, in postcard: configuration, place, what is pending
+//!   note    all of it, in postcard: configuration, place, and packed what is pending
 //!   added   steps since then: sent 17, acknowledged 15, …
 //! ```
 //!
-//! A message that is sent or acknowledged costs a few bytes. Once the steps are more than the note, it is written anew.
-//! Times within are lengths from when it was written; a restart begins them again.
+//! A message that is sent or acknowledged costs a few bytes. Once the steps are more than the note, or than what it takes to
+//! go through all that is pending is worth, it is written anew. Times within are lengths from when it was written, in tenths
+//! of a second; a restart begins them again.
 
 use serde::{Deserialize, Serialize};
 
+use super::packed::{pack, unpack};
 use super::{Consumer, NEVER, Pending, Place};
 use crate::config::AckPolicy;
 use crate::cx::Cx;
@@ -19,6 +21,10 @@ use crate::time::{Instant, MILLISECOND, Nanos, duration};
 
 /// Steps weigh less than this, or than the note, before it is written anew.
 const STEPS_BYTES_MIN: usize = 4096;
+/// What is pending is not gone through for fewer bytes of steps than this for each, or than [`STEPS_BYTES_ENOUGH`].
+const STEPS_BYTES_EACH: usize = 8;
+/// Bytes of steps that are always worth a new note.
+const STEPS_BYTES_ENOUGH: usize = 256 * 1024;
 /// Steps that wait to be written weigh less than this.
 const STEPS_BYTES_MAX: usize = 64 * 1024;
 
@@ -35,12 +41,25 @@ struct Kept {
     delivered_at: Nanos,
     floor: (u64, u64),
     acked_at: Nanos,
-    /// Number, delivery, ms until it goes again.
+    /// Number, delivery, ms until it goes again. Of notes without [`Lists`], as are the next two.
     pending: Vec<(u64, u64, u32)>,
     again: Vec<(u64, u64)>,
     skip: Vec<u64>,
     resume: u64,
 }
+
+/// What follows it: its lists, packed. The order of members is the format.
+#[derive(Default, Serialize, Deserialize)]
+struct Lists {
+    /// The value is the time until it goes again, in units of [`WAIT_UNIT`].
+    pending: Vec<u8>,
+    /// The value is how often.
+    again: Vec<u8>,
+    skip: Vec<u8>,
+}
+
+/// Waits are kept in these, rounded up: messages that were sent at about the same time are one run.
+const WAIT_UNIT: Nanos = 100 * MILLISECOND;
 
 /// What happened since. The order of variants is the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +125,8 @@ impl Consumer {
         if !self.journal.whole && steps == 0 {
             return Ok(());
         }
-        let room = self.journal.note.max(STEPS_BYTES_MIN);
+        let worth = (self.pending.len() * STEPS_BYTES_EACH).min(STEPS_BYTES_ENOUGH);
+        let room = self.journal.note.max(STEPS_BYTES_MIN).max(worth);
         if !self.journal.whole && self.journal.added + steps <= room {
             self.journal.added = log.add_to_note(key, &self.journal.steps)?;
             self.journal.steps.clear();
@@ -122,7 +142,9 @@ impl Consumer {
         let place = |place: Place| (place.consumer, place.stream);
         let wait = |pending: &Pending| match pending.queued {
             true => 0,
-            false => u32::try_from(pending.again_at.since(cx.now.mono).as_millis()).unwrap_or(u32::MAX),
+            false => {
+                (pending.again_at.since(cx.now.mono).as_nanos() as u64).div_ceil(WAIT_UNIT.cast_unsigned())
+            }
         };
         let kept = Kept {
             name: self.name.clone(),
@@ -134,13 +156,18 @@ impl Consumer {
             delivered_at: self.delivered_at,
             floor: place(self.floor),
             acked_at: self.acked_at,
-            pending: self.pending.iter().map(|(seq, it)| (*seq, it.delivery, wait(it))).collect(),
-            again: self.again.iter().map(|(seq, count)| (*seq, *count)).collect(),
-            skip: self.skip.iter().copied().collect(),
+            pending: Vec::new(),
+            again: Vec::new(),
+            skip: Vec::new(),
             resume: self.resume,
         };
+        let lists = Lists {
+            pending: pack(self.pending.iter().map(|(seq, it)| (*seq, it.delivery, wait(it)))),
+            again: pack(self.again.iter().map(|(seq, count)| (*seq, *seq, *count))),
+            skip: pack(self.skip.iter().map(|seq| (*seq, *seq, 0))),
+        };
         // Writing to memory doesn't fail.
-        postcard::to_allocvec(&kept).unwrap_or_default()
+        postcard::to_allocvec(&(kept, lists)).unwrap_or_default()
     }
 
     /// A consumer that was kept: its note, and what was added. `None` if the note is none.
@@ -153,7 +180,9 @@ impl Consumer {
         cx: &Cx<'_>,
     ) -> Option<Self> {
         let (note, added) = parts.split_first()?;
-        let kept: Kept = postcard::from_bytes(note).ok()?;
+        let (kept, rest): (Kept, _) = postcard::take_from_bytes(note).ok()?;
+        let lists: Lists =
+            if rest.is_empty() { Lists::default() } else { postcard::from_bytes(rest).ok()? };
         let config = json::read_seldom(&kept.config).ok()?;
         let place = |(consumer, stream)| Place { consumer, stream };
         let mut consumer = Self::new(id, stream_id, stream_name, &kept.name, config, cx);
@@ -162,13 +191,22 @@ impl Consumer {
         consumer.next_delivery = kept.next_delivery.max(1);
         (consumer.delivered, consumer.delivered_at) = (place(kept.delivered), kept.delivered_at);
         (consumer.floor, consumer.acked_at) = (place(kept.floor), kept.acked_at);
-        for (seq, delivery, wait) in kept.pending {
-            let again_at = cx.now.mono + duration(Nanos::from(wait) * MILLISECOND);
+        let old = kept
+            .pending
+            .into_iter()
+            .map(|(seq, delivery, wait)| (seq, delivery, Nanos::from(wait) * MILLISECOND));
+        let new = unpack(&lists.pending)?.into_iter().map(|(seq, delivery, wait)| {
+            (seq, delivery, Nanos::try_from(wait).unwrap_or(Nanos::MAX).saturating_mul(WAIT_UNIT))
+        });
+        for (seq, delivery, wait) in old.chain(new) {
+            let again_at = cx.now.mono + duration(wait);
             let pending = Pending { delivery, again_at, sent: kept.delivered_at, queued: false, lost: false };
             consumer.insert_pending(seq, pending);
         }
-        consumer.again.extend(kept.again);
-        consumer.skip = kept.skip.into();
+        let again = unpack(&lists.again)?.into_iter().map(|(seq, _, count)| (seq, count));
+        consumer.again.extend(kept.again.into_iter().chain(again));
+        let skip = unpack(&lists.skip)?.into_iter().map(|(seq, ..)| seq);
+        consumer.skip = kept.skip.into_iter().chain(skip).collect();
         consumer.resume = kept.resume;
         for mut steps in added.iter().map(Vec::as_slice) {
             while let Ok((step, rest)) = postcard::take_from_bytes(steps) {
@@ -176,7 +214,7 @@ impl Consumer {
                 steps = rest;
             }
         }
-        consumer.on_purged(log);
+        consumer.drop_missing(log);
         consumer.journal =
             Journal { note: note.len(), added: added.iter().map(Vec::len).sum(), ..Journal::default() };
         Some(consumer)
@@ -197,9 +235,7 @@ impl Consumer {
                 self.floor = Place { consumer, stream };
             }
             Step::Exhausted { seq } => {
-                if let Some(pending) = self.pending.remove(&seq) {
-                    self.move_floor(pending.delivery, seq);
-                }
+                self.pending.remove(&seq);
                 self.again.entry(seq).or_insert(1);
             }
         }

@@ -16,6 +16,7 @@ mod ack;
 mod deliver;
 mod info;
 mod kept;
+mod packed;
 mod pull;
 mod push;
 mod start;
@@ -89,9 +90,8 @@ pub(crate) struct Consumer {
     floor: Place,
     acked_at: Nanos,
     pending: BTreeMap<u64, Pending>,
-    /// None of them goes again before this. Looking at all of them for every message would cost more than waking up once
-    /// too often.
-    due: Instant,
+    /// None of them goes again before this; `None`: none at all.
+    again_from: Option<Instant>,
     /// How often messages were sent again.
     again: BTreeMap<u64, u64>,
     /// Messages to be sent again, in this order. Those that are not pending any more are passed over.
@@ -172,7 +172,7 @@ impl Consumer {
             floor: Place::default(),
             acked_at: 0,
             pending: BTreeMap::new(),
-            due: Instant::default(),
+            again_from: None,
             again: BTreeMap::new(),
             queue: VecDeque::new(),
             skip: VecDeque::new(),
@@ -198,7 +198,7 @@ impl Consumer {
             (format!("$JS.API.CONSUMER.RESET.{stream}.{name}"), self.tag(What::Reset)),
         ];
         if self.config.ack_policy != AckPolicy::None {
-            list.push((format!("$JS.ACK.{stream}.{name}.>"), self.tag(What::Ack)));
+            list.push((format!("$JS.ACK.{stream}.{name}.*.*.*.*.*"), self.tag(What::Ack)));
         }
         if self.config.flow_control {
             list.push((format!("$JS.FC.{stream}.{name}.*"), self.tag(What::Flow)));
@@ -266,6 +266,7 @@ impl Consumer {
         if let Some(pending) = self.pending.remove(&seq) {
             let deliveries = self.again.remove(&seq).unwrap_or(0) + 1;
             self.move_floor(pending.delivery, seq);
+            self.acked_at = cx.now.wall;
             self.journal.step(Step::Done { seq });
             self.event_terminated(
                 seq,
@@ -308,8 +309,8 @@ impl Consumer {
 
     /// A message is pending from now on, or goes again at another time.
     fn insert_pending(&mut self, seq: u64, pending: Pending) {
-        self.due = if self.pending.is_empty() { pending.again_at } else { self.due.min(pending.again_at) };
         self.pending.insert(seq, pending);
+        self.expect_ack(pending.again_at);
     }
 
     /// When [`Consumer::tick`] has something to do next.
@@ -331,6 +332,11 @@ impl Consumer {
             threshold => threshold,
         };
         (threshold > 0).then(|| duration(threshold))
+    }
+
+    /// A message goes again then, unless it is acknowledged.
+    fn expect_ack(&mut self, by: Instant) {
+        self.again_from = Some(self.again_from.map_or(by, |known| known.min(by)));
     }
 
     /// It is not to send anything until then.

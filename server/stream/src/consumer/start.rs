@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::{Consumer, Place};
 use crate::config::DeliverPolicy;
 use crate::log::Log;
+use crate::time::Nanos;
 
 impl Consumer {
     /// Finds its place in the stream. Source: nats-server's `selectStartingSeqNo`.
@@ -81,9 +82,33 @@ impl Consumer {
         Ok(seq)
     }
 
-    /// Many messages went: those in front of `first`, or, with a `filter`, some of those that it matches. Source:
-    /// nats-server's `consumer.purge`.
-    pub(crate) fn on_purged(&mut self, log: &dyn Log) {
+    /// Many messages went, so that the first that is left of those is `first`. With `is_wider`, the consumer is for others,
+    /// too. Source: nats-server's `consumer.purge`.
+    pub(crate) fn on_purged(&mut self, first: u64, is_wider: bool, log: &dyn Log, now: Nanos) {
+        self.cursor = self.cursor.max(first);
+        self.floor.stream = self.floor.stream.max(first.saturating_sub(1));
+        let goes = |seq: u64| seq < first || (is_wider && !matches!(log.get(seq), Ok(Some(_))));
+        let gone: Vec<u64> = self.pending.keys().copied().filter(|seq| goes(*seq)).collect();
+        for seq in gone {
+            if let Some(pending) = self.pending.remove(&seq) {
+                self.floor.consumer = self.floor.consumer.max(pending.delivery);
+                self.acked_at = now;
+            }
+            self.again.remove(&seq);
+        }
+        self.delivered = Place { consumer: self.next_delivery - 1, stream: self.cursor - 1 };
+        if self.pending.is_empty() {
+            self.floor = self.delivered;
+        }
+        self.again = self.again.split_off(&first);
+        self.skip.retain(|seq| *seq >= first && matches!(log.get(*seq), Ok(Some(_))));
+        self.recount(log);
+        self.touched = true;
+        self.changed();
+    }
+
+    /// Lets go of what is not in the log.
+    pub(crate) fn drop_missing(&mut self, log: &dyn Log) {
         let first = log.state().first_seq;
         self.cursor = self.cursor.max(first);
         let gone: Vec<u64> = self

@@ -83,6 +83,6 @@ impl Consumer {
             };
             self.insert_pending(*seq, pending);
         }
-        self.on_purged(log);
+        self.drop_missing(log);
     }
 }

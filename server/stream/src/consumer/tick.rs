@@ -19,8 +19,8 @@ impl Consumer {
         let idle = !self.is_bound() && self.waiting() == 0;
         let push = self.config.is_push() && self.push.active;
         [
-            // Acknowledgements.
-            Some(self.due).filter(|due| !self.pending.is_empty() && *due != NEVER),
+            // Acknowledgements. Those that came since may make it too early, but not too late.
+            self.again_from.filter(|from| !self.pending.is_empty() && *from != NEVER),
             // Requests that expire.
             waiting.clone().filter_map(|request| request.expires).min(),
             // Their heartbeats.
@@ -51,9 +51,9 @@ impl Consumer {
         self.unseen > 0 || !self.queue.is_empty()
     }
 
-    /// Does what is due.
-    pub(crate) fn tick(&mut self, cx: &mut Cx<'_>) -> Alive {
-        self.expire_acks(cx);
+    /// Does what is due. With `buries`, dead letters go to a stream of their own.
+    pub(crate) fn tick(&mut self, buries: bool, cx: &mut Cx<'_>) -> Alive {
+        self.expire_acks(buries, cx);
         self.drop_gone(cx);
         self.expire_requests(cx);
         self.beat_push(cx);
@@ -92,24 +92,26 @@ impl Consumer {
         }
     }
 
-    fn expire_acks(&mut self, cx: &mut Cx<'_>) {
+    fn expire_acks(&mut self, buries: bool, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
-        if self.due > now {
+        if self.again_from.is_none_or(|from| from > now) {
             return;
         }
         let due = self.pending.iter().filter(|(_, pending)| !pending.queued && pending.again_at <= now);
         let due: Vec<u64> = due.map(|(seq, _)| *seq).collect();
         for seq in due {
             let count = self.again.get(&seq).copied().unwrap_or(0) + 1;
-            if self.is_exhausted(count) {
+            // One that went more than once is given up only when its turn comes, as in nats-server; but a dead letter goes
+            // where somebody sees it.
+            if self.is_exhausted(count) && (buries || count == 1) {
                 self.give_up(seq, count, cx);
             } else if let Some(pending) = self.pending.get_mut(&seq) {
                 pending.queued = true;
                 self.queue.push_back(seq);
             }
         }
-        let waiting = self.pending.values().filter(|pending| !pending.queued);
-        self.due = waiting.map(|pending| pending.again_at).min().unwrap_or(NEVER);
+        let waits = self.pending.values().filter(|pending| !pending.queued);
+        self.again_from = waits.map(|pending| pending.again_at).min();
     }
 
     fn expire_requests(&mut self, cx: &mut Cx<'_>) {

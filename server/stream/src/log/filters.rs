@@ -75,6 +75,17 @@ impl Filters {
         self.is_all() || self.filters().any(|ours| ours.overlaps(filter))
     }
 
+    /// True if one of them wants nothing that `others` don't.
+    pub(crate) fn is_within(&self, others: &Self) -> bool {
+        let within = |filter: Filter<'_>| others.filters().any(|other| filter.is_subset_of(other));
+        others.is_all() || self.filters().any(within)
+    }
+
+    /// True if there may be a message that they and `others` want.
+    pub(crate) fn overlap(&self, others: &Self) -> bool {
+        self.is_all() || others.is_all() || others.filters().any(|filter| self.overlaps(filter))
+    }
+
     /// What each filter's subjects begin with.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = (&[u8], Option<Filter<'_>>)> {
         let everything = self.is_all().then_some((&b""[..], None));

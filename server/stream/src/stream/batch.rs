@@ -121,7 +121,8 @@ impl Stream {
             Ok(Some(end)) => self.commit_batch(id, end, reply, cx),
             Ok(None) => {
                 if let Some(reply) = reply {
-                    cx.publish(reply, "", "");
+                    // It says that the message came, not that it is stored, so it is true though the disk fails.
+                    cx.answer(reply, "");
                 }
                 Ok(())
             }
@@ -247,11 +248,15 @@ impl Stream {
         if let (Some(last), End::Before) = (checked.last_mut(), end) {
             last.header = Cow::Owned(headers::with(&last.header, headers::BATCH_COMMIT, "1"));
         }
-        let mut seq = 0;
+        let mut stored = Vec::with_capacity(checked.len());
         for arriving in &mut checked {
             match self.admit(arriving, cx) {
-                Ok(stored) => seq = stored,
+                Ok(seq) => stored.push(seq),
                 Err(why) => {
+                    // All of it or nothing.
+                    for seq in stored.iter().filter(|_| !why.is_of_all()) {
+                        self.remove(*seq, false, cx)?;
+                    }
                     let error = match why {
                         LogError::Full => error::INSUFFICIENT_RESOURCES.error(),
                         _ => error::STREAM_STORE_FAILED.with(&[&why]),
@@ -261,7 +266,8 @@ impl Stream {
                 }
             }
         }
-        self.answer_batch(reply, seq, id, checked.len() as u64, cx);
+        let last = stored.last().copied().unwrap_or(0);
+        self.answer_batch(reply, last, id, stored.len() as u64, cx);
         Ok(())
     }
 

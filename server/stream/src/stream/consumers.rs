@@ -73,7 +73,6 @@ impl Stream {
                     break name;
                 }
             };
-            config.name.clone_from(&name);
         }
         stamp_inactive(&mut config);
         let mut consumer = Consumer::new(id, self.id, &self.config.name, &name, config, cx);
@@ -114,7 +113,7 @@ impl Stream {
             config.name.clone_from(&consumer.config.name);
         }
         // Who creates one again must say so, or it isn't the same.
-        if action != Action::Create {
+        if action != Action::Create && !consumer.config.is_durable() {
             stamp_inactive(&mut config);
         }
         // Only a request of its own changes it.

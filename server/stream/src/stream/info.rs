@@ -8,6 +8,7 @@ use super::Stream;
 use super::copy::CopyInfo;
 use crate::config::{StreamConfig, with_server};
 use crate::cx::Cx;
+use crate::json::Members;
 use crate::log::Filters;
 use crate::time::rfc3339;
 
@@ -97,10 +98,10 @@ impl Stream {
         StateInfo {
             messages: state.messages,
             bytes: state.bytes,
-            first_seq: state.first_seq,
+            first_seq: state.first_seq.max(u64::from(self.config.first_seq == 1)),
             first_ts: rfc3339(self.log.time_of(state.first_seq).ok().flatten().unwrap_or(0)),
             last_seq: state.last_seq,
-            last_ts: rfc3339(state.last_time),
+            last_ts: rfc3339(state.last_time.max(self.skipped_at)),
             num_subjects: self.log.subject_count(),
             subjects: None,
             num_deleted: state.deleted(),
@@ -139,7 +140,7 @@ impl Stream {
             _ => "UPDATED",
         };
         let name = format!("$JS.EVENT.ADVISORY.STREAM.{verb}.{}", self.config.name);
-        let body = serde_json::json!({ "stream": self.config.name, "action": action });
-        cx.event(&name, "io.nats.jetstream.advisory.v1.stream_action", body);
+        let body = [("stream", self.name().into()), ("action", action.into())];
+        cx.event(&name, "io.nats.jetstream.advisory.v1.stream_action", Members(&body));
     }
 }

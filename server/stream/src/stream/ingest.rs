@@ -131,6 +131,7 @@ type Check = fn(&Stream, &mut Arriving<'_>) -> Result<(), Refusal>;
 /// What a message must pass, in this order. The first that fails is what the publisher is told.
 const CHECKS: &[Check] = &[
     not_sealed,
+    not_too_large,
     counter::increment_valid,
     expected_stream,
     ttl_allowed,
@@ -366,6 +367,7 @@ impl Stream {
         let seq = if skipped {
             let seq = self.log.state().last_seq + 1;
             self.log.skip_to(seq, cx.now.wall)?;
+            self.skipped_at = cx.now.wall;
             seq
         } else {
             let entry = Entry {

@@ -47,7 +47,7 @@ use crate::consumer::Consumer;
 use crate::cx::Cx;
 use crate::hash;
 use crate::json;
-use crate::log::{Log, LogError};
+use crate::log::{Filters, Log, LogError};
 use crate::seam::{Account, Tag, What};
 use crate::sync::Sync;
 use crate::time::{Instant, Nanos, rfc3339};
@@ -95,10 +95,14 @@ pub(crate) struct Stream {
     pub(crate) copies: Vec<Copy>,
     /// The number of the last of their links.
     last_link: u32,
+    /// Who copies it: of which subjects, and from which number on they still have to. Known if its messages stay for interest.
+    pub(crate) copied: Vec<(Filters, u64)>,
     /// Messages that consumers could not handle, on their way to another stream.
     pub(crate) dead: Vec<Letter>,
     /// The id of the last message, if it had one.
     last_msg_id: Box<str>,
+    /// When a message was last counted and not kept, for nobody wanted it.
+    skipped_at: Nanos,
     /// `{"stream":"S","seq":`.
     ack: Box<[u8]>,
     pub(crate) armed: Option<Instant>,
@@ -136,6 +140,8 @@ impl Stream {
             last_link: 0,
             dead: Vec::new(),
             last_msg_id: Box::default(),
+            skipped_at: 0,
+            copied: Vec::new(),
             armed: None,
         }
     }

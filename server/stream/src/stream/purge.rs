@@ -51,8 +51,16 @@ impl Stream {
             }
         };
         if purged > 0 || self.log.state() != state {
+            let (first, last) = (self.log.state().first_seq, self.log.state().last_seq);
+            let purged = Filters::new(Some(filter).filter(|filter| !filter.is_empty()));
+            // The first that is left of what was asked for; with none, what comes.
+            let left = if purged.is_all() { first } else { self.log.next(0, &purged).unwrap_or(last + 1) };
             for consumer in self.consumers.values_mut() {
-                consumer.on_purged(&*self.log);
+                if consumer.filters().is_within(&purged) {
+                    consumer.on_purged(left, false, &*self.log, cx.now.wall);
+                } else if consumer.filters().overlap(&purged) {
+                    consumer.on_purged(first, true, &*self.log, cx.now.wall);
+                }
             }
         }
         Ok(purged)

@@ -159,8 +159,7 @@ impl Stream {
 
     /// One message, or a number of them from somewhere on.
     fn send_range(&self, request: &GetRequest, reply: &[u8], cx: &mut Cx<'_>) -> Result<(), LogError> {
-        let batch = request.batch > 0;
-        if !batch {
+        if request.batch == 0 {
             match self.find(request)? {
                 None => cx.status(reply, "404 Message Not Found", ""),
                 Some(message) => {
@@ -172,7 +171,8 @@ impl Stream {
         }
         let filters = Filters::new(Some(&request.next_by_subj).filter(|subject| !subject.is_empty()));
         let mut from = request.start_time.map_or(request.seq, |time| self.log.at_time(time));
-        let mut left = self.log.count(from, &filters);
+        let all = self.log.count(from, &filters);
+        let mut left = all;
         let (mut sent, mut bytes, mut last) = (0, 0, 0);
         while sent < request.batch && bytes < request.bytes_max() {
             let Some(seq) = self.log.next(from, &filters) else { break };
@@ -190,7 +190,9 @@ impl Stream {
             (from, last) = (message.seq + 1, message.seq);
             (sent, bytes) = (sent + 1, bytes + message.len());
         }
-        if sent == 0 {
+        // Nobody counts down for those who want no headers.
+        let left = if request.no_hdr { all } else { left };
+        if sent == 0 && request.batch > 0 {
             cx.status(reply, "404 Message Not Found", "");
         } else {
             let lines = format!("Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n");

@@ -12,6 +12,7 @@ impl Stream {
     pub(super) fn is_uninteresting(&self, subject: &[u8]) -> bool {
         self.config.retention == Retention::Interest
             && !self.consumers.values().any(|consumer| consumer.filters().matches(subject))
+            && !self.copied.iter().any(|(filters, _)| filters.matches(subject))
     }
 
     /// A consumer is done with these messages.
@@ -33,6 +34,7 @@ impl Stream {
 
     fn is_needed(&self, seq: u64, subject: &[u8]) -> bool {
         self.consumers.values().any(|consumer| consumer.needs(seq, subject))
+            || self.copied.iter().any(|(filters, next)| seq >= *next && filters.matches(subject))
     }
 
     /// Takes out what no consumer needs.

@@ -25,7 +25,7 @@ impl MessageTtl {
         if text.eq_ignore_ascii_case("never") {
             return Some(Self::Forever);
         }
-        if let Some(nanos) = parse_go_duration(text).filter(|_| text != "0") {
+        if let Some(nanos) = parse_go_duration(text) {
             return (nanos >= SECOND).then_some(Self::For(nanos / SECOND * SECOND));
         }
         let seconds: i64 = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))?;
@@ -188,7 +188,7 @@ mod tests {
     fn values() {
         for (text, ttl) in [
             ("1", Some(MessageTtl::For(SECOND))),
-            ("0", Some(MessageTtl::For(0))),
+            ("0", None),
             ("90s", Some(MessageTtl::For(90 * SECOND))),
             ("1.5s", Some(MessageTtl::For(SECOND))),
             ("Never", Some(MessageTtl::Forever)),

@@ -282,3 +282,55 @@ fn begins_where_it_is_told() {
         assert_eq!(payloads(&world.fetch("S", "C", 9)), ["5"], "{config}");
     }
 }
+
+/// More than a store's frame could hold if each took a few bytes of its own.
+#[test]
+fn a_million_messages_may_wait_for_their_acks() {
+    const MESSAGES: u64 = 1_000_000;
+    let mut world = World::of_segments(8 << 20);
+    world.good("STREAM.CREATE.S", r#"{"name":"S","subjects":["a.*"]}"#);
+    for at in 1..=MESSAGES {
+        world.stage("a.x", None, "", "");
+        if at % 20_000 == 0 {
+            world.run();
+        }
+    }
+    let config =
+        r#"{"durable_name":"C","ack_policy":"explicit","max_ack_pending":2000000,"ack_wait":86400000000000}"#;
+    world.good("CONSUMER.CREATE.S.C", &format!("{{\"stream_name\":\"S\",\"config\":{config}}}"));
+    for _ in 0..MESSAGES / 20_000 {
+        world.stage("$JS.API.CONSUMER.MSG.NEXT.S.C", Some("_IN.all"), "", r#"{"batch":20000}"#);
+        world.run();
+        world.seen.clear();
+    }
+    assert_eq!(world.consumer("S", "C")["num_ack_pending"], MESSAGES);
+    world.pass(SECOND);
+    world.power_cut(1);
+    let numbers = world.consumer("S", "C");
+    assert_eq!((numbers["num_ack_pending"], numbers["num_pending"]), (MESSAGES, 0));
+    // Some are acknowledged, in no order, and the last of them is told so.
+    let is_acked = |seq: u64| (seq * 2_654_435_761) % 97 < 40;
+    let acked: Vec<u64> = (1..=MESSAGES).filter(|seq| is_acked(*seq)).collect();
+    for seq in &acked {
+        world.stage(&format!("$JS.ACK.S.C.1.{seq}.{seq}.0.0"), None, "", "");
+        if seq % 20_000 == 0 {
+            world.run();
+        }
+    }
+    let last = acked.last().unwrap();
+    assert_eq!(world.text(&format!("$JS.ACK.S.C.1.{last}.{last}.0.0"), ""), "");
+    let before = world.good("CONSUMER.INFO.S.C", "");
+    world.power_cut(2);
+    let after = world.good("CONSUMER.INFO.S.C", "");
+    for key in ["delivered", "ack_floor", "num_ack_pending", "num_redelivered", "num_pending"] {
+        assert_eq!(before[key], after[key], "{key}");
+    }
+    assert_eq!(after["num_ack_pending"], MESSAGES - acked.len() as u64);
+    // What goes again is what wasn't acknowledged.
+    world.pass(SECOND * 90_000);
+    let again = world.fetch("S", "C", 1000);
+    let expected: Vec<String> =
+        (1..).filter(|seq| !is_acked(*seq)).take(1000).map(|seq| format!("$JS.ACK.S.C.2.{seq}.")).collect();
+    assert!(again.iter().zip(&expected).all(|((_, reply), start)| reply.starts_with(start)));
+    assert_eq!(again.len(), expected.len());
+}

@@ -61,6 +61,11 @@ impl World {
         Self::with(trust, wall, 1 << 17)
     }
 
+    /// On a store with segments of so many bytes.
+    pub(crate) fn of_segments(segment_bytes: u32) -> Self {
+        Self::with(Trust::default(), EPOCH, segment_bytes)
+    }
+
     fn with(trust: Trust, wall: i64, segment_bytes: u32) -> Self {
         let shelf = shelf(SimDisk::new(1), segment_bytes);
         let keeper = shelf.keeper();
