@@ -192,6 +192,12 @@ impl World for Daemon {
         self.kill_with(signal)
     }
 
+    fn restart(&mut self) -> Result<(), String> {
+        self.kill_with(Signal::Int)?;
+        self.wait(PATIENCE).ok_or("the server still runs")?;
+        Daemon::restart(self)
+    }
+
     fn exit(&mut self, within: Duration) -> Result<i32, String> {
         let status = self.wait(within).ok_or("the server still runs")?;
         status.code().ok_or_else(|| status.to_string())

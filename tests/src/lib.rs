@@ -19,6 +19,7 @@ pub mod cast;
 pub mod corpus;
 pub mod daemon;
 mod frame;
+mod mask;
 pub mod peer;
 pub mod process;
 pub mod run;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cast::Cast;
 use crate::frame::{Frame, escape};
+use crate::mask::mask;
 use crate::script::{Action, Expected, Piece, Script, Side, Step, Text};
 use crate::target::{Read, Target, Wire, World};
 
@@ -111,10 +112,12 @@ pub fn record(name: &str, source: &str, target: &Target) -> Result<String, Strin
             player.step(step)?;
             let mut names: Vec<String> = player.clients.keys().cloned().collect();
             names.sort();
+            let mut within = if matches!(step.action, Action::Wait) { QUIET / 2 } else { LISTEN };
             for name in names {
                 let client = player.client(&name)?;
-                while let Some(frame) = client.next(QUIET, false) {
-                    recorded += &format!("{name}< {}\n", frame.capture());
+                while let Some(frame) = client.next(within, false) {
+                    within = QUIET / 2;
+                    recorded += &format!("{name}< {}\n", mask(&frame.capture()));
                     client.closed |= frame == Frame::Eof;
                 }
             }
@@ -125,8 +128,10 @@ pub fn record(name: &str, source: &str, target: &Target) -> Result<String, Strin
 
 /// How long an expected frame may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to listen where no fence can be put: in the middle of a line, or while recording.
+/// How long to listen where no fence can be put, in the middle of a line.
 const QUIET: Duration = Duration::from_millis(40);
+/// How long to listen while recording: what a disk has to do with takes a while.
+const LISTEN: Duration = Duration::from_millis(120);
 
 fn play_cut(
     script: &Script,
@@ -234,7 +239,8 @@ impl<'w> Player<'w> {
                 for name in clients {
                     let nonce = self.client(name)?.nonce.clone();
                     let spoken = |it: &str| self.cast.speak(it, nonce.as_deref()).map(String::into_bytes);
-                    let bytes = text.fill(|it| self.bound.get(it).cloned().or_else(|| spoken(it)))?;
+                    let bytes =
+                        text.fill_measured(|it| self.bound.get(it).cloned().or_else(|| spoken(it)))?;
                     self.send(name, &bytes.repeat(*times))?;
                 }
                 Ok(())
@@ -262,6 +268,11 @@ impl<'w> Player<'w> {
                 self.fence_all().and_then(|()| self.world.reload(&config))
             }
             Action::Signal(signal) => self.fence_all().and_then(|()| self.world.signal(*signal)),
+            Action::Restart => {
+                self.fence_all()?;
+                self.clients.clear();
+                self.world.restart()
+            }
             Action::Exit(code) => match self.world.exit(patience)? {
                 it if it == *code => Ok(()),
                 other => Err(format!("expected exit {code}, got {other}")),

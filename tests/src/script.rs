@@ -14,6 +14,7 @@
 //!
 //! a> SUB work.> q 1                             client a sends this line and CRLF; it connects at first use
 //! c> PUB work.x 2 | hi                          behind the bar: the payload line
+//! c> PUB work.x ${size} | hi                    its size, and `${head}` that of the header block it begins with
 //! a>| PUB work.x 2\nhi\r\n                      exactly these bytes
 //! a x40> PUB work.x 2 | hi                      forty times
 //! a,b> PING                                     from each
@@ -31,6 +32,7 @@
 //! ! reload { max_payload: 512 }                 the operator: new configuration and SIGHUP,
 //! ! signal USR2                                 a signal (HUP, INT, TERM, USR1, USR2, KILL),
 //! ! exit 0                                      the process ends with this code
+//! ! restart                                     it ends and is started again; no client is connected any more
 //!
 //! differs: why midge does not follow here       what follows is marked, line by line, until an unmarked one
 //! reference: a< EOF
@@ -133,6 +135,8 @@ pub enum Action {
     Signal(Signal),
     /// The process ends with this code.
     Exit(i32),
+    /// The process ends, and another begins where it was.
+    Restart,
 }
 
 /// What a client reads.
@@ -320,6 +324,22 @@ impl Text {
         Ok(bytes)
     }
 
+    /// As [`fill`](Self::fill) does, with `${size}` for the bytes of the payload line, and `${head}` for those of the header
+    /// block that it begins with.
+    pub fn fill_measured(&self, lookup: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Vec<u8>, String> {
+        let measure = |name: &str| matches!(name, "size" | "head");
+        let bytes = self.fill(|name| if measure(name) { Some(Vec::new()) } else { lookup(name) })?;
+        let find = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).position(|it| it == text);
+        let line = find(&bytes, b"\r\n").map_or(bytes.len(), |at| at + 2);
+        let payload = bytes[line..].strip_suffix(b"\r\n").unwrap_or_default();
+        let head = find(payload, b"\r\n\r\n").map_or(0, |at| at + 4);
+        self.fill(|name| match name {
+            "size" => Some(payload.len().to_string().into()),
+            "head" => Some(head.to_string().into()),
+            _ => lookup(name),
+        })
+    }
+
     /// The words that `bytes` has in the gaps, if the rest is the same.
     pub fn matches(
         &self,
@@ -483,6 +503,7 @@ fn operator(order: &str, lines: &mut Lines<'_>) -> Result<Action, String> {
             "KILL" => Signal::Kill,
             _ => return Err(format!("unknown signal `{rest}`")),
         })),
+        "restart" => Ok(Action::Restart),
         "exit" => rest.parse().map(Action::Exit).map_err(|_| format!("`{rest}` is no exit code")),
         _ => Err(format!("unknown operator step `{verb}`")),
     }
@@ -564,6 +585,17 @@ mod tests {
         let bound = text.matches(b"MSG svc 1 _R_.x 2\r\nhi\r\n", |_| None).unwrap();
         assert_eq!(bound, [("reply".into(), b"_R_.x".to_vec())]);
         assert!(text.matches(b"MSG svc 1 y 2\r\nhi\r\n", |_| Some(b"x".to_vec())).is_none());
+    }
+
+    #[test]
+    fn payloads_are_measured() {
+        let text = Text::frame(r"HPUB a ${head} ${size} | NATS/1.0\r\nA: b\r\n\r\n${it}").unwrap();
+        let sent = text.fill_measured(|name| (name == "it").then(|| b"hello".to_vec())).unwrap();
+        assert_eq!(sent, b"HPUB a 18 23\r\nNATS/1.0\r\nA: b\r\n\r\nhello\r\n");
+        assert_eq!(
+            Text::frame("PUB a ${size} |").unwrap().fill_measured(|_| None).unwrap(),
+            b"PUB a 0\r\n\r\n"
+        );
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub trait World {
     fn reload(&mut self, config: &str) -> Result<(), String>;
     /// Delivers a signal.
     fn signal(&mut self, signal: Signal) -> Result<(), String>;
+    /// Ends it as an operator does, and starts it again on what it has kept. All connections are gone.
+    fn restart(&mut self) -> Result<(), String>;
     /// Waits for the server's end and returns its exit code.
     fn exit(&mut self, within: Duration) -> Result<i32, String>;
     /// What the server has logged.

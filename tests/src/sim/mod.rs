@@ -2,7 +2,10 @@
 //!
 //! ```text
 //!   Wire::send ──> Session ──> Broker ──> Outbox ──> pipe (bounded) ──> Wire::read
-//!                                 ▲
+//!                                │ ▲
+//!                                v │
+//!                              Engine ──> a disk in memory
+//!
 //!                 time passes only in World::advance, and while a read waits
 //! ```
 //!
@@ -12,6 +15,7 @@
 
 mod net;
 mod server;
+mod streams;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -54,6 +58,10 @@ impl World for Sim {
 
     fn signal(&mut self, signal: Signal) -> Result<(), String> {
         self.0.borrow_mut().signal(signal)
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.0.borrow_mut().restart()
     }
 
     fn exit(&mut self, within: Duration) -> Result<i32, String> {

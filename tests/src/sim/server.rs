@@ -8,8 +8,10 @@ use midge_config::{
     Invocation, MemoryFiles, Options, Problem, Run, Verdict, World, diff, parse_args, unserved,
 };
 use midge_setup::{connect_urls, server_info, settings};
+use midge_store::disk::sim::SimDisk;
 
 use super::net::Socket;
+use super::streams::Streams;
 use crate::script::Signal;
 
 /// Decides what is left to chance, among it the server's id.
@@ -26,6 +28,8 @@ pub(super) struct Server {
     files: MemoryFiles,
     options: Options,
     broker: Broker<Socket>,
+    /// Streams, if the configuration wants them. They are out while they work.
+    streams: Option<Streams>,
     now: Now,
     /// Connections whose pipe is full, and when that will have been for too long.
     blocked: Vec<(Socket, Instant)>,
@@ -56,13 +60,24 @@ impl Server {
             return Err("these flags start no server".into());
         };
         let options = load(&run, &files)?;
-        let info = server_info(&options, ServerKeys::new([SEED; 32]), PORT);
-        let settings = settings(&options, info).map_err(|errors| lines(&errors))?;
         let now = Now { mono: Instant::default(), wall: EPOCH };
+        let (broker, streams) = boot(&options, None, now)?;
         let log = unserved(&options).iter().map(ToString::to_string).collect();
-        let mut broker = Broker::new(settings, SEED.into());
-        broker.begin(now);
-        Ok(Self { run, files, options, broker, now, blocked: Vec::new(), leaving: None, exit: None, log })
+        let (blocked, leaving, exit) = (Vec::new(), None, None);
+        let mut server = Self { run, files, options, broker, streams, now, blocked, leaving, exit, log };
+        server.run_streams();
+        Ok(server)
+    }
+
+    /// Ends as asked, and begins again with what is on the disk.
+    pub(super) fn restart(&mut self) -> Result<(), String> {
+        self.shut_down();
+        let disk = self.streams.take().map(|streams| streams.shut(self.now)).transpose()?;
+        self.options = load(&self.run, &self.files)?;
+        (self.broker, self.streams) = boot(&self.options, disk, self.now)?;
+        (self.blocked, self.leaving, self.exit) = (Vec::new(), None, None);
+        self.run_streams();
+        Ok(())
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -92,6 +107,25 @@ impl Server {
     /// Lets the broker work, and moves what came of it into the pipes. Time stands still, so a publisher whose
     /// subscriber is nearly full has nothing to wait for.
     pub(super) fn turn<R>(&mut self, work: impl FnOnce(&mut Broker<Socket>, Now) -> R) -> R {
+        let result = self.turn_broker(work);
+        self.run_streams();
+        result
+    }
+
+    /// Lets the streams have what came for them, and what comes of that, until nothing is left.
+    fn run_streams(&mut self) {
+        let Some(mut streams) = self.streams.take() else { return };
+        loop {
+            self.turn_broker(|broker, now| streams.say(broker, now));
+            if !streams.work(&mut self.broker, self.now) {
+                break;
+            }
+            self.log.extend(streams.take_complaints());
+        }
+        self.streams = Some(streams);
+    }
+
+    fn turn_broker<R>(&mut self, work: impl FnOnce(&mut Broker<Socket>, Now) -> R) -> R {
         let mut ready = Vec::new();
         self.broker.begin_turn(self.now, 0);
         let result = work(&mut self.broker, self.now);
@@ -128,7 +162,8 @@ impl Server {
     pub(super) fn pass(&mut self, until: Instant) -> bool {
         let blocked = self.blocked.iter().map(|(_, at)| *at);
         let leaving = self.leaving.iter().map(|leaving| leaving.at);
-        let next = self.broker.deadline().into_iter().chain(blocked).chain(leaving).min();
+        let streams = self.streams.iter().filter_map(Streams::deadline);
+        let next = self.broker.deadline().into_iter().chain(blocked).chain(leaving).chain(streams).min();
         let due = next.filter(|next| *next <= until);
         let mono = due.unwrap_or(until).max(self.now.mono);
         self.now = Now { mono, wall: self.now.wall + mono.since(self.now.mono) };
@@ -216,6 +251,20 @@ impl Server {
         self.turn(|broker, now| broker.reconfigure(settings, now));
         Ok(())
     }
+}
+
+/// What works on these options and this disk.
+fn boot(
+    options: &Options,
+    disk: Option<SimDisk>,
+    now: Now,
+) -> Result<(Broker<Socket>, Option<Streams>), String> {
+    let info = server_info(options, ServerKeys::new([SEED; 32]), PORT);
+    let settings = settings(options, info).map_err(|errors| lines(&errors))?;
+    let mut broker = Broker::new(settings, SEED.into());
+    broker.begin(now);
+    let streams = Streams::open(options, disk, &mut broker, now)?;
+    Ok((broker, streams))
 }
 
 fn lines(errors: &[Problem]) -> String {
