@@ -1,4 +1,4 @@
-// What @nats-io/transport-node sees of a server. `clients.rs` says what the lines mean; the steps are the same in
+// What @nats-io/transport-node sees of a server. `tests/clients` says what the lines mean; the steps are the same in
 // every language.
 
 import { connect, headers, RequestError } from "../node_modules/@nats-io/transport-node/index.js";

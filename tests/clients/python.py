@@ -1,4 +1,4 @@
-"""What nats-py sees of a server. `clients.rs` says what the lines mean; the steps are the same in every language."""
+"""What nats-py sees of a server. `tests/clients` says what the lines mean; the steps are the same in every language."""
 
 import asyncio
 import json

@@ -4,6 +4,8 @@
 //! `{"step": …, "saw": …}` a line. What it should see is kept beside it in `clients/*.jsonl`; nats-server is held to
 //! that too. `{"ask": …}` asks for what only we can do: the server's death and restart, or lame duck mode.
 
+mod streams;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +18,7 @@ use midge_tests::daemon::{Daemon, PATIENCE, Program};
 use midge_tests::process::Process;
 use midge_tests::script::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -35,34 +38,76 @@ const CONFIG: &str = r#"
     }
 "#;
 
+/// Of streams; `STORE` is a directory of the test's.
+const STREAMS: &str = "jetstream { store_dir: STORE }";
+
 #[test]
 fn async_nats_for_rust() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    hold_to("rust", |daemon| {
+    let runtime = runtime();
+    hold_to("rust", CONFIG, |daemon| {
         let mut seen = Vec::new();
-        runtime
-            .block_on(rust(daemon, &mut seen))
-            .map_err(|err| format!("{err}; so far:\n{}", lines(&seen)))?;
-        Ok(seen)
+        ended(runtime.block_on(rust(daemon, &mut seen)), seen)
+    });
+}
+
+#[test]
+fn async_nats_for_rust_with_streams() {
+    let runtime = runtime();
+    hold_to("streams-rust", STREAMS, |daemon| {
+        let mut seen = Vec::new();
+        ended(runtime.block_on(streams::play(daemon, &mut seen)), seen)
     });
 }
 
 #[test]
 fn nats_py() {
-    let python = at(".venv/bin/python");
-    require(&at(".venv/lib"), "nats-py");
-    hold_to("python", |daemon| run(Command::new(&python).arg(at("clients/python.py")), daemon));
+    hold_to("python", CONFIG, |daemon| run(&mut python("clients/python.py"), daemon));
+}
+
+#[test]
+fn nats_py_with_streams() {
+    hold_to("streams-python", STREAMS, |daemon| run(&mut python("clients/streams.py"), daemon));
 }
 
 #[test]
 fn nats_js_on_node() {
-    require(&at("node_modules/@nats-io/transport-node"), "Node's client");
-    hold_to("node", |daemon| run(Command::new("node").arg(at("clients/node.mjs")), daemon));
+    hold_to("node", CONFIG, |daemon| run(&mut node("clients/node.mjs"), daemon));
+}
+
+#[test]
+fn nats_js_on_node_with_streams() {
+    hold_to("streams-node", STREAMS, |daemon| run(&mut node("clients/streams.mjs"), daemon));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime")
+}
+
+fn python(script: &str) -> Command {
+    require(&at(".venv/lib"), "nats-py");
+    let mut command = Command::new(at(".venv/bin/python"));
+    command.arg(at(script));
+    command
+}
+
+fn node(script: &str) -> Command {
+    for package in ["transport-node", "jetstream", "kv", "obj"] {
+        require(&at(&format!("node_modules/@nats-io/{package}")), "Node's client");
+    }
+    let mut command = Command::new("node");
+    command.arg(at(script));
+    command
+}
+
+/// What was seen, or how it ended before it should.
+fn ended(result: Result<(), Failure>, seen: Vec<Value>) -> Result<Vec<Value>, String> {
+    result.map_err(|err| format!("{err}; so far:\n{}", lines(&seen)))?;
+    Ok(seen)
 }
 
 /// Lets a client play on our server and on the reference, and compares what it saw with what it should.
-fn hold_to(client: &str, play: impl Fn(&mut Daemon) -> Result<Vec<Value>, String>) {
+fn hold_to(client: &str, config: &str, play: impl Fn(&mut Daemon) -> Result<Vec<Value>, String>) {
     let path = at(&format!("clients/{client}.jsonl"));
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let wanted: Vec<Value> =
@@ -77,7 +122,9 @@ fn hold_to(client: &str, play: impl Fn(&mut Daemon) -> Result<Vec<Value>, String
             }
             Err(why) => panic!("{why}"),
         };
-        let seen = Daemon::start(program, Some(CONFIG), &[]).and_then(|mut daemon| {
+        let store = TempDir::new().expect("a directory");
+        let config = config.replace("STORE", &format!("{:?}", store.path()));
+        let seen = Daemon::start(program, Some(&config), &[]).and_then(|mut daemon| {
             play(&mut daemon).map_err(|err| format!("{err}\nthe server said:\n{}", daemon.stderr().text()))
         });
         let seen = seen.unwrap_or_else(|err| panic!("{client} on {name}: {err}"));
