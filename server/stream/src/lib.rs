@@ -30,12 +30,14 @@ pub mod log;
 mod random;
 mod report;
 mod seam;
+mod space;
 mod stream;
 mod sync;
 pub mod time;
 
 pub use calendar::{ClockState, EARLIEST, Standing, Trust};
-pub use engine::{AccountLimits, Engine, Grant, Settings, Share, Zone};
+pub use engine::{Engine, Settings, Zone};
 pub use report::{AccountReport, Missing, Report, Sums, Wanted};
 pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};
+pub use space::{AccountLimits, Grant, Share};
 pub use sync::{SYNC_EVERY, Sync};

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::config::{Storage, StreamConfig};
 use crate::consumer::{Consumer, Info};
-use crate::engine::{Engine, Grant, Share, Space};
+use crate::engine::Engine;
 use crate::seam::Account;
+use crate::space::{Grant, Share, Space};
 use crate::stream::{Cluster, CopyInfo, StateInfo, Stream};
 use crate::time::{Now, rfc3339};
 

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::{Answer, Request, answer};
 use crate::config::{API_LEVEL, Storage};
-use crate::engine::{self, Engine, Grant, Share, TIER};
+use crate::engine::Engine;
 use crate::error;
 use crate::seam::Account;
+use crate::space::{self, Grant, Share, TIER};
 
 #[derive(Serialize)]
 struct AccountInfo<'a> {
@@ -45,8 +46,8 @@ struct AccountLimits {
     max_bytes_required: bool,
 }
 
-impl From<engine::AccountLimits> for AccountLimits {
-    fn from(limits: engine::AccountLimits) -> Self {
+impl From<space::AccountLimits> for AccountLimits {
+    fn from(limits: space::AccountLimits) -> Self {
         let bytes = |max: Option<u64>| max.map_or(-1, |max| i64::try_from(max).unwrap_or(i64::MAX));
         let count = |max: Option<u32>| max.map_or(-1, i64::from);
         Self {

@@ -14,12 +14,13 @@ mod streams;
 
 use serde::Serialize;
 
-use crate::engine::{Engine, Grant, Space, cx};
+use crate::engine::{Engine, cx};
 use crate::error::{self, ApiError};
 use crate::headers;
 use crate::json;
 use crate::log::LogError;
 use crate::seam::{Account, Message};
+use crate::space::{Grant, Space};
 use crate::time::Now;
 
 /// What the engine listens to in each account; consumers' own subjects are theirs.

@@ -19,10 +19,11 @@ pub(crate) use outgoing::{Outgoing, Progress, SnapshotRequest};
 use serde::Serialize;
 
 use crate::config::Storage;
-use crate::engine::{Engine, Space, cx};
+use crate::engine::{Engine, cx};
 use crate::error;
 use crate::log::LogError;
 use crate::seam::{Account, Message, Tag, What};
+use crate::space::Space;
 use crate::stream::{Stream, StreamInfo, record};
 use crate::time::{Instant, Now, rfc3339};
 
