@@ -41,6 +41,10 @@ pub(super) struct Pages<'a> {
     pub(super) space: Option<(u64, u64)>,
 }
 
+/// Streams and consumers on the page. Each has some two kilobytes of it and ten times as much while it is written: eight
+/// thousand of them took 100 MB.
+const ROWS_MAX: usize = 1024;
+
 /// What stands where the exporter writes `gnatsd`, unless it is told otherwise.
 const PREFIX: &str = "gnatsd";
 /// Bytes of it at most.
@@ -58,7 +62,7 @@ pub(super) fn prefix(query: &Query) -> Result<&str, BadRequest> {
 
 /// The page, of the daemon as it is.
 pub(super) async fn collect(hub: &Hub, about: &About, prefix: &str) -> Result<String, fmt::Error> {
-    let all = Wanted { consumers: true, config: true, ..jsz::page(0, 0) };
+    let all = Wanted { consumers: true, config: true, rows: ROWS_MAX, ..jsz::page(0, 0) };
     let jsz = jsz::collect(hub, about, all).await;
     let varz = Varz::collect(hub, about, JetStreamVarz::collect(hub, about).await);
     let [varz, jsz] =
