@@ -1,0 +1,120 @@
+//! What comes in, to whom it is for.
+
+use super::Engine;
+use crate::error;
+use crate::log::LogError;
+use crate::seam::{Input, Message, Tag, What};
+use crate::time::Now;
+
+impl Engine {
+    /// Takes an input in.
+    pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        let now = self.read_clock(now);
+        let done = self.take(input, now);
+        self.bear(done);
+    }
+
+    fn take(&mut self, input: Input<'_>, now: Now) -> Result<(), LogError> {
+        match input {
+            Input::Message(message) => self.on_message(&message, now),
+            Input::Interest { tag, subject, exists } => {
+                self.on_interest(tag, subject, exists, now);
+                Ok(())
+            }
+            Input::Lost { receipt, subject } => {
+                let Some((what, stream, consumer)) = receipt.tag.split() else { return Ok(()) };
+                if what == What::Link {
+                    if let Some((stream, mut cx)) = self.stream_cx(stream, now) {
+                        stream.on_link_lost(consumer, &mut cx);
+                    }
+                    self.touch(stream);
+                    return Ok(());
+                }
+                self.with_consumer(stream, consumer, now, |consumer, cx| {
+                    consumer.on_lost(receipt.seq, subject, cx);
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: &Message<'_>, now: Now) -> Result<(), LogError> {
+        let Some((what, stream, consumer)) = message.tag.split() else { return Ok(()) };
+        let (reply, header, payload) = (message.reply, message.header, message.payload);
+        let changes = matches!(what, What::Next | What::Ack | What::Flow | What::Reset);
+        if changes && self.is_out_of_reach(stream) {
+            return Ok(());
+        }
+        match (what, reply) {
+            (What::Api, _) => return self.on_request(stream, message, now),
+            (What::Stream, _) => return self.on_publish(stream, message, now),
+            (What::Direct, _) => {
+                if self.is_for_origin(stream, message.subject) {
+                    return Ok(());
+                }
+                let Some((stream, mut cx)) = self.stream_cx(stream, now) else { return Ok(()) };
+                return stream.on_direct(message, &mut cx);
+            }
+            (What::Next, Some(reply)) => self.with_consumer(stream, consumer, now, |consumer, cx| {
+                consumer.on_next(reply, header, payload, cx);
+            }),
+            (What::Ack, reply) => self.with_consumer(stream, consumer, now, |consumer, cx| {
+                consumer.on_ack(message.subject, reply, payload, cx);
+            }),
+            (What::Flow, _) => self.with_consumer(stream, consumer, now, |consumer, cx| {
+                consumer.on_flow(message.subject, header, cx);
+            }),
+            (What::Reset, Some(_)) => return self.on_reset(stream, consumer, message, now),
+            (What::Snapshot, _) => self.on_snapshot_ack(consumer, now),
+            (What::Restore, _) => self.on_restore_chunk(consumer, message, now),
+            (What::Link, _) => {
+                if !self.is_out_of_reach(stream)
+                    && let Some((stream, mut cx)) = self.stream_cx(stream, now)
+                {
+                    stream.on_link(consumer, message, &mut cx)?;
+                }
+                self.touch(stream);
+            }
+            (What::Next | What::Reset | What::Push | What::Waiting | What::Events, _) => {}
+        }
+        Ok(())
+    }
+
+    fn on_interest(&mut self, tag: Tag, subject: &[u8], exists: bool, now: Now) {
+        match tag.split() {
+            Some((What::Events, account, _)) => {
+                if let Some(space) = self.spaces.get_mut(&account) {
+                    space.events = exists;
+                }
+            }
+            Some((What::Push, stream, consumer)) => {
+                self.with_consumer(stream, consumer, now, |consumer, cx| {
+                    consumer.on_push_interest(subject, exists, cx);
+                })
+            }
+            Some((What::Waiting, stream, consumer)) => {
+                self.with_consumer(stream, consumer, now, |consumer, _| {
+                    consumer.on_waiting_interest(subject, exists);
+                });
+            }
+            Some((What::Snapshot, _, number)) => self.on_snapshot_interest(number, exists),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_publish(&mut self, id: u32, message: &Message<'_>, now: Now) -> Result<(), LogError> {
+        let Some((storage, account)) = self.streams.get(&id).map(|it| (it.config.storage, it.account)) else {
+            return Ok(());
+        };
+        let bytes = message.subject.len() + message.header.len() + message.payload.len();
+        let room = match self.is_out_of_reach(id) {
+            true => Err(error::STREAM_STORE_FAILED.with(&[&LogError::Failed])),
+            false => self.check_room(storage, account, bytes as u64),
+        };
+        let Some((stream, mut cx)) = self.stream_cx(id, now) else { return Ok(()) };
+        stream.ingest(message, room, &mut cx)?;
+        self.used[storage as usize] += bytes as u64;
+        self.dirty.insert(id);
+        Ok(())
+    }
+}
