@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use midge_inquiry::{Missing, Sums, Wanted};
 use tokio::sync::oneshot;
 
 /// How long an answer may take: a disk that hangs does not hang who asks whether the daemon is well.
@@ -17,42 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Questions that wait at most.
 const WAITING_MAX: usize = 256;
-
-/// Sums of all streams.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sums {
-    pub(crate) memory: u64,
-    pub(crate) file: u64,
-    pub(crate) memory_reserved: u64,
-    pub(crate) file_reserved: u64,
-    pub(crate) accounts: usize,
-    pub(crate) requests: u64,
-    pub(crate) errors: u64,
-}
-
-/// What is wanted of streams: see nats-server's `JSzOptions`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
-    pub(crate) account: String,
-    pub(crate) accounts: bool,
-    pub(crate) streams: bool,
-    pub(crate) consumers: bool,
-    pub(crate) direct_consumers: bool,
-    pub(crate) config: bool,
-    pub(crate) leaders: bool,
-    pub(crate) offset: usize,
-    pub(crate) limit: usize,
-    /// Streams and consumers at most.
-    pub(crate) rows: usize,
-}
-
-/// What is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Account,
-    Stream,
-    Consumer,
-}
 
 /// What is asked.
 #[derive(Clone, Debug)]

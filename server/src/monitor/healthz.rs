@@ -1,11 +1,12 @@
 //! /healthz: is the daemon fit to serve?
 
+use midge_inquiry::Missing;
 use serde::Serialize;
 
 use super::About;
 use super::query::{BadRequest, Query};
 use crate::hub::Hub;
-use crate::inquiry::{Answer, Missing, Question};
+use crate::inquiry::{Answer, Question};
 use crate::vitals::Vitals;
 
 const OK: u16 = 200;

@@ -1,13 +1,14 @@
 //! /jsz: the streams.
 
 use midge_config::{Options, Sync};
+use midge_inquiry::{Sums, Wanted};
 use serde::Serialize;
 
 use super::query::{BadRequest, Query};
 use super::text::{Nanos, Time, is_false, is_zero};
 use super::{About, ROWS_MAX};
 use crate::hub::Hub;
-use crate::inquiry::{Answer, Question, Sums, Wanted};
+use crate::inquiry::{Answer, Question};
 
 /// Accounts in an answer, unless it is said.
 const LIMIT: usize = 1024;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use midge_inquiry::Wanted;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
@@ -21,7 +22,6 @@ use super::query::{BadRequest, Query};
 use super::varz::Varz;
 use super::{About, process};
 use crate::hub::Hub;
-use crate::inquiry::Wanted;
 
 /// What the format is called.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

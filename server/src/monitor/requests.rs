@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use midge_broker::system::{NotSent, Request};
 use midge_broker::{Account, Conn, Letter, MailboxId, Now, Permit, Post, Rules};
+use midge_inquiry::Wanted;
 use midge_wire::Handle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +24,6 @@ use super::subsz::Subsz;
 use super::text::Time;
 use super::varz::Varz;
 use crate::hub::Hub;
-use crate::inquiry::Wanted;
 
 /// Something that only the daemon as a whole can do.
 pub(crate) enum Order {

@@ -37,7 +37,8 @@ pub mod time;
 
 pub use calendar::{ClockState, EARLIEST, Standing, Trust};
 pub use engine::{Engine, Settings, Zone};
-pub use report::{AccountReport, Missing, Report, Sums, Wanted};
+pub use midge_inquiry::{Missing, Sums, Wanted};
+pub use report::{AccountReport, Report};
 pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};
 pub use space::{AccountLimits, Grant, Share};
 pub use sync::{SYNC_EVERY, Sync};

@@ -2,6 +2,7 @@
 //!
 //! Source: nats-server's `monitor.go` (`Jsz`, `accountDetail`).
 
+use midge_inquiry::{Missing, Sums, Wanted};
 use serde::Serialize;
 
 use crate::config::{Storage, StreamConfig};
@@ -11,50 +12,6 @@ use crate::seam::Account;
 use crate::space::{Grant, Share, Space};
 use crate::stream::{Cluster, CopyInfo, StateInfo, Stream};
 use crate::time::{Now, rfc3339};
-
-/// What is wanted of a [`Report`].
-#[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// Of this account only; empty: of all.
-    pub account: String,
-    /// Each account's figures.
-    pub accounts: bool,
-    /// Each stream's, too.
-    pub streams: bool,
-    /// Each consumer's, too.
-    pub consumers: bool,
-    /// Those, too, by which others copy.
-    pub direct_consumers: bool,
-    /// How streams and consumers are configured.
-    pub config: bool,
-    /// Who leads what, as if there could be others.
-    pub leaders: bool,
-    /// Accounts that are left out, in the order of their names.
-    pub offset: usize,
-    /// Accounts at most.
-    pub limit: usize,
-    /// Streams and consumers at most.
-    pub rows: usize,
-}
-
-/// Sums of a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Bytes of all streams in memory.
-    pub memory: u64,
-    /// Bytes of all streams on disk.
-    pub file: u64,
-    /// Bytes that streams may take in memory in any case.
-    pub memory_reserved: u64,
-    /// Bytes that streams may take on disk in any case.
-    pub file_reserved: u64,
-    /// Accounts that have streams.
-    pub accounts: usize,
-    /// Requests since the start.
-    pub requests: u64,
-    /// Of those, the ones that could not be done.
-    pub errors: u64,
-}
 
 /// What stands in nats-server's `JSInfo` behind the sums and the configuration.
 #[derive(Debug, Serialize)]
@@ -111,17 +68,6 @@ struct StreamReport<'a> {
     mirror: Option<CopyInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<CopyInfo>,
-}
-
-/// Why there is no report on an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// It has no streams, or isn't there.
-    Account,
-    /// It has no stream of that name.
-    Stream,
-    /// That stream has no consumer of that name.
-    Consumer,
 }
 
 impl Engine {

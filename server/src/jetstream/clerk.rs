@@ -1,0 +1,188 @@
+//! What the storage thread does: takes in, commits, says what follows, sleeps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use midge_broker::{Letter, MailboxId};
+use midge_stream::time::Now;
+use midge_stream::{Engine, Input, Message, Tag};
+
+use super::accounts::Accounts;
+use super::clock::Clock;
+use super::outputs::Outputs;
+use super::questions;
+use super::upkeep::Upkeep;
+use crate::hub::Hub;
+
+/// Outputs that are done in one turn of the broker.
+const OUTPUTS_A_TURN: usize = 512;
+/// Bytes of them.
+const BYTES_A_TURN: usize = 256 * 1024;
+/// Letters that are handled before what follows from them is said.
+const LETTERS_AT_ONCE: usize = 4096;
+
+/// What the thread has.
+pub(super) struct Clerk {
+    pub(super) hub: Arc<Hub>,
+    pub(super) engine: Engine,
+    pub(super) upkeep: Upkeep,
+    pub(super) mailbox: MailboxId,
+    /// How long a commit waits for more.
+    pub(super) window: Duration,
+    pub(super) clock: Clock,
+    pub(super) accounts: Accounts,
+    pub(super) outputs: Outputs,
+    /// Letters that were taken from the mailbox.
+    pub(super) letters: VecDeque<Letter>,
+}
+
+impl Clerk {
+    /// Opens the accounts that there are at the start, and brings back their streams.
+    pub(super) fn open_accounts(&mut self) -> Result<(), String> {
+        self.follow_accounts();
+        if let Some((name, why)) = self.accounts.refused() {
+            return Err(format!("error enabling jetstream on configured accounts: {name}: {why}"));
+        }
+        let now = self.now();
+        self.engine.load(now).map_err(|error| format!("streams can't be read: {error}"))
+    }
+
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        loop {
+            let ends = stop.load(Ordering::Acquire);
+            self.take_in();
+            if !ends && self.wait_for_more(stop) {
+                self.take_in();
+            }
+            self.commit();
+            let more = self.say();
+            if more || !self.letters.is_empty() {
+                continue;
+            }
+            if ends {
+                let now = self.now();
+                if let Err(error) = self.engine.save(now) {
+                    self.hub.log.error(format_args!("streams: {error}"));
+                }
+                return;
+            }
+            if self.upkeep.work(&self.hub, &mut self.engine, &self.clock) {
+                continue;
+            }
+            let now = self.hub.clock.now().mono;
+            match self.engine.deadline().into_iter().chain(self.upkeep.deadline()).min() {
+                None => std::thread::park(),
+                Some(at) => match at.since(now) {
+                    Duration::ZERO => {}
+                    wait => std::thread::park_timeout(wait),
+                },
+            }
+        }
+    }
+
+    /// Takes in what came, does what is due, and commits.
+    pub(super) fn work(&mut self) {
+        self.take_in();
+        self.commit();
+    }
+
+    fn now(&mut self) -> Now {
+        self.clock.now(&self.hub, &mut self.engine)
+    }
+
+    /// Opens and closes accounts as the broker has them now.
+    fn follow_accounts(&mut self) {
+        let now = self.now();
+        let change = self.accounts.begin(&self.hub, &mut self.engine, now);
+        if change.closes() {
+            self.engine.commit(now);
+            self.say();
+        }
+        self.accounts.finish(change, &self.hub, &mut self.engine, now);
+    }
+
+    fn take_in(&mut self) {
+        let mailbox = self.mailbox;
+        let (version, letters, interest) = self.hub.look(|broker, _| {
+            (broker.accounts_version(), broker.take_letters(mailbox), broker.take_interest(mailbox))
+        });
+        if version != self.accounts.version() {
+            self.follow_accounts();
+        }
+        self.letters.extend(letters);
+        let now = self.now();
+        for (receipt, subject) in self.outputs.take_lost() {
+            self.engine.handle(Input::Lost { receipt, subject: &subject }, now);
+        }
+        for change in interest {
+            let tag = Tag::from_bits(change.tag);
+            self.engine.handle(Input::Interest { tag, subject: &change.subject, exists: change.exists }, now);
+        }
+        for _ in 0..LETTERS_AT_ONCE {
+            let Some(letter) = self.letters.pop_front() else { break };
+            let message = Message {
+                tag: Tag::from_bits(letter.tag),
+                subject: letter.subject(),
+                reply: letter.reply(),
+                header: letter.header(),
+                payload: letter.payload(),
+            };
+            self.engine.handle(Input::Message(message), now);
+        }
+    }
+
+    /// With a window, lets others share a commit that somebody waits for, unless something is due before. True if there may
+    /// be more now.
+    fn wait_for_more(&self, stop: &AtomicBool) -> bool {
+        if self.window.is_zero() || !self.letters.is_empty() || !self.engine.is_owed() {
+            return false;
+        }
+        let clock = self.hub.clock;
+        let end = clock.now().mono + self.window;
+        let until = self.engine.deadline().map_or(end, |at| at.min(end));
+        loop {
+            let left = until.since(clock.now().mono);
+            if left.is_zero() || stop.load(Ordering::Acquire) {
+                return true;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+
+    fn commit(&mut self) {
+        let now = self.now();
+        self.engine.tick(now);
+        self.engine.commit(now);
+        self.clock.tell(&self.hub, self.engine.clock(), now.wall);
+        for (question, asker) in self.hub.inquiry().take() {
+            // Whoever asked may have left.
+            let _ = asker.send(questions::answer(question, &self.engine, &self.accounts, now));
+        }
+        for complaint in self.engine.take_complaints() {
+            self.hub.log.warn(format_args!("streams: {complaint}"));
+        }
+    }
+
+    /// Does what the engine says. True if there is more work at once.
+    pub(super) fn say(&mut self) -> bool {
+        let Self { hub, engine, accounts, outputs, .. } = self;
+        let mut next = engine.poll();
+        while next.is_some() {
+            hub.turn(|broker, now| {
+                accounts.look(broker);
+                let mut bytes = 0;
+                for _ in 0..OUTPUTS_A_TURN {
+                    let Some(output) = next.take() else { break };
+                    bytes += outputs.act(broker, accounts, output, now);
+                    next = engine.poll();
+                    if bytes >= BYTES_A_TURN {
+                        break;
+                    }
+                }
+            });
+        }
+        self.engine.is_hungry() || self.outputs.has_lost()
+    }
+}
