@@ -301,14 +301,15 @@ impl<P: Port> Broker<P> {
         if self.accounts[conn.account.index()].retired {
             self.vacate();
         }
+        let mut elsewhere = false;
         while self.conns.last().is_some_and(Option::is_none) {
             self.conns.pop();
-            let gone = u32::try_from(self.conns.len()).expect("slots are numbered in 32 bits");
-            if self.free.last() == Some(&gone) {
-                self.free.pop();
-            } else {
-                self.free.retain(|slot| *slot != gone);
-            }
+            elsewhere |= self.free.pop_if(|slot| *slot as usize == self.conns.len()).is_none();
+        }
+        // In one go: tens of thousands of slots may be at the end, freed in any order.
+        if elsewhere {
+            let slots = self.conns.len();
+            self.free.retain(|slot| (*slot as usize) < slots);
         }
         if self.conns.capacity() > 64 && self.conns.len() < self.conns.capacity() / 4 {
             self.conns.shrink_to(self.conns.len() * 2);
