@@ -20,7 +20,7 @@ use crate::replay::Doubts;
 use crate::room::{RESERVE, state_bytes};
 use crate::scan::{At, Scan, accept};
 use crate::segment::{Active, Segment, Slot, Waiting, file_name};
-use crate::store::{Health, Options, Store, Usage, weight};
+use crate::store::{Health, Options, Store, Usage, note_removed, weight};
 use crate::stream::{Lost, Stream};
 
 /// What opening found.
@@ -201,6 +201,8 @@ impl<D: Disk> Store<D> {
         // The list of segments, as the last frame leaves it.
         let mut sealed: BTreeMap<u64, op::Segment> = BTreeMap::new();
         let mut retired = Vec::new();
+        // Cold segments that came after the checkpoint, and the segment that says so.
+        let mut installed: BTreeMap<u64, u64> = BTreeMap::new();
         let mut created: Vec<(u32, Box<[u8]>)> = Vec::new();
         for (at, header, scan) in &replay {
             for frame in &scan.frames {
@@ -213,6 +215,7 @@ impl<D: Disk> Store<D> {
                         }
                         Some(Op::Install { segment, replaces }) => {
                             sealed.insert(segment.number, segment);
+                            installed.insert(segment.number, header.segment);
                             retired.extend(replaces);
                         }
                         Some(Op::Retire { segment }) => retired.push(segment),
@@ -244,18 +247,32 @@ impl<D: Disk> Store<D> {
         for stream in self.streams.values_mut() {
             stream.sort_chunks();
         }
-        for (stream, first, last) in loaded.removed {
-            self.kill(stream, first, last);
+        for (stream, first, last) in &loaded.removed {
+            self.kill(*stream, *first, *last);
         }
-        for segment in loaded.gone {
+        let (late, gone): (Vec<_>, Vec<_>) =
+            loaded.gone.into_iter().partition(|segment| installed.contains_key(&segment.number));
+        for segment in gone {
             self.note_gaps(&segment, &sealed, &told);
         }
 
         // The frames after it.
         let mut clean = false;
+        let (taken_up, replayed) = (replay.first().map(|(_, header, _)| header.segment), replay.len());
+        // What replayed segments removed, and of that what nothing will say any more.
+        let (mut removed, mut carried): (Vec<_>, Vec<_>) = (loaded.removed, Vec::new());
         for (at, header, scan) in replay {
             let Some(at) = slots.iter().position(|slot| slot.number == at) else { continue };
             let slot = slots.swap_remove(at);
+            // What this segment put in the place of others are messages that came before it.
+            for segment in late.iter().filter(|gone| installed.get(&gone.number) == Some(&header.segment)) {
+                let told = self.streams.iter().map(|(id, stream)| (*id, stream.last_seq)).collect();
+                self.streams.values_mut().for_each(Stream::sort_chunks);
+                self.note_gaps(segment, &sealed, &told);
+                for (stream, first, last) in &removed {
+                    self.kill(*stream, *first, *last);
+                }
+            }
             self.active.removed.clear();
             let (mut expected_page, mut doubts) = (header::PAGES, Doubts::new());
             let moved = retired.contains(&header.segment);
@@ -275,6 +292,13 @@ impl<D: Disk> Store<D> {
                 self.active.last_sum = frame.sum;
             }
             self.settle_doubts(doubts, &header, slot.number);
+            let known = removed.len();
+            for (id, ranges) in &self.active.removed {
+                removed.extend(ranges.iter().map(|(first, last)| (*id, *first, *last)));
+            }
+            if moved {
+                carried.extend_from_slice(&removed[known..]);
+            }
             self.active.number = header.segment;
             self.active.durable_page = scan.end_page;
             if let Some((page, burnt)) = &scan.cut {
@@ -300,17 +324,22 @@ impl<D: Disk> Store<D> {
             self.segments.insert(header.segment, segment);
         }
         self.durable_frame = self.next_frame - 1;
+        let mut last_checkpoint = None;
         for number in retired {
             if number != self.active.number
                 && let Some(segment) = self.segments.remove(&number)
             {
                 self.drop_chunks(number);
-                slots.push(Candidate {
+                let slot = Candidate {
                     number: segment.slot,
                     size: segment.file_bytes,
                     file: segment.file,
                     header: Some(segment.header),
-                });
+                };
+                match taken_up == Some(number) {
+                    true => last_checkpoint = Some(slot),
+                    false => slots.push(slot),
+                }
             }
         }
         for stream in self.streams.values_mut() {
@@ -329,17 +358,33 @@ impl<D: Disk> Store<D> {
             return Ok(());
         }
         self.take_free_slots(slots)?;
+        // The only checkpoint that can be read stays until there is another.
+        if let Some(slot) = last_checkpoint.take_if(|slot| slot.size == u64::from(self.options.segment_bytes))
+        {
+            self.held = Some(Slot { number: slot.number, file: slot.file });
+        }
         let same_sizes = self.segments.get(&self.active.number).is_some_and(|segment| {
             segment.header.pages == self.pages() && segment.header.page_bytes == self.options.page_bytes
         });
-        if clean && same_sizes {
+        if clean && same_sizes && replayed == 1 {
             self.sealed = true;
             self.resume();
         } else {
-            // Pages are never written twice, so the log goes on in another segment.
+            // Pages are never written twice, so the log goes on in another segment. What this opening took from segments that
+            // it gives up is said there again, or in the index of the last one if it is too much: the next opening doesn't read them.
+            let again = self.still_needed(&carried, &[]);
+            if again.len() * 26 <= self.options.frame_bytes_max as usize / 4 {
+                self.open.removed.extend(again);
+            } else {
+                for (stream, first, last) in again {
+                    note_removed(&mut self.active.removed, stream, first, last);
+                }
+            }
             let synced = self.segments.get(&self.active.number).map(|segment| self.disk.sync(&segment.file));
             if !matches!(synced, Some(Ok(()))) || self.roll(true).is_err() {
                 self.health = Health::ReadOnly;
+            } else if let Some(slot) = last_checkpoint {
+                self.take_free_slots(vec![slot])?;
             }
         }
         Ok(())

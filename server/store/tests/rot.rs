@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::{Model, Op, Random};
 use midge_store::disk::sim::SimDisk;
-use midge_store::{Damaged, Error, Options, ReadError, Store};
+use midge_store::{Damaged, Error, Health, Options, ReadError, Store};
 
 const OPTIONS: Options = Options {
     segment_bytes: 8 << 10,
@@ -36,6 +36,30 @@ fn sample(seed: u64, ops: usize) -> (SimDisk, Model) {
     }
     store.commit().unwrap();
     (store.close().unwrap(), model)
+}
+
+/// A store of which every third commit removes a message, somewhere in its older half, and cleaning follows.
+fn thinned(rounds: u16) -> (SimDisk, Model) {
+    let (mut store, _) = Store::open(SimDisk::new(1), OPTIONS).unwrap();
+    let mut model = Model::default();
+    let mut ops = vec![Op::Create(1), Op::Create(2)];
+    for round in 0..rounds {
+        let size = round * 7 % 90;
+        ops.extend([0, 1].map(|stream| Op::Append {
+            stream,
+            subject: 1,
+            size,
+            headers: false,
+            expires: false,
+        }));
+        if round % 3 == 0 {
+            ops.push(Op::Remove { stream: 1, pick: round / 2, erase: false });
+        }
+        ops.extend([Op::Commit, Op::Maintain]);
+    }
+    ops.iter().for_each(|op| model.apply(&mut store, op));
+    store.commit().unwrap();
+    (store.into_disk(), model)
 }
 
 /// Judges a store that rotted, as it is opened once and again: what is lost stays named.
@@ -253,6 +277,85 @@ fn the_newest_checkpoints_may_be_gone() {
         }
     }
     assert!(opened > 20, "{opened}");
+}
+
+/// The newest checkpoint is gone, and of a cold segment the last frame and the index: what the frames of a segment that is given
+/// up removed, only that opening sees. The next one sees the same, and so does one after a power cut at any call of the first.
+#[test]
+fn what_only_one_opening_can_see_it_writes_down() {
+    let (mut spoilt, mut opened) = (0, 0);
+    for rounds in (40..160).step_by(3) {
+        let (disk, model) = thinned(rounds);
+        let segments = |kind: u8| {
+            let mut found: Vec<(u64, String)> = disk
+                .files()
+                .filter_map(|(name, _)| Some((disk.bytes(name)?, name)))
+                .filter(|(bytes, _)| bytes.starts_with(b"midgeseg") && bytes[9] == kind)
+                .map(|(bytes, name)| (u64::from_le_bytes(bytes[24..32].try_into().unwrap()), name.to_owned()))
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        let Some((_, newest)) = segments(1).pop() else { continue };
+        for (number, cold) in segments(2) {
+            // All of it is on the medium, zeros on their way to a free file, too.
+            let mut rotten = SimDisk::new(1);
+            disk.files().for_each(|(name, _)| rotten.put(name, disk.bytes(name).unwrap().to_vec()));
+            rotten.page_bytes = 512;
+            let bytes = disk.bytes(&newest).unwrap();
+            let field = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+            for at in [64 + field(1_024 + 36), field(1_024 + 28) * 512 - 65] {
+                rotten.damage(&newest, 1_024 + at, |byte| !byte);
+            }
+            let bytes = disk.bytes(&cold).unwrap();
+            let pages: Vec<usize> = (2..bytes.len() / 512)
+                .filter(|page| matches!(&bytes[page * 512..page * 512 + 4], b"mFrm" | b"mIdx"))
+                .collect();
+            let [.., frame, _] = pages[..] else { continue };
+            for at in frame * 512..bytes.len() {
+                rotten.damage(&cold, at, |byte| !byte);
+            }
+            spoilt += 1;
+            let what = format!("{rounds} rounds, segment {number}");
+            let mut shared = Shared::new(rotten.clone());
+            let Ok((mut store, _)) = Store::open(shared.clone(), OPTIONS) else { continue };
+            opened += 1;
+            let first = see(&mut store, &model, &what);
+            let (mut store, _) = Store::open(shared.take(), OPTIONS).unwrap();
+            assert_eq!(first, see(&mut store, &model, &what), "{what}");
+            for at in 1.. {
+                let mut shared = Shared::new(rotten.clone());
+                shared.0.lock().unwrap().fail_at =
+                    Some((rotten.calls + at, midge_store::disk::sim::Fault::PowerCut));
+                let opened = Store::open(shared.clone(), OPTIONS)
+                    .is_ok_and(|(store, _)| store.health() == Health::Good);
+                let cut = shared.take().crash(at);
+                let (mut store, _) =
+                    Store::open(cut, OPTIONS).unwrap_or_else(|error| panic!("{what}, call {at}: {error}"));
+                assert_eq!(first, see(&mut store, &model, &what), "{what}, cut off at call {at}");
+                if opened {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(spoilt > 50 && opened > 20, "{opened} of {spoilt}");
+}
+
+/// The sequences of each stream. All that isn't there is named or was removed.
+fn see<D: midge_store::disk::Disk>(store: &mut Store<D>, model: &Model, what: &str) -> Vec<(u32, Vec<u64>)> {
+    let mut seen = Vec::new();
+    for id in store.streams().collect::<Vec<_>>() {
+        seen.push((id, store.entries(id, 0).map(|(seq, ..)| seq).collect()));
+        for (seq, expected) in &model.streams[&id].messages {
+            match store.read(id, *seq) {
+                Ok(Some(message)) => assert_eq!(message.payload, expected.payload, "{what}"),
+                Ok(None) => panic!("{what}: message {seq} of {id} is gone without a word"),
+                Err(error) => assert!(store.is_damaged(id, *seq), "{what}: {error:?}"),
+            }
+        }
+    }
+    seen
 }
 
 /// A sealed segment is gone with its file: the messages that were in it are named, and all others are there.
