@@ -20,6 +20,7 @@ mod log;
 mod names;
 mod node;
 mod serial;
+mod thermometer;
 mod values;
 
 pub use board::{Board, Room};
@@ -27,6 +28,7 @@ pub use log::Log;
 pub use midge_client::{Instant, Login, Records};
 pub use names::Names;
 pub use node::{Memory, Node};
+pub use thermometer::Thermometer;
 pub use values::{Command, Reading, Shadow, Status};
 
 #[doc(hidden)]

@@ -14,7 +14,7 @@ use embassy_stm32::rng::{self, Rng};
 use embassy_stm32::time::Hertz;
 use embassy_stm32::{Config, bind_interrupts};
 use node::asynchronous::{Network, run};
-use node::{Board, Instant, Log, Login, Memory, Names, names};
+use node::{Board, Instant, Log, Login, Memory, Names, Thermometer, names};
 use panic_probe as _;
 use static_cell::StaticCell;
 
@@ -22,6 +22,9 @@ const NAMES: Names = names!("workshop", "nucleo-f429zi");
 static LOGIN: Login<'_> = Login { name: Some("workshop"), ..Login::ANONYMOUS };
 /// Where midged is.
 const BROKER: ([u8; 4], u16) = ([192, 168, 1, 10], 4222);
+/// Section 6.3.22 of the STM32F427/429's data sheet.
+const THERMOMETER: Thermometer =
+    Thermometer { known_celsius_x100: 2_500, known_microvolts: 760_000, microvolts_per_degree: 2_500 };
 
 bind_interrupts!(struct Irqs {
     ETH => eth::InterruptHandler;
@@ -111,11 +114,8 @@ impl Board for Nucleo {
         node::asynchronous::now()
     }
 
-    /// 0.76 V at 25 °C, and 2.5 mV more for each more: section 6.3.22 of the data sheet.
     fn celsius_x100(&mut self) -> i16 {
-        let raw = i32::from(self.adc.blocking_read(&mut self.thermometer, SampleTime::CYCLES480));
-        let microvolts = raw * 3_300 / 4_096 * 1_000;
-        (2_500 + (microvolts - 760_000) * 100 / 2_500) as i16
+        THERMOMETER.celsius_x100(self.adc.blocking_read(&mut self.thermometer, SampleTime::CYCLES480))
     }
 
     fn heat(&mut self, on: bool) {

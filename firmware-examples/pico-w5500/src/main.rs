@@ -18,7 +18,7 @@ use embassy_rp::spi::{self, Spi};
 use embassy_time::Delay;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use node::asynchronous::{Network, run};
-use node::{Board, Instant, Log, Login, Memory, Names, names};
+use node::{Board, Instant, Log, Login, Memory, Names, Thermometer, names};
 use panic_probe as _;
 use static_cell::StaticCell;
 
@@ -26,6 +26,9 @@ const NAMES: Names = names!("greenhouse", "pico-w5500");
 static LOGIN: Login<'_> = Login { name: Some("greenhouse"), ..Login::ANONYMOUS };
 /// Where midged is.
 const BROKER: ([u8; 4], u16) = ([192, 168, 1, 10], 4222);
+/// Section 4.9.5 of the RP2040's data sheet.
+const THERMOMETER: Thermometer =
+    Thermometer { known_celsius_x100: 2_700, known_microvolts: 706_000, microvolts_per_degree: -1_721 };
 
 bind_interrupts!(struct Irqs {
     DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>;
@@ -101,11 +104,8 @@ impl Board for Pico {
         node::asynchronous::now()
     }
 
-    /// 0.706 V at 27 °C, and 1.721 mV less for each more: section 4.9.5 of the data sheet.
     fn celsius_x100(&mut self) -> i16 {
-        let raw = i32::from(self.adc.blocking_read(&mut self.thermometer).unwrap_or_default());
-        let microvolts = raw * 3_300_000 / 4_096;
-        (2_700 - (microvolts - 706_000) * 100 / 1_721) as i16
+        THERMOMETER.celsius_x100(self.adc.blocking_read(&mut self.thermometer).unwrap_or_default())
     }
 
     fn heat(&mut self, on: bool) {
