@@ -113,15 +113,14 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
         &mut self,
         mut verb: impl FnMut(&mut Client<'b, SUBS, REQUESTS>) -> Result<R, client::Error>,
     ) -> Result<R, Error<T::Error>> {
-        let result = match verb(self.client) {
-            Err(client::Error::Room { .. }) if !self.client.is_drained() => {
-                self.drain()?;
-                verb(self.client)
+        loop {
+            let was_drained = self.client.is_drained();
+            let result = verb(self.client);
+            self.drain()?;
+            if was_drained || !matches!(result, Err(client::Error::Room { .. })) {
+                return Ok(result?);
             }
-            result => result,
-        }?;
-        self.drain()?;
-        Ok(result)
+        }
     }
 
     /// Sends what waits, and has the transport send it on.

@@ -14,23 +14,26 @@ use midge_protocol::time::Instant;
 ///
 /// `SUBS` is how many subscriptions there can be, `REQUESTS` how many requests can wait for an answer at once. A
 /// subscription takes 32 bytes on a processor of 32 bits, a request 12.
+///
+/// Small members first: the processors that this is for reach those with shorter instructions.
+#[repr(C)]
 pub struct Client<'b, const SUBS: usize = 4, const REQUESTS: usize = 0> {
+    lost: Option<Lost>,
+    /// Answers are to be subscribed to.
+    inbox_due: bool,
+    /// The transport has taken bytes since its last flush.
+    unflushed: bool,
+    /// The length of the last message's reply subject in the receive buffer.
+    reply_len: usize,
     session: Session,
     receive: Receive<'b>,
     transmit: Transmit<'b>,
+    /// Where it stands.
+    reply_start: usize,
     subs: Subs<&'b str, SUBS>,
     requests: Requests<REQUESTS>,
-    /// Answers are to be subscribed to.
-    inbox_due: bool,
-    lost: Option<Lost>,
     /// The request that a message from a consumer ends.
     pulling: Option<Token>,
-    /// Where the reply subject of the last message stands in the receive buffer, and its length: a control line is far
-    /// shorter than 64 KiB.
-    reply_start: usize,
-    reply_len: u16,
-    /// The transport has taken bytes since its last flush.
-    unflushed: bool,
 }
 
 impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
@@ -42,7 +45,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     pub fn new(config: Config, receive: &'b mut [u8], transmit: &'b mut [u8], random: [u8; 16]) -> Self {
         let config = Config { buffer_size: receive.len(), ..config };
         Self {
-            session: Session::new(config, Instant::default()),
+            session: Session::closed(config),
             receive: Receive::new(receive),
             transmit: Transmit::new(transmit),
             subs: Subs::new(),
@@ -112,6 +115,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     }
 
     /// Looks at the time, and at whether the connection has ended.
+    #[inline(never)]
     pub fn handle_time(&mut self, now: Instant) -> Result<(), Lost> {
         if let Err(silence) = self.session.tick(now) {
             self.lost.get_or_insert(Lost::Silence(silence));
@@ -136,6 +140,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     }
 
     /// What is to be sent next. Ask again after [`Client::handle_sent`], there may be more.
+    #[inline(never)]
     pub fn poll_transmit(&mut self) -> &[u8] {
         self.session.poll_transmit(&mut self.transmit);
         // What finds no room is due again when there is some.
@@ -146,14 +151,11 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     /// Writes what was subscribed to, before anything that is said later.
     #[inline]
     fn catch_up(&mut self) -> Result<(), Error> {
-        if self.subs.is_due() || self.inbox_due { self.write_due() } else { Ok(()) }
+        if self.subs.is_due() || (REQUESTS > 0 && self.inbox_due) { self.write_due() } else { Ok(()) }
     }
 
     #[inline(never)]
     fn write_due(&mut self) -> Result<(), Error> {
-        if !self.session.may_speak() {
-            return Ok(());
-        }
         if REQUESTS > 0 && self.inbox_due {
             self.requests.subscribe(&self.session, &mut self.transmit)?;
             self.inbox_due = false;
@@ -253,6 +255,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     }
 
     /// Queues a message, whole or not at all.
+    #[inline(never)]
     pub fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error> {
         self.catch_up()?;
         self.session.publish(subject, None, payload, &mut self.transmit)
@@ -268,7 +271,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     /// one.
     pub fn respond(&mut self, payload: &[u8]) -> Result<(), Error> {
         let reply = self.receive.buffer.get(self.reply_start..);
-        let reply = reply.and_then(|rest| rest.get(..self.reply_len.into())).unwrap_or_default();
+        let reply = reply.and_then(|rest| rest.get(..self.reply_len)).unwrap_or_default();
         if reply.is_empty() {
             return Err(Error::Phase);
         }
@@ -312,8 +315,8 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
 }
 
 /// Where `part` stands in `buffer`: to find it again once nothing borrows the buffer.
-fn span(buffer: &[u8], part: Option<&[u8]>) -> (usize, u16) {
+fn span(buffer: &[u8], part: Option<&[u8]>) -> (usize, usize) {
     let Some(part) = part else { return (0, 0) };
     let start = part.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr());
-    (start, u16::try_from(part.len()).unwrap_or(0))
+    (start, part.len())
 }

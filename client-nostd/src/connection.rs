@@ -119,18 +119,12 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
         &mut self,
         mut verb: impl FnMut(&mut Client<'b, SUBS, REQUESTS>) -> Result<R, client::Error>,
     ) -> Result<R, Error<T::Error>> {
-        let mut done = None;
         loop {
-            if done.is_none() {
-                match verb(self.client) {
-                    Ok(result) => done = Some(result),
-                    Err(client::Error::Room { .. }) if !self.client.is_drained() => {}
-                    Err(error) => return Err(Error::Refused(error)),
-                }
-            }
+            let was_drained = self.client.is_drained();
+            let result = verb(self.client);
             self.drain().await?;
-            if let Some(done) = done {
-                return Ok(done);
+            if was_drained || !matches!(result, Err(client::Error::Room { .. })) {
+                return Ok(result?);
             }
         }
     }

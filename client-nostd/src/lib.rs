@@ -85,14 +85,14 @@
 //!
 //! | what | flash | state | stack |
 //! |---|---|---|---|
-//! | blocking: password, publish, subscribe, receive, keepalive | 6.5 kB | 192 B | 0.5 kB |
-//! | the same, asynchronous, futures in the stack | 7.2 kB | 192 B | 0.7 kB |
-//! | blocking with headers, queue groups, requests and answers | 9.6 kB | 248 B | 0.7 kB |
-//! | asynchronous with all of that | 11.0 kB | 248 B | 0.9 kB |
-//! | blocking with all of that and an nkey | 21.0 kB | | 9.1 kB while it signs |
+//! | blocking: password, publish, subscribe, receive, keepalive | 5.0 kB | 192 B | 0.4 kB |
+//! | the same, asynchronous, futures in the stack | 5.9 kB | 192 B | 0.6 kB |
+//! | blocking with headers, queue groups, requests and answers | 7.7 kB | 248 B | 0.5 kB |
+//! | asynchronous with all of that | 9.1 kB | 248 B | 0.8 kB |
+//! | blocking with all of that and an nkey | 18.6 kB | | 9.1 kB while it signs |
 //!
 //! Each further subscription takes 32 bytes of state, each request that can wait 12. A published message of 16 bytes takes
-//! 445 instructions and one write, a received one 685 and one read; asynchronous 504 and 735.
+//! 416 instructions and one write, a received one 835 and one read; asynchronous 505 and 870.
 //!
 //! Features: `nkey` (logins with keys), `flash` (an outbox over embedded-storage), `postcard` (typed payloads), `defmt`
 //! (its `Format` for all types), `std` (TCP and a clock of the standard library). All else is always there, and the

@@ -67,8 +67,7 @@ impl UserKey {
 
     /// The login that shows `signature`.
     pub fn login<'a>(&'a self, signature: &'a Signature) -> Login<'a> {
-        let signature = core::str::from_utf8(&signature.text).ok();
-        Login { nkey: Some(self.public()), signature, ..Login::ANONYMOUS }
+        Login::nkey(self.public(), core::str::from_utf8(&signature.text).unwrap_or_default())
     }
 }
 

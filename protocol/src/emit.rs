@@ -8,22 +8,17 @@ pub trait Sink {
     /// Appends all of `bytes`.
     fn put(&mut self, bytes: &[u8]);
 
-    /// Appends all of `pieces` and CR LF, or does nothing but tell how many bytes they take if those don't fit, together with
-    /// the `behind` bytes that are to follow.
-    fn put_line(&mut self, pieces: &[&[u8]], behind: usize) -> Result<(), usize> {
-        let size = behind.saturating_add(CRLF.len());
-        let size = pieces.iter().fold(size, |size, piece| size.saturating_add(piece.len()));
-        if self.room() < size {
-            return Err(size);
-        }
-        pieces.iter().for_each(|piece| self.put(piece));
-        self.put(CRLF);
-        Ok(())
+    /// Bytes that were put, whether or not they fitted. Asked only by who calls [`Sink::end`].
+    fn position(&self) -> usize {
+        0
     }
 
-    /// Forgets what was put last, such that there is `room` again. Asked only of sinks that have an end.
-    fn take_back(&mut self, room: usize) {
-        let _ = room;
+    /// Ends a frame that began at `begin`, a [`Sink::position`], with CR LF. If it didn't fit it is taken back, and the bytes
+    /// that it takes are told.
+    fn end(&mut self, begin: usize) -> Result<(), usize> {
+        let _ = begin;
+        self.put(CRLF);
+        Ok(())
     }
 
     /// Bytes that still fit. Who asks first never leaves half a frame behind.
@@ -77,8 +72,18 @@ impl Sink for Slice<'_> {
         self.len = self.len.saturating_add(bytes.len());
     }
 
-    fn take_back(&mut self, room: usize) {
-        self.len = self.buffer.len().saturating_sub(room);
+    fn position(&self) -> usize {
+        self.len
+    }
+
+    fn end(&mut self, begin: usize) -> Result<(), usize> {
+        self.put(CRLF);
+        if self.len <= self.buffer.len() {
+            return Ok(());
+        }
+        let needed = self.len.saturating_sub(begin);
+        self.len = begin;
+        Err(needed)
     }
 
     fn room(&self) -> usize {

@@ -1,60 +1,103 @@
 //! Points in time without a clock: whoever drives the code says what time it is.
 
+use core::cmp::Ordering;
 use core::ops::Add;
 use core::time::Duration;
 
 /// Microseconds since some fixed moment that the driver chose; only differences mean something. Good for 580,000
 /// years.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Instant(u64);
+///
+/// In two halves, so that on processors of 32 bits it is aligned to 4 bytes: a structure with it is as small as it looks, and
+/// cleared and copied by the same routines as everything else.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Instant {
+    low: u32,
+    high: u32,
+}
 
 impl Instant {
     /// The moment that is `micros` µs after the driver's start.
+    #[inline]
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
+        Self { low: micros as u32, high: (micros >> 32) as u32 }
     }
 
     /// µs since the driver's start.
+    #[inline]
     pub const fn as_micros(self) -> u64 {
-        self.0
+        (self.high as u64) << 32 | self.low as u64
     }
 
     /// How long ago `earlier` was; zero if it is yet to come.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.as_micros().saturating_sub(earlier.as_micros()))
     }
 
     /// The moment that is `ms` milliseconds later; the end of time if that is too far. One multiplication, where
     /// [`Instant::saturating_add`] takes a division by 1,000 of 128 bits.
     pub const fn after_ms(self, ms: u32) -> Self {
         // 32 bits times 1,000 fit into 64.
-        Self(self.0.saturating_add((ms as u64).wrapping_mul(1000)))
+        Self::from_micros(self.as_micros().saturating_add((ms as u64).wrapping_mul(1000)))
+    }
+
+    /// As [`Instant::after_ms`], for moments that the end of time isn't near.
+    #[inline]
+    pub(crate) const fn wrapping_after_ms(self, ms: u32) -> Self {
+        Self::from_micros(self.as_micros().wrapping_add((ms as u64).wrapping_mul(1000)))
     }
 
     /// The moment that is `after` later; the end of time if that is too far.
     pub fn saturating_add(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)))
+        Self::from_micros(
+            self.as_micros().saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
-/// An [`Instant`] at rest, aligned to 4 bytes: on processors of 32 bits a structure with it is as small as it looks, and
-/// cleared by the same routine as everything else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
-    high: u32,
-    low: u32,
-}
+impl PartialOrd for Instant {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 
-impl From<Instant> for Kept {
-    fn from(Instant(micros): Instant) -> Self {
-        Self { high: (micros >> 32) as u32, low: micros as u32 }
+    #[inline]
+    fn lt(&self, other: &Self) -> bool {
+        self.as_micros() < other.as_micros()
+    }
+
+    #[inline]
+    fn le(&self, other: &Self) -> bool {
+        self.as_micros() <= other.as_micros()
+    }
+
+    #[inline]
+    fn gt(&self, other: &Self) -> bool {
+        self.as_micros() > other.as_micros()
+    }
+
+    #[inline]
+    fn ge(&self, other: &Self) -> bool {
+        self.as_micros() >= other.as_micros()
     }
 }
 
-impl From<Kept> for Instant {
-    fn from(Kept { high, low }: Kept) -> Self {
-        Self(u64::from(high) << 32 | u64::from(low))
+impl Ord for Instant {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_micros().cmp(&other.as_micros())
+    }
+}
+
+impl core::fmt::Debug for Instant {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Instant").field(&self.as_micros()).finish()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Instant {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Instant({=u64})", self.as_micros());
     }
 }
 

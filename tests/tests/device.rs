@@ -242,7 +242,7 @@ fn logins() {
         ("authorization { token: t0ken }", Login::token("other"), Some(Lost::Credentials)),
         ("authorization { token: t0ken }", Login::ANONYMOUS, Some(Lost::Credentials)),
         (CONFIG, Login::user("sensor", "wrong"), Some(Lost::Credentials)),
-        ("", Login { name: Some("attic \"7\""), no_headers: true, ..Login::ANONYMOUS }, None),
+        ("", Login::ANONYMOUS.named("attic \"7\"").without_headers(), None),
     ] {
         on_both(config, |daemon| {
             let mut device = Device::new(256);

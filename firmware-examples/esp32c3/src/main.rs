@@ -16,7 +16,7 @@ use node::blocking::{Clock, Port, Serial, run};
 use node::{Board, Instant, Log, Login, Memory, Names, names};
 
 const NAMES: Names = names!("porch", "esp32c3");
-static LOGIN: Login<'_> = Login { name: Some("porch"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("porch");
 
 esp_bootloader_esp_idf::esp_app_desc!();
 

@@ -20,7 +20,7 @@ use panic_probe as _;
 use static_cell::StaticCell;
 
 const NAMES: Names = names!("barn", "nrf52840-dk");
-static LOGIN: Login<'_> = Login { name: Some("barn"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("barn");
 
 bind_interrupts!(struct Irqs {
     UARTE0 => buffered_uarte::InterruptHandler<UARTE0>;

@@ -19,7 +19,7 @@ use panic_probe as _;
 use static_cell::StaticCell;
 
 const NAMES: Names = names!("workshop", "nucleo-f429zi");
-static LOGIN: Login<'_> = Login { name: Some("workshop"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("workshop");
 /// Where midged is.
 const BROKER: ([u8; 4], u16) = ([192, 168, 1, 10], 4222);
 /// Section 6.3.22 of the STM32F427/429's data sheet.

@@ -23,7 +23,7 @@ use panic_probe as _;
 use static_cell::StaticCell;
 
 const NAMES: Names = names!("greenhouse", "pico-w5500");
-static LOGIN: Login<'_> = Login { name: Some("greenhouse"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("greenhouse");
 /// Where midged is.
 const BROKER: ([u8; 4], u16) = ([192, 168, 1, 10], 4222);
 /// Section 4.9.5 of the RP2040's data sheet.

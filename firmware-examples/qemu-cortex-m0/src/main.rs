@@ -8,7 +8,7 @@ use emulated::{Bare, Clock, Port, Serial};
 use node::{Login, Memory, Names, names};
 
 const NAMES: Names = names!("cellar", "qemu-cortex-m0");
-static LOGIN: Login<'_> = Login { name: Some("cellar"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("cellar");
 
 #[entry]
 fn main() -> ! {

@@ -8,7 +8,7 @@ use lm3s6965::{Ticks, Uart0};
 use node::{Login, Memory, Names, names};
 
 const NAMES: Names = names!("attic", "qemu-cortex-m3");
-static LOGIN: Login<'_> = Login { name: Some("attic"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("attic");
 
 #[entry]
 fn main() -> ! {

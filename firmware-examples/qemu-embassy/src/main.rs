@@ -11,7 +11,7 @@ use node::{Board, Instant, Log, Login, Memory, Names, Room, names};
 use static_cell::StaticCell;
 
 const NAMES: Names = names!("office", "qemu-embassy");
-static LOGIN: Login<'_> = Login { name: Some("office"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("office");
 
 #[entry]
 fn main() -> ! {

@@ -9,7 +9,7 @@ use lm3s6965::{Ethernet, Ticks};
 use node::{Login, Memory, Names, names};
 
 const NAMES: Names = names!("kitchen", "qemu-ethernet");
-static LOGIN: Login<'_> = Login { name: Some("kitchen"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("kitchen");
 
 #[entry]
 fn main() -> ! {

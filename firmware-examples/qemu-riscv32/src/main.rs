@@ -7,7 +7,7 @@ use emulated::{Bare, Clock, Port, Serial};
 use node::{Login, Memory, Names, names};
 
 const NAMES: Names = names!("shed", "qemu-riscv32");
-static LOGIN: Login<'_> = Login { name: Some("shed"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("shed");
 
 #[riscv_rt::entry]
 fn main() -> ! {

@@ -10,7 +10,7 @@ use lm3s6965::{Ethernet, Ticks};
 use node::{Login, Memory, Names, names};
 
 const NAMES: Names = names!("vault", "qemu-tls");
-static LOGIN: Login<'_> = Login { name: Some("vault"), ..Login::ANONYMOUS };
+static LOGIN: Login<'_> = Login::ANONYMOUS.named("vault");
 
 /// What the broker's certificate says that it is.
 const GATEWAY: &str = "gateway.local";

@@ -1,6 +1,5 @@
 //! What a server said.
 
-use super::line::letters;
 use super::{Sid, Token};
 use crate::header::{Header, NO_RESPONDERS, Status};
 
@@ -196,21 +195,23 @@ pub enum ServerError<'b> {
 
 impl<'b> ServerError<'b> {
     /// What follows the verb, with its quotes.
-    pub(super) fn new(text: &'b [u8]) -> Self {
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        let text = text.strip_prefix(b"'").unwrap_or(text);
-        let text = text.strip_suffix(b"'").unwrap_or(text);
-        let mut begin = four(text);
-        if begin == INVALID || begin == MAXIMUM {
-            // Followed by what it is about.
-            begin = four(text.get(8..).unwrap_or_default());
+    pub(super) fn new(mut text: &'b [u8]) -> Self {
+        while let [b'\'', rest @ ..] | [rest @ .., b'\'' | b'\r'] = text {
+            text = rest;
         }
-        match BEGINNINGS.iter().position(|known| *known == begin) {
-            Some(PERMISSIONS) => Self::Permissions(text),
-            Some(at) if at < AUTHORIZATION => Self::Refused(text),
-            Some(_) => Self::Authorization(text),
-            None => Self::Other(text),
+        let mut begin = text;
+        while let Some(four) = begin.first_chunk::<4>() {
+            let four = small(*four);
+            match BEGINNINGS.iter().position(|known| *known == four) {
+                Some(PERMISSIONS) => return Self::Permissions(text),
+                Some(at) if at < AUTHORIZATION => return Self::Refused(text),
+                Some(at) if at < INVALID => return Self::Authorization(text),
+                // Followed by what it is about.
+                Some(_) => begin = begin.get(8..).unwrap_or_default(),
+                None => break,
+            }
         }
+        Self::Other(text)
     }
 
     /// The server's words, without quotes; cut to what the buffer holds.
@@ -228,25 +229,24 @@ impl<'b> ServerError<'b> {
     }
 }
 
-/// The first four letters, whatever their case.
-#[inline(never)]
-fn four(text: &[u8]) -> u32 {
-    text.first_chunk::<4>().map_or(0, |four| u32::from_be_bytes(*four) | letters(b"    "))
+/// Four letters as a number, whatever their case.
+const fn small(four: [u8; 4]) -> u32 {
+    u32::from_le_bytes(four) | 0x2020_2020
 }
 
-const INVALID: u32 = letters(b"inva");
-const MAXIMUM: u32 = letters(b"maxi");
-/// How a text begins that isn't [`ServerError::Other`], without "invalid" and "maximum". "User" and "account" are followed by
-/// "authentication".
-const BEGINNINGS: [u32; 7] = [
-    letters(b"perm"),
-    letters(b"subj"),
-    letters(b"publ"),
-    letters(b"subs"),
-    letters(b"auth"),
-    letters(b"user"),
-    letters(b"acco"),
+/// How a text begins that isn't [`ServerError::Other`]. "User" and "account" are followed by "authentication".
+const BEGINNINGS: [u32; 9] = [
+    small(*b"perm"),
+    small(*b"subj"),
+    small(*b"publ"),
+    small(*b"subs"),
+    small(*b"auth"),
+    small(*b"user"),
+    small(*b"acco"),
+    small(*b"inva"),
+    small(*b"maxi"),
 ];
-/// The place of the first, and of the first of those that are about credentials.
+/// The place of the first, of the first of those that are about credentials, and of "invalid" and "maximum".
 const PERMISSIONS: usize = 0;
 const AUTHORIZATION: usize = 4;
+const INVALID: usize = 7;

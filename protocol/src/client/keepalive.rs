@@ -1,6 +1,6 @@
 //! When silence means something.
 
-use crate::time::{Instant, Kept};
+use crate::time::Instant;
 
 /// The server was silent for too long: hang up, connect again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,29 +29,26 @@ impl core::error::Error for Silence {}
 /// One deadline. Whatever arrives is noted, not timed: reading needs no clock. A PING is sent when nothing arrived
 /// between two deadlines, so a busy connection sends none.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(super) struct Keepalive {
-    deadline: Kept,
     /// A PING is to be sent.
     pub(super) ping_due: bool,
     /// The server gave a sign of life since the last deadline.
     pub(super) heard: bool,
     /// PINGs that were asked for since the server was last heard.
     unanswered: u8,
+    pub(super) deadline: Instant,
 }
 
 impl Keepalive {
     pub(super) fn new(now: Instant, ms: u32) -> Self {
-        Self { deadline: now.after_ms(ms).into(), ping_due: false, heard: false, unanswered: 0 }
+        Self { deadline: now.wrapping_after_ms(ms), ping_due: false, heard: false, unanswered: 0 }
     }
 
     /// Begins anew, with a deadline so many ms from now.
     #[inline(never)]
     pub(super) fn begin(&mut self, now: Instant, ms: u32) {
         *self = Self::new(now, ms);
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline.into()
     }
 
     /// The deadline has passed.

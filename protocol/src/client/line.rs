@@ -2,168 +2,137 @@
 //!
 //! The grammar is that of [`crate::parse`].
 
-use crate::limits::MAX_SIZE_DIGITS;
-
-/// What a line begins with.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Verb {
-    Msg,
-    Hmsg,
-    Ping,
-    Pong,
-    Ok,
-    Err,
-    Info,
-}
+/// What a line begins with: a place among [`VERBS`].
+pub(super) type Verb = u8;
+pub(super) const MSG: Verb = 0;
+const OK: Verb = 1;
+pub(super) const HMSG: Verb = 2;
+pub(super) const ERR: Verb = 3;
+pub(super) const INFO: Verb = 4;
+pub(super) const PING: Verb = 5;
+pub(super) const PONG: Verb = 6;
 
 /// Bytes that it takes to tell a verb; no line has fewer.
 pub(super) const SHORTEST: usize = 5;
 
-/// The first four bytes: the bits that count, and what they are. The most frequent first.
-const VERBS: [(u32, u32, Verb); 7] = [
-    (letters(b"...\0"), letters(b"MSG\0"), Verb::Msg),
-    (letters(b"...."), letters(b"HMSG"), Verb::Hmsg),
-    (letters(b"...."), letters(b"PING"), Verb::Ping),
-    (letters(b"...."), letters(b"PONG"), Verb::Pong),
-    (letters(b"=..\0"), letters(b"+OK\0"), Verb::Ok),
-    (letters(b"=..."), letters(b"-ERR"), Verb::Err),
-    (letters(b"...."), letters(b"INFO"), Verb::Info),
+/// The first four bytes of a line, letters in capitals.
+const VERBS: [u32; 7] = [
+    u32::from_le_bytes(*b"MSG\0"),
+    u32::from_le_bytes(*b"+OK\0"),
+    u32::from_le_bytes(*b"HMSG"),
+    u32::from_le_bytes(*b"-ERR"),
+    u32::from_le_bytes(*b"INFO"),
+    u32::from_le_bytes(*b"PING"),
+    u32::from_le_bytes(*b"PONG"),
 ];
 
-/// Four bytes as a number; `.` are the bits of a letter of any case, `=` all bits.
-pub(super) const fn letters(four: &[u8; 4]) -> u32 {
-    let (mut sum, mut rest): (u32, &[u8]) = (0, four);
-    while let [byte, tail @ ..] = rest {
-        let byte = match *byte {
-            b'.' => !0x20,
-            b'=' => !0,
-            byte => byte,
-        };
-        (sum, rest) = (sum << 8 | byte as u32, tail);
-    }
-    sum
-}
-
-/// The verb that `input` begins with, and what follows it: its arguments for one that has them. `None` if it is none.
-/// `input` is at least [`SHORTEST`].
-pub(super) fn verb(input: &[u8]) -> Option<(Verb, &[u8])> {
-    let (four, rest) = input.split_first_chunk::<4>()?;
-    let number = u32::from_be_bytes(*four);
-    let (_, _, verb) = VERBS.iter().find(|(mask, known, _)| number & mask == *known)?;
-    let rest = if matches!(verb, Verb::Msg | Verb::Ok) { input.get(3..)? } else { rest };
-    match (verb, rest) {
-        (Verb::Ping | Verb::Pong | Verb::Ok, _) => Some((*verb, rest)),
-        (_, [b' ' | b'\t', rest @ ..]) => Some((*verb, rest)),
+/// The verb that `input` begins with, and the bytes that it takes with the blank behind it. `None` if it is none. `input` has at
+/// least [`SHORTEST`] bytes.
+pub(super) fn verb(input: &[u8]) -> Option<(Verb, usize)> {
+    let four = u32::from_le_bytes(*input.first_chunk()?);
+    // A bit tells small letters from capitals. What begins with no letter has it as it is.
+    let four = four & if four & 0x40 == 0 { !0x2020_2000 } else { !0x2020_2020 };
+    let verb = VERBS.iter().position(|known| *known == four || *known == four << 8 >> 8)? as Verb;
+    let len = if verb <= OK { 3usize } else { 4 };
+    match input.get(len) {
+        Some(b' ' | b'\t') => Some((verb, len.wrapping_add(1))),
+        _ if verb == OK || verb >= PING => Some((verb, len)),
         _ => None,
     }
 }
 
-/// The control line of MSG or HMSG.
-#[derive(Clone, Copy)]
-pub(super) struct Head<'b> {
+/// What follows the verb of a control line, as far as it was read: what is kept doesn't depend on its length. Of its words the sid,
+/// which is the second, and the sizes, which are the last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
     pub(super) sid: u32,
-    pub(super) subject: &'b [u8],
-    pub(super) reply: Option<&'b [u8]>,
-    /// Bytes of the header block; 0 for MSG.
-    pub(super) header_size: u32,
-    /// Bytes of header block and payload.
-    pub(super) size: u32,
+    /// The values of the last two words, [`NONE`] where one is no number.
+    number: u32,
+    number_before: u32,
+    words: u8,
+    pub(super) verb: Verb,
+    /// The last word began and nothing has ended it.
+    in_word: bool,
+    /// Longer than the buffer: what was read is gone.
+    pub(super) is_cut: bool,
 }
 
-impl<'b> Head<'b> {
-    /// Reads what follows the verb: the head, and what follows its line. `Err(false)`: the line isn't whole yet;
-    /// `Err(true)`: it is none.
-    pub(super) fn read(input: &'b [u8], with_header: bool) -> Result<(Self, &'b [u8]), bool> {
-        let mut words = Words { rest: input };
-        match (words.head(with_header), words.rest) {
-            (_, []) => Err(false),
-            (Some(head), [b'\n', body @ ..]) => Ok((head, body)),
-            _ => Err(true),
-        }
+/// More than any size, and than any sid that we give.
+const NONE: u32 = u32::MAX;
+
+impl Line {
+    pub(super) fn new(verb: Verb) -> Self {
+        Self { sid: 0, number: 0, number_before: 0, words: 0, verb, in_word: false, is_cut: false }
     }
-}
 
-/// What is left of a line, and what follows it.
-struct Words<'b> {
-    rest: &'b [u8],
-}
-
-impl<'b> Words<'b> {
-    /// Leaves LF and what follows it. `None` if the line is none, or if it isn't whole: then nothing is left.
-    fn head(&mut self, with_header: bool) -> Option<Head<'b>> {
-        let subject = self.word()?;
-        // A sid is any word of ours, and ours are numbers.
-        let sid = self.number()?;
-        let behind_sid = self.rest;
-        let (reply, (header_size, size)) = match self.sizes(with_header) {
-            Some(sizes) => (None, sizes),
-            None if self.rest.is_empty() => return None,
-            None => {
-                self.rest = behind_sid;
-                if !matches!(behind_sid, [b' ' | b'\t', ..]) {
-                    return None;
+    /// Reads on, up to LF, or up to the end of `input`, where a CR waits for what follows it; gives how far that is. Leaves in
+    /// `words` the first one and the third, if they begin and end in `input`.
+    #[inline(never)]
+    pub(super) fn read<'b>(&mut self, input: &'b [u8], words: &mut [&'b [u8]; 2]) -> usize {
+        if !self.is_cut {
+            // What was read before is read again, together with what followed it.
+            (self.words, self.in_word) = (0, false);
+        }
+        let mut rest = input;
+        loop {
+            let mut behind = rest;
+            while let [byte, tail @ ..] = behind
+                && (*byte > b' ' || is_odd(*byte, tail))
+            {
+                behind = tail;
+            }
+            if let Some(word @ [_, ..]) = rest.get(..rest.len().wrapping_sub(behind.len())) {
+                if !self.in_word {
+                    if self.words == 2 {
+                        self.sid = self.number;
+                    }
+                    self.words = self.words.saturating_add(1);
+                    (self.number_before, self.number) = (self.number, 0);
                 }
-                (Some(self.word()?), self.sizes(with_header)?)
+                self.in_word = true;
+                self.number = number(self.number, word);
+                // The second is there until the third comes.
+                if let Some(place) = words.get_mut(usize::from(self.words >> 1)) {
+                    *place = word;
+                }
             }
-        };
-        (header_size <= size).then_some(Head { sid, subject, reply, header_size, size })
-    }
-
-    /// The next word; `None` if it is the last of the line.
-    #[inline(never)]
-    fn word(&mut self) -> Option<&'b [u8]> {
-        let rest = skip_blanks(self.rest);
-        // Most bytes are no control characters, and are looked at once.
-        let mut len = rest.iter().position(|byte| *byte <= b' ');
-        if let Some(at) = len
-            && !matches!(rest.get(at), Some(b' ' | b'\t' | b'\n'))
-        {
-            len = rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
-        }
-        let Some(len) = len else {
-            self.rest = &[];
-            return None;
-        };
-        let (word, rest) = rest.split_at_checked(len)?;
-        self.rest = rest;
-        if let [b'\n', ..] = rest { None } else { Some(word) }
-    }
-
-    /// The sizes that end a line: of the header block, and of all.
-    #[inline(never)]
-    fn sizes(&mut self, with_header: bool) -> Option<(u32, u32)> {
-        let header_size = if with_header { self.number()? } else { 0 };
-        let size = self.number()?;
-        let rest = skip_blanks(self.rest);
-        self.rest = rest.strip_prefix(b"\r").unwrap_or(rest);
-        if let [b'\n', ..] = self.rest { Some((header_size, size)) } else { None }
-    }
-
-    /// Blanks, then decimal digits, so few that they fit. Who comes next looks at what ends them.
-    #[inline(never)]
-    fn number(&mut self) -> Option<u32> {
-        let mut rest = skip_blanks(self.rest);
-        if rest.len() == self.rest.len() {
-            return None;
-        }
-        let (mut number, digits) = (0u32, rest.len());
-        while let [byte, tail @ ..] = rest {
-            let digit = u32::from(byte.wrapping_sub(b'0'));
-            if digit > 9 {
-                self.rest = rest;
-                let digits = digits.wrapping_sub(rest.len());
-                return if digits.wrapping_sub(1) < MAX_SIZE_DIGITS { Some(number) } else { None };
+            match behind {
+                [] | [b'\r'] | [b'\n', ..] => return input.len().wrapping_sub(behind.len()),
+                [_, tail @ ..] => rest = tail,
             }
-            (number, rest) = (number.wrapping_mul(10).wrapping_add(digit), tail);
+            self.in_word = false;
         }
-        self.rest = &[];
-        None
+    }
+
+    /// The line of MSG or HMSG has ended: the sizes of its header block, and of that and the payload; and whether the third word
+    /// is where an answer is wanted. `None` if it is not understood.
+    pub(super) fn sizes(&self) -> Option<(u32, u32, bool)> {
+        let (fewest, header_size) = if self.verb == HMSG { (4, self.number_before) } else { (3, 0) };
+        let more = self.words.wrapping_sub(fewest);
+        let known = self.sid != NONE && self.number != NONE && header_size <= self.number;
+        if known && more <= 1 { Some((header_size, self.number, more == 1)) } else { None }
     }
 }
 
-fn skip_blanks(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', tail @ ..] = bytes {
-        bytes = tail;
+/// True if a control character is part of a word, as all are but white space and a CR that ends the line or the input.
+#[inline(always)]
+fn is_odd(byte: u8, behind: &[u8]) -> bool {
+    match byte {
+        b' ' | b'\t' | b'\n' => false,
+        b'\r' => !matches!(behind, [] | [b'\n', ..]),
+        _ => true,
     }
-    bytes
+}
+
+/// Goes on with a number.
+fn number(mut number: u32, digits: &[u8]) -> u32 {
+    for byte in digits {
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        // So far, nine digits and no more of ten are below that.
+        if digit > 9 || number >> 27 != 0 {
+            return NONE;
+        }
+        number = number.wrapping_mul(10).wrapping_add(digit);
+    }
+    number
 }

@@ -28,7 +28,6 @@
 //! ```
 
 mod event;
-mod head;
 mod keepalive;
 mod line;
 mod login;
@@ -44,14 +43,13 @@ pub use request::{Answer, Answers, Inbox, Reply, Requests, Token};
 pub use server::{Nonce, Server};
 pub use subs::Subs;
 
-use crate::emit::{self, CRLF, Sink};
+use crate::emit::{CRLF, Sink};
 use crate::header::Block;
 use crate::limits::MAX_CONTROL_LINE;
 use crate::subject::{Filter, Subject, SubjectError, is_word};
 use crate::time::Instant;
-use head::LongHead;
 use keepalive::Keepalive;
-use line::{Head, Verb};
+use line::Line;
 use scan::Scan;
 
 /// What a caller settles before it connects.
@@ -84,8 +82,8 @@ pub enum Error {
     Phase,
     /// The sink has less room than this many bytes. Write out what it holds and try again.
     Room {
-        /// Bytes that the operation takes.
-        needed: usize,
+        /// Bytes that the operation takes; the most that this can say if it is more.
+        needed: u16,
     },
     /// The table of subscriptions or requests is full.
     Full,
@@ -95,11 +93,8 @@ pub enum Error {
     Queue,
     /// Subject, reply and queue are longer together than a server reads.
     ControlLine,
-    /// The message is larger than the server takes.
-    Payload {
-        /// The server's limit, in bytes.
-        max: u32,
-    },
+    /// The message is larger than the server takes: [`Server::max_payload`].
+    Payload,
     /// The server takes no headers.
     Headers,
 }
@@ -113,7 +108,7 @@ impl core::fmt::Display for Error {
             Self::Subject(error) => error.fmt(f),
             Self::Queue => f.write_str("a queue group's name must be one word"),
             Self::ControlLine => f.write_str("the subject is too long"),
-            Self::Payload { max } => write!(f, "the server takes at most {max} bytes"),
+            Self::Payload => f.write_str("the message is larger than the server takes"),
             Self::Headers => f.write_str("the server takes no headers"),
         }
     }
@@ -163,64 +158,58 @@ impl<'a> Publish<'a> {
 pub struct Flush(u16);
 
 /// One connection to a server. See the [module](self).
+///
+/// Small members first: the processors that this is for reach those with shorter instructions.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Session {
-    // Those of a `Config`, which would take more room as one.
-    buffer_size: usize,
-    connect_timeout_ms: u32,
-    ping_interval_ms: u32,
-    pings_max: u8,
     phase: Phase,
-    reading: Reading,
-    server: Server,
-    keepalive: Keepalive,
+    pings_max: u8,
+    pongs_due: u8,
     /// PINGs that were sent; the n-th PONG answers the n-th. Both wrap.
     pings_sent: u16,
     pongs_seen: u16,
-    pongs_due: u8,
-    /// As [`Scan`] read them from the first INFO.
-    names: [u32; 2],
+    keepalive: Keepalive,
+    server: Server,
+    reading: Reading,
     /// Bytes that it takes to go on.
     needs: usize,
+    // With `pings_max` those of a `Config`.
+    buffer_size: usize,
+    connect_timeout_ms: u32,
+    ping_interval_ms: u32,
+    /// As [`Scan`] read them from the first INFO.
+    names: [u32; 2],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Phase {
     /// INFO is waited for.
     Greeting,
     /// INFO is there, the caller is to say CONNECT.
     Greeted,
+    Closed,
+    // From here on verbs may write.
     /// CONNECT and PING are sent.
     Connecting,
     Ready,
-    Closed,
 }
 
 /// What the next byte belongs to.
 #[derive(Clone, Debug)]
 enum Reading {
-    Operation,
-    /// An INFO that is longer than the buffer.
+    Verb,
+    /// What follows a verb.
+    Line(Line),
+    /// What follows INFO.
     Info(Scan),
-    /// A control line of MSG or HMSG that is longer than the buffer.
-    Head(LongHead),
     /// The body of a message that is larger than the buffer: what is left of it, without the CR LF behind it.
     Body(u32),
-    /// The rest of an -ERR that is longer than the buffer.
-    RestOfLine,
 }
 
-/// What came of some input, with bytes: two registers. An event is written where the caller wants it: it is large, and
-/// passed on through a few functions.
-enum Flow {
-    Need(usize),
-    Used(usize),
-    Event(usize),
-    Operation,
-    Arguments,
-    ControlLine,
-    Session,
-}
+/// What came of some input, if anything is to be told, and the bytes of it that are done with: two registers. An event is
+/// written where the caller wants it: it is large, and passed on through a few functions.
+type Flow = (Option<Next>, usize);
 
 impl Session {
     /// A connection that was just made.
@@ -232,7 +221,7 @@ impl Session {
             ping_interval_ms,
             pings_max,
             phase: Phase::Greeting,
-            reading: Reading::Operation,
+            reading: Reading::Verb,
             server: Server::default(),
             keepalive: Keepalive::new(now, connect_timeout_ms),
             pings_sent: 0,
@@ -243,9 +232,16 @@ impl Session {
         }
     }
 
+    /// Without a connection: what there is before [`Session::reset`].
+    pub fn closed(config: Config) -> Self {
+        let mut session = Self::new(config, Instant::default());
+        (session.phase, session.keepalive.deadline) = (Phase::Closed, Instant::default());
+        session
+    }
+
     /// Begins anew, on another connection that was just made.
     pub fn reset(&mut self, now: Instant) {
-        (self.phase, self.reading) = (Phase::Greeting, Reading::Operation);
+        (self.phase, self.reading) = (Phase::Greeting, Reading::Verb);
         self.server.clear();
         self.keepalive.begin(now, self.connect_timeout_ms);
         (self.pings_sent, self.pongs_seen, self.pongs_due, self.needs) = (0, 0, 0, 1);
@@ -285,223 +281,220 @@ impl Session {
     /// As [`Session::next`], for a caller that has a place for the event. The first number is of the bytes used.
     #[inline(never)]
     pub fn next_into<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> (usize, Next) {
-        let mut used = 0usize;
+        let mut rest = input;
         self.needs = 1;
         loop {
-            let rest = input.get(used..).unwrap_or_default();
-            let flow = match self.reading {
-                _ if self.phase == Phase::Closed => return (input.len(), Next::Need),
-                _ if rest.is_empty() => return (used, Next::Need),
-                Reading::Operation => self.operation(rest, event),
-                Reading::Body(left) => self.rest_of_body(left, rest, event),
-                _ => self.rest_of_line(rest, event),
+            let (next, used) = if self.phase == Phase::Closed {
+                (Some(Next::Need), rest.len())
+            } else if rest.is_empty() {
+                (Some(Next::Need), 0)
+            } else {
+                match self.reading {
+                    Reading::Verb => self.verb(rest),
+                    Reading::Line(_) => self.line(rest, event),
+                    Reading::Info(_) => self.info(rest, event),
+                    Reading::Body(left) => self.rest_of_body(left, rest, event),
+                }
             };
-            let breach = match flow {
-                Flow::Used(n) => {
-                    used = used.wrapping_add(n);
-                    continue;
+            rest = rest.get(used..).unwrap_or_default();
+            if used > 0 {
+                self.keepalive.heard = true;
+            }
+            if let Some(next) = next {
+                if matches!(next, Next::Bad(_)) {
+                    self.phase = Phase::Closed;
                 }
-                Flow::Need(need) => {
-                    self.needs = need;
-                    return (used, Next::Need);
-                }
-                Flow::Event(n) => {
-                    self.keepalive.heard = true;
-                    return (used.wrapping_add(n), Next::Event);
-                }
-                Flow::Operation => Breach::Operation,
-                Flow::Arguments => Breach::Arguments,
-                Flow::ControlLine => Breach::ControlLine,
-                Flow::Session => Breach::Session,
-            };
-            self.phase = Phase::Closed;
-            return (used, Next::Bad(breach));
+                return (input.len().wrapping_sub(rest.len()), next);
+            }
         }
     }
 
-    fn operation<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+    /// Waits for so many bytes.
+    fn wait(&mut self, needs: usize) -> Flow {
+        self.needs = needs;
+        (Some(Next::Need), 0)
+    }
+
+    fn verb(&mut self, input: &[u8]) -> Flow {
         if input.len() < line::SHORTEST {
-            return Flow::Need(line::SHORTEST);
+            return self.wait(line::SHORTEST);
         }
-        let Some((verb, rest)) = line::verb(input) else { return Flow::Operation };
-        let begin = input.len().wrapping_sub(rest.len());
-        if matches!(verb, Verb::Msg | Verb::Hmsg) {
-            return match Head::read(rest, verb == Verb::Hmsg) {
-                Ok((head, body)) => self.message(&head, body, input, event),
-                Err(true) => Flow::Arguments,
-                Err(false) => self.part_of_line(verb, begin, input, event),
+        let Some((verb, used)) = line::verb(input) else { return (Some(Next::Bad(Breach::Operation)), 0) };
+        self.reading = Reading::Line(Line::new(verb));
+        if verb == line::INFO {
+            self.server.clear();
+            self.reading = Reading::Info(Scan::default());
+        }
+        (None, used)
+    }
+
+    /// What follows a verb, or more of it if it is longer than the buffer.
+    #[inline(never)]
+    fn line<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        let Reading::Line(line) = &mut self.reading else { return (None, 0) };
+        let mut words = [[].as_slice(); 2];
+        let (verb, is_cut) = (line.verb, line.is_cut);
+        let used = line.read(input, &mut words);
+        let Some([b'\n', body @ ..]) = input.get(used..) else {
+            // The verb stood in the buffer, too.
+            if !is_cut && input.len().wrapping_add(line::SHORTEST) < self.buffer_size {
+                return self.wait(input.len().wrapping_add(1));
+            }
+            if used == 0 {
+                return self.wait(2);
+            }
+            line.is_cut = true;
+            return match verb {
+                line::ERR if !is_cut => self.complaint(input, used, event),
+                line::MSG | line::HMSG | line::ERR => (None, used),
+                _ => (Some(Next::Bad(Breach::ControlLine)), 0),
             };
-        }
-        let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
-            return self.part_of_line(verb, begin, input, event);
         };
-        let used = begin.wrapping_add(end).wrapping_add(1);
-        match verb {
-            Verb::Info => return self.begin_info(begin),
-            Verb::Pong => return self.pong(used, event),
-            Verb::Err => return self.error(rest.get(..end).unwrap_or_default(), used, event),
-            _ => {}
+        if verb == line::MSG || verb == line::HMSG {
+            return self.message(words, body, input, event);
         }
-        self.pongs_due = self.pongs_due.saturating_add(u8::from(verb == Verb::Ping));
-        self.keepalive.heard = true;
-        Flow::Used(used)
-    }
-
-    /// The argument of INFO follows.
-    fn begin_info(&mut self, used: usize) -> Flow {
-        self.server.clear();
-        self.reading = Reading::Info(Scan::default());
-        Flow::Used(used)
-    }
-
-    /// A message whose control line is there; `body` follows it.
-    fn message<'b>(
-        &mut self,
-        head: &Head<'b>,
-        body: &'b [u8],
-        input: &'b [u8],
-        event: &mut Event<'b>,
-    ) -> Flow {
-        let Head { sid, subject, reply, header_size, size } = *head;
-        if !self.may_speak() {
-            return Flow::Operation;
+        self.reading = Reading::Verb;
+        let text = input.get(..used).unwrap_or_default();
+        let used = used.wrapping_add(1);
+        if verb == line::ERR && !is_cut {
+            return self.complaint(text, used, event);
         }
-        let (sid, line) = (Sid(sid), input.len().wrapping_sub(body.len()));
-        // A size has nine digits at most.
-        let whole = line.wrapping_add(size as usize).wrapping_add(CRLF.len());
-        match body.split_at_checked(size as usize) {
-            Some((body, [b'\r', b'\n', ..])) => {
-                let (header, payload) = body.split_at_checked(header_size as usize).unwrap_or((&[], body));
-                *event = Event::Message { sid, message: Message { subject, reply, header, payload } };
-                Flow::Event(whole)
-            }
-            Some((_, [_, _, ..])) => Flow::Operation,
-            _ if whole <= self.buffer_size => Flow::Need(whole),
-            _ => {
-                self.reading = Reading::Body(size);
-                *event = Event::Oversized(Oversized { sid, size, header_size, subject });
-                Flow::Event(line)
-            }
+        if verb == line::PING {
+            // Who sends 256 and takes no PONG isn't owed that many.
+            self.pongs_due = self.pongs_due.wrapping_add(1);
         }
-    }
-
-    /// The line isn't whole: wait, or, if it already fills the buffer, go on in pieces. Its arguments begin at `begin`.
-    fn part_of_line<'b>(&mut self, verb: Verb, begin: usize, input: &'b [u8], event: &mut Event<'b>) -> Flow {
-        if input.len() < self.buffer_size {
-            return Flow::Need(input.len().wrapping_add(1));
-        }
-        match verb {
-            Verb::Info => self.begin_info(begin),
-            Verb::Err => {
-                self.reading = Reading::RestOfLine;
-                self.error(input.get(begin..).unwrap_or_default(), input.len(), event)
-            }
-            Verb::Msg | Verb::Hmsg if self.may_speak() => {
-                self.reading = Reading::Head(LongHead::default());
-                Flow::Used(0)
-            }
-            _ => Flow::ControlLine,
-        }
-    }
-
-    /// More of a line that is read byte by byte: INFO, or one that is longer than the buffer.
-    fn rest_of_line<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
-        let is_begin = matches!(&self.reading, Reading::Info(scan) if scan.is_fresh());
-        let mut used = 0usize;
-        for byte in input {
-            used = used.wrapping_add(1);
-            if *byte == b'\n' {
-                let json = if is_begin { input.get(..used.wrapping_sub(1)) } else { None };
-                return self.end_of_line(json, used, event);
-            }
-            match &mut self.reading {
-                Reading::Info(scan) => scan.byte(*byte, &mut self.server),
-                Reading::Head(head) => head.byte(*byte),
-                _ => {}
-            }
-        }
-        Flow::Used(used)
-    }
-
-    fn end_of_line<'b>(&mut self, json: Option<&'b [u8]>, used: usize, event: &mut Event<'b>) -> Flow {
-        match core::mem::replace(&mut self.reading, Reading::Operation) {
-            Reading::Info(scan) => self.info(&scan, json, used, event),
-            Reading::Head(head) => match head.end() {
-                Some((sid, header_size, size)) => {
-                    self.reading = Reading::Body(size);
-                    *event = Event::Oversized(Oversized { sid, size, header_size, subject: &[] });
-                    Flow::Event(used)
-                }
-                None => Flow::Arguments,
-            },
-            _ => Flow::Used(used),
-        }
-    }
-
-    /// The next piece of a body. The last one comes only when the CR LF behind it is there, so that the end of the
-    /// message and the end of its framing are one event.
-    fn rest_of_body<'b>(&mut self, left: u32, input: &'b [u8], event: &mut Event<'b>) -> Flow {
-        match input.split_at_checked(left as usize) {
-            Some((data, [b'\r', b'\n', ..])) => {
-                self.reading = Reading::Operation;
-                *event = Event::Piece { data, left: 0 };
-                Flow::Event(data.len().saturating_add(CRLF.len()))
-            }
-            Some((_, [_, _, ..])) => Flow::Operation,
-            _ => {
-                // All but one byte, which stays for the last piece.
-                let take = input.len().min((left as usize).saturating_sub(1));
-                let Some(data @ [_, ..]) = input.get(..take) else {
-                    return Flow::Need((left as usize).saturating_add(CRLF.len()));
-                };
-                // `take` is less than `left`, which is 32 bits.
-                let left = left.saturating_sub(take as u32);
-                self.reading = Reading::Body(left);
-                *event = Event::Piece { data, left };
-                Flow::Event(take)
-            }
-        }
-    }
-
-    fn info<'b>(&mut self, scan: &Scan, json: Option<&'b [u8]>, used: usize, event: &mut Event<'b>) -> Flow {
-        if !scan.is_done() {
-            return Flow::Arguments;
-        }
-        if self.phase == Phase::Greeting {
-            (self.phase, self.names) = (Phase::Greeted, scan.names);
-            *event = Event::Greeting { json };
-            return Flow::Event(used);
-        }
-        // A line without an end of its own, as a UART, stays when the server is started anew.
-        if self.names.iter().zip(scan.names).any(|(first, now)| *first != 0 && now != 0 && *first != now) {
-            return Flow::Session;
-        }
-        *event = if self.server.lame_duck() { Event::LameDuck { json } } else { Event::Info { json } };
-        Flow::Event(used)
-    }
-
-    fn error<'b>(&mut self, text: &'b [u8], used: usize, event: &mut Event<'b>) -> Flow {
-        let error = ServerError::new(text);
-        if error.is_fatal() {
-            self.phase = Phase::Closed;
-        }
-        *event = Event::Error(error);
-        Flow::Event(used)
-    }
-
-    fn pong(&mut self, used: usize, event: &mut Event<'_>) -> Flow {
-        if self.pongs_seen == self.pings_sent {
-            return Flow::Used(used);
+        if verb != line::PONG || self.pongs_seen == self.pings_sent {
+            return (None, used);
         }
         self.pongs_seen = self.pongs_seen.wrapping_add(1);
         *event = Event::Pong;
         if self.phase == Phase::Connecting {
             self.phase = Phase::Ready;
             // What was left of the time for CONNECT is none for silence.
-            self.keepalive.begin(Instant::default(), 0);
+            self.keepalive.deadline = Instant::default();
             *event = Event::Connected;
         }
-        Flow::Event(used)
+        (Some(Next::Event), used)
+    }
+
+    /// A message whose line has ended. `body` follows it.
+    fn message<'b>(
+        &mut self,
+        [subject, reply]: [&'b [u8]; 2],
+        body: &'b [u8],
+        input: &'b [u8],
+        event: &mut Event<'b>,
+    ) -> Flow {
+        if !self.may_speak() {
+            return (Some(Next::Bad(Breach::Operation)), 0);
+        }
+        let Reading::Line(line) = &self.reading else { return (None, 0) };
+        let Some((header_size, size, has_reply)) = line.sizes() else {
+            return (Some(Next::Bad(Breach::Arguments)), 0);
+        };
+        let (sid, is_cut) = (Sid(line.sid), line.is_cut);
+        let used = input.len().wrapping_sub(body.len());
+        // A size is less than 31 bits.
+        let whole = used.wrapping_add(size as usize).wrapping_add(CRLF.len());
+        if !is_cut {
+            match body.split_at_checked(size as usize) {
+                Some((body, [b'\r', b'\n', ..])) => {
+                    let (header, payload) =
+                        body.split_at_checked(header_size as usize).unwrap_or((&[], body));
+                    let reply = has_reply.then_some(reply);
+                    self.reading = Reading::Verb;
+                    *event = Event::Message { sid, message: Message { subject, reply, header, payload } };
+                    return (Some(Next::Event), whole);
+                }
+                Some((_, [_, _, ..])) => return (Some(Next::Bad(Breach::Operation)), 0),
+                _ if whole <= self.buffer_size => return self.wait(whole),
+                _ => {}
+            }
+        }
+        self.reading = Reading::Body(size);
+        // What is left of a word that was cut means nothing.
+        let subject = if is_cut { &[] } else { subject };
+        *event = Event::Oversized(Oversized { sid, size, header_size, subject });
+        (Some(Next::Event), used)
+    }
+
+    /// The text of an -ERR, with its quotes.
+    #[inline(never)]
+    fn complaint<'b>(&mut self, text: &'b [u8], used: usize, event: &mut Event<'b>) -> Flow {
+        let error = ServerError::new(text);
+        if error.is_fatal() {
+            self.phase = Phase::Closed;
+        }
+        *event = Event::Error(error);
+        (Some(Next::Event), used)
+    }
+
+    /// What follows INFO, byte by byte.
+    #[inline(never)]
+    fn info<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        let Reading::Info(scan) = &mut self.reading else { return (None, 0) };
+        let is_fresh = scan.is_fresh();
+        let end = input.iter().position(|byte| *byte == b'\n');
+        // The verb stood in the buffer, too.
+        if is_fresh && end.is_none() && input.len().wrapping_add(line::SHORTEST) < self.buffer_size {
+            return self.wait(input.len().wrapping_add(1));
+        }
+        let text = input.get(..end.unwrap_or(input.len())).unwrap_or_default();
+        for byte in text {
+            scan.byte(*byte, &mut self.server);
+        }
+        if end.is_none() {
+            return (None, text.len());
+        }
+        let (is_done, [server, client]) = (scan.is_done(), scan.names());
+        self.reading = Reading::Verb;
+        if !is_done {
+            return (Some(Next::Bad(Breach::Arguments)), 0);
+        }
+        let is_first = self.phase == Phase::Greeting;
+        if is_first {
+            (self.phase, self.names) = (Phase::Greeted, [server, client]);
+        }
+        // A line without an end of its own, as a UART, stays when the server is started anew.
+        let differ = |one, other| one != other && one != 0 && other != 0;
+        if differ(self.names[0], server) || differ(self.names[1], client) {
+            return (Some(Next::Bad(Breach::Session)), 0);
+        }
+        let json = if is_fresh { Some(text) } else { None };
+        *event = if is_first {
+            Event::Greeting { json }
+        } else if self.server.lame_duck() {
+            Event::LameDuck { json }
+        } else {
+            Event::Info { json }
+        };
+        (Some(Next::Event), text.len().wrapping_add(1))
+    }
+
+    /// The next piece of a body. The last one comes only when the CR LF behind it is there, so that the end of the
+    /// message and the end of its framing are one event.
+    #[inline(never)]
+    fn rest_of_body<'b>(&mut self, left: u32, input: &'b [u8], event: &mut Event<'b>) -> Flow {
+        match input.split_at_checked(left as usize) {
+            Some((data, [b'\r', b'\n', ..])) => {
+                self.reading = Reading::Verb;
+                *event = Event::Piece { data, left: 0 };
+                (Some(Next::Event), data.len().wrapping_add(CRLF.len()))
+            }
+            Some((_, [_, _, ..])) => (Some(Next::Bad(Breach::Operation)), 0),
+            _ => {
+                // All but one byte, which stays for the last piece.
+                let take = input.len().min((left as usize).saturating_sub(1));
+                let Some(data @ [_, ..]) = input.get(..take) else {
+                    return self.wait((left as usize).wrapping_add(CRLF.len()));
+                };
+                // `take` is less than `left`, which is 32 bits.
+                let left = left.wrapping_sub(take as u32);
+                self.reading = Reading::Body(left);
+                *event = Event::Piece { data, left };
+                (Some(Next::Event), take)
+            }
+        }
     }
 
     /// Answers INFO: writes CONNECT and a PING, whose PONG becomes [`Event::Connected`]. If the server wants TLS, its
@@ -510,15 +503,10 @@ impl Session {
         if self.phase != Phase::Greeted {
             return Err(Error::Phase);
         }
-        let room = out.room();
-        let mut counted = Counted { out, size: 0 };
-        login.write(&self.server, &mut counted);
-        counted.put(emit::PING);
-        let Counted { out, size: needed } = counted;
-        if needed > room {
-            out.take_back(room);
-            return Err(Error::Room { needed });
-        }
+        let begin = out.position();
+        login.write(&self.server, out);
+        out.put(b"\r\nPING");
+        end(out, begin)?;
         self.pings_sent = self.pings_sent.wrapping_add(1);
         self.keepalive.begin(now, self.connect_timeout_ms);
         self.phase = Phase::Connecting;
@@ -533,39 +521,35 @@ impl Session {
         payload: &[u8],
         out: &mut impl Sink,
     ) -> Result<(), Error> {
-        let size = Number::new(self.size(0, payload)?);
-        let [blank, reply] = optional(reply.map(Subject::as_bytes));
-        check_line(subject.as_bytes(), reply)?;
-        put(out, &[b"PUB ", subject.as_bytes(), blank, reply, size.last(), payload], 0)
+        self.publish_with(&Publish { subject, reply, header: None, payload }, out)
     }
 
     /// Writes a message that may have headers.
     pub fn publish_with(&self, message: &Publish<'_>, out: &mut impl Sink) -> Result<(), Error> {
         let Publish { subject, reply, header, payload } = *message;
-        let Some(header) = header else { return self.publish(subject, reply, payload, out) };
-        if !self.server.headers() && self.may_speak() {
+        self.can_speak()?;
+        if header.is_some() && !self.server.headers() {
             return Err(Error::Headers);
         }
-        let header_size = header.size();
-        let size = Number::new(self.size(header_size, payload)?);
-        let body = header_size.saturating_add(payload.len()).saturating_add(CRLF.len());
-        // Not above the size of both, which is 32 bits.
-        let header_size = Number::new(header_size as u32);
-        let [blank, reply] = optional(reply.map(Subject::as_bytes));
-        check_line(subject.as_bytes(), reply)?;
-        put(out, &[b"HPUB ", subject.as_bytes(), blank, reply, header_size.word(), size.word()], body)?;
-        header.put(out);
-        out.put(payload);
-        out.put(CRLF);
-        Ok(())
-    }
-
-    /// The size of a message, if the server takes it.
-    fn size(&self, header_size: usize, payload: &[u8]) -> Result<u32, Error> {
-        self.can_speak()?;
-        let max = self.server.max_payload();
+        let header_size = header.map_or(0, Block::size);
         let size = payload.len().saturating_add(header_size);
-        u32::try_from(size).ok().filter(|size| *size <= max).ok_or(Error::Payload { max })
+        let max = self.server.max_payload();
+        let size = u32::try_from(size).ok().filter(|size| *size <= max).ok_or(Error::Payload)?;
+        check_line(subject.as_bytes(), reply.map_or(&[], Subject::as_bytes))?;
+        let begin = out.position();
+        out.put(if header.is_some() { b"HPUB " } else { b"PUB " });
+        out.put(subject.as_bytes());
+        word(out, reply.map(Subject::as_bytes));
+        if header.is_some() {
+            // Not above the size of both, which is 32 bits.
+            number(out, header_size as u32, false);
+        }
+        number(out, size, true);
+        if let Some(header) = header {
+            header.put(out);
+        }
+        out.put(payload);
+        end(out, begin)
     }
 
     /// Asks for the messages that reach `filter`; of all members of the group `queue` one gets each. `sid` is the
@@ -591,23 +575,31 @@ impl Session {
         out: &mut impl Sink,
     ) -> Result<(), Error> {
         self.can_speak()?;
-        let ([blank, queue], sid) = (optional(queue), Number::new(sid.0));
-        put(out, &[b"SUB ", filter, blank, queue, sid.word()], 0)
+        let begin = out.position();
+        out.put(b"SUB ");
+        out.put(filter);
+        word(out, queue);
+        number(out, sid.0, false);
+        end(out, begin)
     }
 
     /// Ends a subscription: now, or after `max` deliveries counted from its start.
     pub fn unsubscribe(&self, sid: Sid, max: Option<u32>, out: &mut impl Sink) -> Result<(), Error> {
         self.can_speak()?;
-        let (sid, number) = (Number::new(sid.0), Number::new(max.unwrap_or_default()));
-        let max = if max.is_some() { number.word() } else { &[] };
-        put(out, &[b"UNSUB", sid.word(), max], 0)
+        let begin = out.position();
+        out.put(b"UNSUB");
+        number(out, sid.0, false);
+        if let Some(max) = max {
+            number(out, max, false);
+        }
+        end(out, begin)
     }
 
     /// Writes a PING. When its PONG is here the server has dealt with all that was written before, and all that it
     /// had to send in answer has been read.
     pub fn flush(&mut self, out: &mut impl Sink) -> Result<Flush, Error> {
         self.can_speak()?;
-        put(out, &[b"PING"], 0)?;
+        line(out, b"PING")?;
         self.pings_sent = self.pings_sent.wrapping_add(1);
         Ok(Flush(self.pings_sent))
     }
@@ -620,14 +612,14 @@ impl Session {
 
     /// Writes what the session owes, as far as there is room: PONGs, and the PING that [`Session::tick`] asked for.
     pub fn poll_transmit(&mut self, out: &mut impl Sink) {
-        // The usual case: this is asked after each message that is sent.
-        if (self.pongs_due == 0 && !self.keepalive.ping_due) || !self.may_speak() {
+        if !self.may_speak() {
             return;
         }
-        while self.pongs_due > 0 && put(out, &[b"PONG"], 0).is_ok() {
-            self.pongs_due = self.pongs_due.saturating_sub(1);
+        while self.pongs_due > 0 && line(out, b"PONG").is_ok() {
+            self.pongs_due = self.pongs_due.wrapping_sub(1);
         }
-        if self.keepalive.ping_due && self.flush(out).is_ok() {
+        if self.keepalive.ping_due && line(out, b"PING").is_ok() {
+            self.pings_sent = self.pings_sent.wrapping_add(1);
             self.keepalive.ping_due = false;
         }
     }
@@ -635,7 +627,7 @@ impl Session {
     /// When [`Session::tick`] has something to do. Never while the caller is to say CONNECT.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Greeting | Phase::Connecting | Phase::Ready => Some(self.keepalive.deadline()),
+            Phase::Greeting | Phase::Connecting | Phase::Ready => Some(self.keepalive.deadline),
             Phase::Greeted | Phase::Closed => None,
         }
     }
@@ -659,25 +651,11 @@ impl Session {
 
     /// True from [`Session::connect`] to the end: verbs may write.
     pub fn may_speak(&self) -> bool {
-        matches!(self.phase, Phase::Connecting | Phase::Ready)
+        self.phase >= Phase::Connecting
     }
 
     fn can_speak(&self) -> Result<(), Error> {
         if self.may_speak() { Ok(()) } else { Err(Error::Phase) }
-    }
-}
-
-/// Counts what is put.
-struct Counted<'s, S> {
-    out: &'s mut S,
-    size: usize,
-}
-
-impl<S: Sink> Sink for Counted<'_, S> {
-    #[inline(never)]
-    fn put(&mut self, bytes: &[u8]) {
-        self.size = self.size.saturating_add(bytes.len());
-        self.out.put(bytes);
     }
 }
 
@@ -695,50 +673,46 @@ fn check_queue(filter: &[u8], queue: Option<&[u8]>) -> Result<(), Error> {
     check_line(filter, queue.unwrap_or_default())
 }
 
-/// Writes a line, see [`Sink::put_line`].
-fn put(out: &mut impl Sink, pieces: &[&[u8]], behind: usize) -> Result<(), Error> {
-    out.put_line(pieces, behind).map_err(|needed| Error::Room { needed })
+/// Ends a frame with CR LF; see [`Sink::end`].
+#[inline(never)]
+fn end(out: &mut impl Sink, begin: usize) -> Result<(), Error> {
+    out.end(begin).map_err(|needed| Error::Room { needed: u16::try_from(needed).unwrap_or(u16::MAX) })
 }
 
-/// A word that may not be there, and the blank before it.
-fn optional(word: Option<&[u8]>) -> [&[u8]; 2] {
-    word.map_or([&[], &[]], |word| [b" ", word])
+/// Writes a line, and its end.
+#[inline(never)]
+fn line(out: &mut impl Sink, line: &[u8]) -> Result<(), Error> {
+    let begin = out.position();
+    out.put(line);
+    end(out, begin)
 }
 
-/// A number in decimal digits, as it stands in a line: behind a blank.
-struct Number {
-    text: [u8; 16],
-    start: usize,
+/// Writes a blank and a word, if there is one.
+fn word(out: &mut impl Sink, word: Option<&[u8]>) {
+    if let Some(word) = word {
+        out.put(b" ");
+        out.put(word);
+    }
 }
 
-impl Number {
+/// Writes a blank and a number in decimal digits, and the end of the line if something follows that.
+#[inline(never)]
+fn number(out: &mut impl Sink, mut number: u32, ends_line: bool) {
     /// Where the digits end.
     const END: usize = 14;
-
-    #[inline(never)]
-    fn new(mut number: u32) -> Self {
-        let mut this = Self { text: *b"              \r\n", start: Self::END.wrapping_sub(1) };
-        if let Some(digits) = this.text.first_chunk_mut::<{ Self::END }>() {
-            for place in digits.iter_mut().rev() {
-                // The remainder is one digit, so it fits.
-                *place = b'0'.wrapping_add((number % 10) as u8);
-                number /= 10;
-                this.start = this.start.wrapping_sub(1);
-                if number == 0 {
-                    break;
-                }
+    let (mut text, mut start) = (*b"              \r\n", END);
+    if let Some(digits) = text.first_chunk_mut::<END>() {
+        for place in digits.iter_mut().rev() {
+            // The remainder is one digit, so it fits.
+            *place = b'0'.wrapping_add((number % 10) as u8);
+            number /= 10;
+            start = start.wrapping_sub(1);
+            if number == 0 {
+                break;
             }
         }
-        this
     }
-
-    /// With the blank.
-    fn word(&self) -> &[u8] {
-        self.text.get(self.start..Self::END).unwrap_or_default()
-    }
-
-    /// With the blank, and the end of the line.
-    fn last(&self) -> &[u8] {
-        self.text.get(self.start..).unwrap_or_default()
-    }
+    let end = if ends_line { text.len() } else { END };
+    // With the blank.
+    out.put(text.get(start.wrapping_sub(1)..end).unwrap_or_default());
 }

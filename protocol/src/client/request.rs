@@ -3,7 +3,7 @@
 use super::{Error, Session, Sid};
 use crate::emit::Sink;
 use crate::subject::{Filter, Subject};
-use crate::time::{Instant, Kept};
+use crate::time::Instant;
 use core::num::NonZeroU32;
 
 /// Where answers go: `_INBOX.` and 26 characters that nobody else has. Kept as the bits behind them; the text is made
@@ -128,7 +128,7 @@ pub struct Requests<const N: usize> {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     token: Token,
-    deadline: Kept,
+    deadline: Instant,
 }
 
 impl<const N: usize> Requests<N> {
@@ -147,7 +147,7 @@ impl<const N: usize> Requests<N> {
         let place = self.waiting.iter_mut().find(|place| place.is_none()).ok_or(Error::Full)?;
         self.last = self.last.wrapping_add(1).max(1);
         let token = Token(NonZeroU32::new(self.last).unwrap_or(NonZeroU32::MIN));
-        *place = Some(Waiting { token, deadline: deadline.into() });
+        *place = Some(Waiting { token, deadline });
         Ok((token, self.inbox.reply(token)))
     }
 
@@ -167,12 +167,12 @@ impl<const N: usize> Requests<N> {
 
     /// When the next request has waited for too long.
     pub fn deadline(&self) -> Option<Instant> {
-        self.waiting.iter().flatten().map(|waiting| waiting.deadline.into()).min()
+        self.waiting.iter().flatten().map(|waiting| waiting.deadline).min()
     }
 
     /// Ends a request whose deadline has passed. Call it until it gives `None`.
     pub fn next_expired(&mut self, now: Instant) -> Option<Token> {
-        self.take(|waiting| Instant::from(waiting.deadline) <= now)
+        self.take(|waiting| waiting.deadline <= now)
     }
 
     fn take(&mut self, which: impl Fn(&Waiting) -> bool) -> Option<Token> {

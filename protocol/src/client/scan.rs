@@ -8,21 +8,22 @@ use super::Server;
 
 /// Reads the argument of INFO byte by byte.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(super) struct Scan {
     /// Brackets that are open, or [`DONE`], or [`BROKEN`]; 0: nothing has come yet.
     depth: u8,
     in_text: bool,
     is_escaped: bool,
-    /// The colon behind `name` has passed.
+    /// The colon behind the name has passed.
     in_value: bool,
-    /// The hash of the member's name.
-    name: u32,
-    /// Hashes of the server's id and of the number that it has given this client; 0: none.
-    pub(super) names: [u32; 2],
+    /// Of the server's id, of the number that it has given this client, and of the member's name; 0: none.
+    hashes: [u32; 3],
 }
 
 const DONE: u8 = u8::MAX - 1;
 const BROKEN: u8 = u8::MAX;
+/// The place of the member's name among the hashes.
+const NAME: usize = 2;
 
 impl Scan {
     /// True if one object was there, and nothing else.
@@ -35,6 +36,12 @@ impl Scan {
         self.depth == 0
     }
 
+    /// Hashes of the server's id and of the number that it has given this client; 0: none.
+    pub(super) fn names(&self) -> [u32; 2] {
+        let [server, client, _] = self.hashes;
+        [server, client]
+    }
+
     /// Reads the next byte and notes in `server` what it finds.
     #[inline(never)]
     pub(super) fn byte(&mut self, byte: u8, server: &mut Server) {
@@ -44,39 +51,39 @@ impl Scan {
                 return;
             }
             self.is_escaped = byte == b'\\' && !self.is_escaped;
+        } else if byte <= b' ' {
+            return;
+        } else if self.depth == 0 || self.depth >= DONE {
+            self.depth = if self.depth == 0 && byte == b'{' { 1 } else { BROKEN };
+            return;
         } else {
-            if byte <= b' ' {
-                return;
-            }
-            if self.depth == 0 || self.depth >= DONE {
-                self.depth = if self.depth == 0 && byte == b'{' { 1 } else { BROKEN };
-                return;
-            }
-            if byte == b'"' {
-                self.in_text = true;
-                return;
-            }
-            // Brackets differ from braces in one bit.
-            if byte | 0x20 == b'{' {
-                self.depth = self.depth.wrapping_add(1);
-                if self.depth == DONE {
-                    self.depth = BROKEN;
+            // Brackets differ from braces in one bit, which the others have.
+            match byte | 0x20 {
+                b'"' => {
+                    self.in_text = true;
+                    return;
                 }
-                return;
-            }
-            if byte | 0x20 == b'}' {
-                self.depth = self.depth.wrapping_sub(1);
-                if self.depth == 0 {
-                    self.depth = if byte == b'}' { DONE } else { BROKEN };
+                // Deeper than that is BROKEN, too, if only by one.
+                b'{' => {
+                    self.depth = self.depth.wrapping_add(1);
+                    return;
                 }
-                return;
-            }
-            if self.depth == 1 && matches!(byte, b',' | b':') {
-                self.in_value = byte == b':';
-                if byte == b',' {
-                    self.name = 0;
+                b'}' => {
+                    self.depth = self.depth.wrapping_sub(1);
+                    if self.depth == 0 {
+                        self.depth = if byte == b'}' { DONE } else { BROKEN };
+                    }
+                    return;
                 }
-                return;
+                b',' if self.depth == 1 => {
+                    (self.in_value, self.hashes[NAME]) = (false, 0);
+                    return;
+                }
+                b':' if self.depth == 1 => {
+                    self.in_value = true;
+                    return;
+                }
+                _ => {}
             }
         }
         if self.depth == 1 {
@@ -87,21 +94,24 @@ impl Scan {
     /// A character of a name or of a value.
     #[inline]
     fn character(&mut self, byte: u8, server: &mut Server) {
-        if !self.in_value {
-            self.name = hash(self.name, byte);
-            return;
-        }
-        let Some(name) = NAMES.iter().position(|name| *name == self.name) else { return };
-        match name {
-            NONCE => server.nonce.push(byte),
-            MAX_PAYLOAD => server.max_payload_digit(byte),
-            SERVER_ID | CLIENT_ID => {
-                if let Some(part) = self.names.get_mut(name & 1) {
-                    *part = hash(*part, byte);
+        let mut place = NAME;
+        if self.in_value {
+            let Some(name) = NAMES.iter().position(|name| *name == self.hashes[NAME]) else { return };
+            match name {
+                NONCE => return server.nonce.push(byte),
+                MAX_PAYLOAD => return server.max_payload_digit(byte),
+                SERVER_ID | CLIENT_ID => place = name & 1,
+                // The first character of true; those of false are others.
+                flag => {
+                    if byte == b't' && !self.in_text {
+                        server.flags |= 1 << flag;
+                    }
+                    return;
                 }
             }
-            // The first character of true; those of false are others.
-            flag => server.flags |= u8::from(byte == b't' && !self.in_text) << flag,
+        }
+        if let Some(part) = self.hashes.get_mut(place) {
+            *part = hash(*part, byte);
         }
     }
 }

@@ -3,13 +3,14 @@
 /// What INFO said that a client acts on. A member that was absent is false, or no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(C)]
 pub struct Server {
-    /// 0: no limit.
-    max_payload: u32,
     /// Bits, as [`HEADERS`] and those behind it name them.
     pub(super) flags: u8,
     /// To be signed by a client with an nkey.
     pub nonce: Nonce,
+    /// 0: no limit.
+    max_payload: u32,
 }
 
 // In the order in which `scan` has their names.
@@ -60,13 +61,13 @@ impl Server {
         (self.max_payload, self.flags, self.nonce.len) = (0, 0, 0);
     }
 
-    /// What no digit is makes it no limit.
+    /// What no digit is makes it no limit, as do digits for more than 28 bits and one.
     pub(super) fn max_payload_digit(&mut self, byte: u8) {
         let digit = byte.wrapping_sub(b'0');
-        self.max_payload = if digit <= 9 {
-            self.max_payload.saturating_mul(10).saturating_add(u32::from(digit))
-        } else {
+        self.max_payload = if digit > 9 || self.max_payload >> 28 != 0 {
             u32::MAX
+        } else {
+            self.max_payload.wrapping_mul(10).wrapping_add(u32::from(digit))
         };
     }
 }

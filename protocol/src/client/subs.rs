@@ -1,6 +1,6 @@
 //! The subscriptions that outlive a connection.
 
-use super::{Error, Number, Session, Sid, check_queue, optional, put};
+use super::{Error, Session, Sid, check_queue, end, number, word};
 use crate::emit::Sink;
 use crate::subject::Filter;
 
@@ -91,7 +91,8 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         if entry.due == END {
             return false;
         }
-        entry.delivered = entry.delivered.saturating_add(1);
+        // With a maximum it ends before that wraps.
+        entry.delivered = entry.delivered.wrapping_add(1);
         if entry.max > 0 && entry.delivered >= entry.max {
             // The server has ended it by itself, unless it was never told.
             if entry.due == NOTHING {
@@ -130,26 +131,28 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
         if !self.is_due() {
             return Ok(());
         }
+        session.can_speak()?;
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
-            let sid = Number::new(entry.sid.0);
             while entry.due != NOTHING {
-                session.can_speak()?;
-                let (max, mut next) = (Number::new(entry.max), NOTHING);
-                let (mut verb, mut subject, mut queue): (&[u8], &[u8], _) = (b"UNSUB", &[], None);
+                let begin = out.position();
                 if entry.due == SUB {
-                    (verb, subject) = (b"SUB ", entry.subject.as_ref());
-                    queue = entry.queue.as_ref().map(S::as_ref);
-                    next = if entry.max > 0 { MAX } else { NOTHING };
+                    out.put(b"SUB ");
+                    out.put(entry.subject.as_ref());
+                    word(out, entry.queue.as_ref().map(S::as_ref));
+                } else {
+                    out.put(b"UNSUB");
                 }
-                let [blank, queue] = optional(queue);
-                let max = if entry.due == MAX { max.word() } else { &[] };
-                put(out, &[verb, subject, blank, queue, sid.word(), max], 0)?;
+                number(out, entry.sid.0, false);
+                if entry.due == MAX {
+                    number(out, entry.max, false);
+                }
+                end(out, begin)?;
                 if entry.due == END {
                     *place = None;
                     break;
                 }
-                entry.due = next;
+                entry.due = if entry.due == SUB && entry.max > 0 { MAX } else { NOTHING };
             }
         }
         self.last_sid &= !IS_DUE;

@@ -266,7 +266,7 @@ extern "C" fn client_verbs(
 ) -> usize {
     let mut out = Slice::new(memory.get());
     let user = core::str::from_utf8(a.get()).ok();
-    let _ = session.connect(Instant::from_micros(now), &Login { user, ..Login::ANONYMOUS }, &mut out);
+    let _ = session.connect(Instant::from_micros(now), &Login::user(user.unwrap_or_default(), "secret"), &mut out);
     let fields = [Field::new(a.get(), b.get())];
     if let (Ok(subject), Ok(header)) = (Subject::new(a.get()), Block::new(&fields)) {
         let full = Publish { reply: Some(subject), header: Some(&header), ..Publish::new(subject, b.get()) };
