@@ -114,11 +114,14 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
         mut verb: impl FnMut(&mut Client<'b, SUBS, REQUESTS>) -> Result<R, client::Error>,
     ) -> Result<R, Error<T::Error>> {
         loop {
-            let was_drained = self.client.is_drained();
-            let result = verb(self.client);
+            let done = match verb(self.client) {
+                Ok(result) => Some(result),
+                Err(client::Error::Room { .. }) if !self.client.is_drained() => None,
+                Err(error) => return Err(Error::Refused(error)),
+            };
             self.drain()?;
-            if was_drained || !matches!(result, Err(client::Error::Room { .. })) {
-                return Ok(result?);
+            if let Some(done) = done {
+                return Ok(done);
             }
         }
     }
@@ -135,6 +138,9 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
                 return Err(Error::Lost(Lost::Closed));
             }
             self.client.handle_sent(n);
+            if !self.client.has_more() {
+                break;
+            }
         }
         if self.client.is_unflushed() {
             self.transport.flush().map_err(Error::Io)?;

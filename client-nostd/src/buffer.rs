@@ -74,7 +74,7 @@ impl<'b> Transmit<'b> {
     }
 
     pub(crate) fn waiting(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.buffer.get(..self.end).unwrap_or_default().get(self.start..).unwrap_or_default()
     }
 
     /// Puts `bytes` behind the others, as they are. False if they don't fit.
@@ -98,12 +98,24 @@ impl<'b> Transmit<'b> {
 /// What finds no room is left out, but counted: [`Sink::end`] takes it back.
 impl Sink for Transmit<'_> {
     #[inline(never)]
-    fn put(&mut self, bytes: &[u8]) {
-        if let Some(space) = self.buffer.get_mut(self.end..).and_then(|space| space.get_mut(..bytes.len())) {
-            copy(space, bytes);
-        }
+    fn put(&mut self, mut bytes: &[u8]) {
+        let mut space = self.buffer.get_mut(self.end..).unwrap_or_default();
         // Slices that are there at once don't take all of the memory.
         self.end = self.end.wrapping_add(bytes.len());
+        // Most are few: this is shorter than the way into and out of `memcpy`, which the compiler doesn't see in loops that have
+        // two ends.
+        while let Some((four, rest)) = bytes.split_first_chunk::<4>() {
+            let Some((place, behind)) = core::mem::take(&mut space).split_first_chunk_mut::<4>() else {
+                return;
+            };
+            *place = *four;
+            (space, bytes) = (behind, rest);
+        }
+        while let Some((byte, rest)) = bytes.split_first() {
+            let Some((place, behind)) = core::mem::take(&mut space).split_first_mut() else { return };
+            *place = *byte;
+            (space, bytes) = (behind, rest);
+        }
     }
 
     fn position(&self) -> usize {
@@ -125,18 +137,5 @@ impl Sink for Transmit<'_> {
 
     fn room(&self) -> usize {
         self.buffer.len().saturating_sub(self.end)
-    }
-}
-
-/// Most are few: this is shorter than the way into and out of `memcpy`, which the compiler must not see in it.
-#[inline(always)]
-fn copy(mut space: &mut [u8], mut bytes: &[u8]) {
-    while let Some((four, rest)) = bytes.split_first_chunk::<4>() {
-        let Some((place, behind)) = core::mem::take(&mut space).split_first_chunk_mut::<4>() else { return };
-        *place = core::hint::black_box(*four);
-        (space, bytes) = (behind, rest);
-    }
-    for (place, byte) in space.iter_mut().zip(bytes) {
-        *place = core::hint::black_box(*byte);
     }
 }

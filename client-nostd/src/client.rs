@@ -118,7 +118,8 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     #[inline(never)]
     pub fn handle_time(&mut self, now: Instant) -> Result<(), Lost> {
         if let Err(silence) = self.session.tick(now) {
-            self.lost.get_or_insert(Lost::Silence(silence));
+            // Nothing else has ended the connection: a session that has ended is silent about time.
+            self.lost = Some(Lost::Silence(silence));
         }
         self.lost.map_or(Ok(()), Err)
     }
@@ -151,7 +152,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
     /// Writes what was subscribed to, before anything that is said later.
     #[inline]
     fn catch_up(&mut self) -> Result<(), Error> {
-        if self.subs.is_due() || (REQUESTS > 0 && self.inbox_due) { self.write_due() } else { Ok(()) }
+        if self.is_due() { self.write_due() } else { Ok(()) }
     }
 
     #[inline(never)]
@@ -179,6 +180,16 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
         self.unflushed = false;
     }
 
+    /// False if [`Client::poll_transmit`] has nothing more.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.transmit.is_empty() || self.session.owes() || self.is_due()
+    }
+
+    /// Something is to be subscribed to.
+    fn is_due(&self) -> bool {
+        self.subs.is_due() || (REQUESTS > 0 && self.inbox_due)
+    }
+
     /// Nothing waits to be sent.
     pub(crate) fn is_drained(&self) -> bool {
         self.transmit.is_empty()
@@ -203,7 +214,7 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
             return Ok(Some(Event::Expired { token }));
         }
         let Receive { buffer, start, end } = &mut self.receive;
-        let input = buffer.get(*start..*end).unwrap_or_default();
+        let input = buffer.get(..*end).unwrap_or_default().get(*start..).unwrap_or_default();
         let mut event = Event::Pong;
         let (used, next) = self.session.next_into(input, &mut event);
         *start = start.wrapping_add(used);

@@ -7,6 +7,26 @@ use midge_protocol::client::{self, Event, Flush, Login, Publish, Token};
 use midge_protocol::subject::Subject;
 use midge_protocol::time::Instant;
 
+/// Queues what a verb does, and sends it. If there is no room, what was queued before goes first. No function: its future would
+/// hold what the verb is given twice.
+macro_rules! submit {
+    ($self:ident, $verb:ident($($argument:expr),*)) => {
+        async move {
+            loop {
+                let done = match $self.client.$verb($($argument),*) {
+                    Ok(result) => Some(result),
+                    Err(client::Error::Room { .. }) if !$self.client.is_drained() => None,
+                    Err(error) => return Err(Error::Refused(error)),
+                };
+                $self.drain().await?;
+                if let Some(done) = done {
+                    return Ok(done);
+                }
+            }
+        }
+    };
+}
+
 /// A transport, and the client that it is lent to. Dropping it gives both back.
 ///
 /// Every future may be dropped at any await. What a verb has queued is sent whole by the next call of any method, and
@@ -80,53 +100,49 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
     }
 
     /// Sends a message. Dropped before it ends, the message is sent later or was not taken at all, never in part.
-    pub async fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error<T::Error>> {
-        self.submit(|client| client.publish(subject, payload)).await
+    pub fn publish(
+        &mut self,
+        subject: Subject<'_>,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<(), Error<T::Error>>> {
+        submit!(self, publish(subject, payload))
     }
 
     /// Sends a message with a reply subject or headers.
-    pub async fn publish_with(&mut self, message: &Publish<'_>) -> Result<(), Error<T::Error>> {
-        self.submit(|client| client.publish_with(message)).await
+    pub fn publish_with(
+        &mut self,
+        message: &Publish<'_>,
+    ) -> impl Future<Output = Result<(), Error<T::Error>>> {
+        submit!(self, publish_with(message))
     }
 
     /// Answers the message that [`Connection::next`] gave last.
-    pub async fn respond(&mut self, payload: &[u8]) -> Result<(), Error<T::Error>> {
-        self.submit(|client| client.respond(payload)).await
+    pub fn respond(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Error<T::Error>>> {
+        submit!(self, respond(payload))
     }
 
     /// Sends a request. What comes of it is an event with the token: [`Event::Answer`], [`Event::NoResponders`], or,
     /// at `deadline`, [`Event::Expired`].
-    pub async fn request(
+    pub fn request(
         &mut self,
         message: &Publish<'_>,
         deadline: Instant,
-    ) -> Result<Token, Error<T::Error>> {
-        self.submit(|client| client.request(message, deadline)).await
+    ) -> impl Future<Output = Result<Token, Error<T::Error>>> {
+        submit!(self, request(message, deadline))
     }
 
     /// Sends a PING; its answer is [`Event::Pong`].
-    pub async fn ping(&mut self) -> Result<Flush, Error<T::Error>> {
-        self.submit(|client| client.ping()).await
+    pub fn ping(&mut self) -> impl Future<Output = Result<Flush, Error<T::Error>>> {
+        submit!(self, ping())
     }
 
     /// Answers [`Event::Greeting`].
-    pub async fn login(&mut self, login: &Login<'_>, now: Instant) -> Result<(), Error<T::Error>> {
-        self.submit(|client| client.login(login, now)).await
-    }
-
-    /// Queues what `verb` does, and sends it. If there is no room, what was queued before goes first.
-    async fn submit<R>(
+    pub fn login(
         &mut self,
-        mut verb: impl FnMut(&mut Client<'b, SUBS, REQUESTS>) -> Result<R, client::Error>,
-    ) -> Result<R, Error<T::Error>> {
-        loop {
-            let was_drained = self.client.is_drained();
-            let result = verb(self.client);
-            self.drain().await?;
-            if was_drained || !matches!(result, Err(client::Error::Room { .. })) {
-                return Ok(result?);
-            }
-        }
+        login: &Login<'_>,
+        now: Instant,
+    ) -> impl Future<Output = Result<(), Error<T::Error>>> {
+        submit!(self, login(login, now))
     }
 
     /// Sends what waits, and has the transport send it on.
@@ -141,6 +157,9 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
                 return Err(Error::Lost(Lost::Closed));
             }
             self.client.handle_sent(n);
+            if !self.client.has_more() {
+                break;
+            }
         }
         if self.client.is_unflushed() {
             self.transport.flush().await.map_err(Error::Io)?;

@@ -86,7 +86,7 @@ impl Line {
                     if self.words == 2 {
                         self.sid = self.number;
                     }
-                    self.words = self.words.saturating_add(1);
+                    self.words = self.words.wrapping_add(1);
                     (self.number_before, self.number) = (self.number, 0);
                 }
                 self.in_word = true;
@@ -98,6 +98,7 @@ impl Line {
             }
             match behind {
                 [] | [b'\r'] | [b'\n', ..] => return input.len().wrapping_sub(behind.len()),
+                [_, b'\n', ..] => return input.len().wrapping_sub(behind.len()).wrapping_add(1),
                 [_, tail @ ..] => rest = tail,
             }
             self.in_word = false;

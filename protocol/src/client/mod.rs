@@ -290,7 +290,7 @@ impl Session {
                 (Some(Next::Need), 0)
             } else {
                 match self.reading {
-                    Reading::Verb => self.verb(rest),
+                    Reading::Verb => self.verb(rest, event),
                     Reading::Line(_) => self.line(rest, event),
                     Reading::Info(_) => self.info(rest, event),
                     Reading::Body(left) => self.rest_of_body(left, rest, event),
@@ -315,17 +315,19 @@ impl Session {
         (Some(Next::Need), 0)
     }
 
-    fn verb(&mut self, input: &[u8]) -> Flow {
+    fn verb<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
         if input.len() < line::SHORTEST {
             return self.wait(line::SHORTEST);
         }
         let Some((verb, used)) = line::verb(input) else { return (Some(Next::Bad(Breach::Operation)), 0) };
-        self.reading = Reading::Line(Line::new(verb));
         if verb == line::INFO {
             self.server.clear();
             self.reading = Reading::Info(Scan::default());
+            return (None, used);
         }
-        (None, used)
+        self.reading = Reading::Line(Line::new(verb));
+        let (next, more) = self.line(input.get(used..).unwrap_or_default(), event);
+        (next, used.wrapping_add(more))
     }
 
     /// What follows a verb, or more of it if it is longer than the buffer.
@@ -610,6 +612,11 @@ impl Session {
         self.pongs_seen.wrapping_sub(flush.0) < u16::MAX / 2
     }
 
+    /// True if [`Session::poll_transmit`] may have something to write.
+    pub fn owes(&self) -> bool {
+        self.pongs_due > 0 || self.keepalive.ping_due
+    }
+
     /// Writes what the session owes, as far as there is room: PONGs, and the PING that [`Session::tick`] asked for.
     pub fn poll_transmit(&mut self, out: &mut impl Sink) {
         if !self.may_speak() {
@@ -676,7 +683,13 @@ fn check_queue(filter: &[u8], queue: Option<&[u8]>) -> Result<(), Error> {
 /// Ends a frame with CR LF; see [`Sink::end`].
 #[inline(never)]
 fn end(out: &mut impl Sink, begin: usize) -> Result<(), Error> {
-    out.end(begin).map_err(|needed| Error::Room { needed: u16::try_from(needed).unwrap_or(u16::MAX) })
+    out.end(begin).map_err(no_room)
+}
+
+#[cold]
+#[inline(never)]
+fn no_room(needed: usize) -> Error {
+    Error::Room { needed: u16::try_from(needed).unwrap_or(u16::MAX) }
 }
 
 /// Writes a line, and its end.

@@ -128,9 +128,6 @@ impl<S: AsRef<[u8]>, const N: usize> Subs<S, N> {
 
     /// Writes what is due; stops when something doesn't fit, and goes on from there when called again.
     pub fn poll_transmit(&mut self, session: &Session, out: &mut impl Sink) -> Result<(), Error> {
-        if !self.is_due() {
-            return Ok(());
-        }
         session.can_speak()?;
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
