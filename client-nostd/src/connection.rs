@@ -11,17 +11,15 @@ use midge_protocol::time::Instant;
 /// hold what the verb is given twice.
 macro_rules! submit {
     ($self:ident, $verb:ident($($argument:expr),*)) => {
-        async move {
-            loop {
-                let done = match $self.client.$verb($($argument),*) {
-                    Ok(result) => Some(result),
-                    Err(client::Error::Room { .. }) if !$self.client.is_drained() => None,
-                    Err(error) => return Err(Error::Refused(error)),
-                };
-                $self.drain().await?;
-                if let Some(done) = done {
-                    return Ok(done);
-                }
+        loop {
+            let done = match $self.client.$verb($($argument),*) {
+                Ok(result) => Some(result),
+                Err(client::Error::Room { .. }) if !$self.client.is_drained() => None,
+                Err(error) => return Err(Error::Refused(error)),
+            };
+            $self.drain().await?;
+            if let Some(done) = done {
+                return Ok(done);
             }
         }
     };
@@ -100,48 +98,37 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
     }
 
     /// Sends a message. Dropped before it ends, the message is sent later or was not taken at all, never in part.
-    pub fn publish(
-        &mut self,
-        subject: Subject<'_>,
-        payload: &[u8],
-    ) -> impl Future<Output = Result<(), Error<T::Error>>> {
+    pub async fn publish(&mut self, subject: Subject<'_>, payload: &[u8]) -> Result<(), Error<T::Error>> {
         submit!(self, publish(subject, payload))
     }
 
     /// Sends a message with a reply subject or headers.
-    pub fn publish_with(
-        &mut self,
-        message: &Publish<'_>,
-    ) -> impl Future<Output = Result<(), Error<T::Error>>> {
+    pub async fn publish_with(&mut self, message: &Publish<'_>) -> Result<(), Error<T::Error>> {
         submit!(self, publish_with(message))
     }
 
     /// Answers the message that [`Connection::next`] gave last.
-    pub fn respond(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Error<T::Error>>> {
+    pub async fn respond(&mut self, payload: &[u8]) -> Result<(), Error<T::Error>> {
         submit!(self, respond(payload))
     }
 
     /// Sends a request. What comes of it is an event with the token: [`Event::Answer`], [`Event::NoResponders`], or,
     /// at `deadline`, [`Event::Expired`].
-    pub fn request(
+    pub async fn request(
         &mut self,
         message: &Publish<'_>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Token, Error<T::Error>>> {
+    ) -> Result<Token, Error<T::Error>> {
         submit!(self, request(message, deadline))
     }
 
     /// Sends a PING; its answer is [`Event::Pong`].
-    pub fn ping(&mut self) -> impl Future<Output = Result<Flush, Error<T::Error>>> {
+    pub async fn ping(&mut self) -> Result<Flush, Error<T::Error>> {
         submit!(self, ping())
     }
 
     /// Answers [`Event::Greeting`].
-    pub fn login(
-        &mut self,
-        login: &Login<'_>,
-        now: Instant,
-    ) -> impl Future<Output = Result<(), Error<T::Error>>> {
+    pub async fn login(&mut self, login: &Login<'_>, now: Instant) -> Result<(), Error<T::Error>> {
         submit!(self, login(login, now))
     }
 
