@@ -10,7 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::callout::{Courier, MAIL_BYTES_MAX};
 use crate::clock::Clock;
 use crate::elsewhere::Outside;
-use crate::inquiry::{Answer, Inquiry, Question};
+use crate::inquiry::{Answer, Inquiry, Question, Unresponsive};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::vitals::Vitals;
@@ -82,10 +82,10 @@ impl Hub {
         let _ = self.sleeper.set(sleeper);
     }
 
-    /// What the storage thread says. `None`: there are no streams, or they take too long.
-    pub(crate) async fn ask_streams(&self, question: Question) -> Option<Answer> {
-        let sleeper = self.sleeper.get()?;
-        self.inquiry.ask(question, || sleeper.thread.unpark()).await
+    /// What the storage thread says. `None`: there are no streams.
+    pub(crate) async fn ask_streams(&self, question: Question) -> Result<Option<Answer>, Unresponsive> {
+        let Some(sleeper) = self.sleeper.get() else { return Ok(None) };
+        self.inquiry.ask(question, || sleeper.thread.unpark()).await.map(Some)
     }
 
     /// Questions about the streams.

@@ -7,6 +7,7 @@
 #![cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "without streams nobody answers"))]
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,16 @@ pub(crate) enum Answer {
     Found,
 }
 
+/// There is no answer in time: the storage thread waits for its disk, or too much is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unresponsive;
+
+impl fmt::Display for Unresponsive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the streams don't answer: their disk may hang")
+    }
+}
+
 /// Questions that wait, and whom they are answered by.
 #[derive(Default)]
 pub(crate) struct Inquiry {
@@ -52,17 +63,18 @@ pub(crate) struct Inquiry {
 
 impl Inquiry {
     /// The answer, if it comes in time. `ring` wakes who answers.
-    pub(crate) async fn ask(&self, question: Question, ring: impl FnOnce()) -> Option<Answer> {
+    pub(crate) async fn ask(&self, question: Question, ring: impl FnOnce()) -> Result<Answer, Unresponsive> {
         let (sender, answer) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if waiting.len() >= WAITING_MAX {
-                return None;
+                return Err(Unresponsive);
             }
             waiting.push((question, sender));
         }
         ring();
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        answer.map_err(|_| Unresponsive)?.map_err(|_| Unresponsive)
     }
 
     /// Whether an account has streams.

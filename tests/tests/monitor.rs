@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread;
 use std::time::Instant;
 
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
 use midge_tests::peer::Peer;
 use midge_tests::shape::{members, order};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// A server that is watched, with a few clients.
@@ -633,4 +638,75 @@ fn metrics_have_the_names_that_dashboards_and_alerts_look_for() {
     let renamed = scene.get("/metrics?prefix=nats").body;
     assert!(renamed.contains("\nnats_varz_connections{"), "{renamed}");
     assert_eq!(scene.get("/metrics?prefix=a%7B").status, 400);
+}
+
+/// The storage thread of a daemon, held as a disk that hangs would hold it.
+struct Held(Pid);
+
+impl Held {
+    fn hold(daemon: &Daemon) -> Self {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("threads");
+        let mut tasks = tasks.map(|task| task.expect("a thread").path());
+        let name = |task: &Path| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let task = tasks.find(|task| name(task).trim() == "streams").expect("a storage thread");
+        let id = task.file_name().and_then(|id| id.to_str()?.parse().ok()).expect("a number");
+        let thread = Pid::from_raw(id);
+        ptrace::seize(thread, ptrace::Options::empty()).expect("a thread that may be traced");
+        ptrace::interrupt(thread).expect("a thread that runs");
+        waitpid(thread, Some(WaitPidFlag::__WALL)).expect("a thread that stands");
+        Self(thread)
+    }
+
+    fn let_go(self) {
+        ptrace::detach(self.0, None).expect("a thread that stands");
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_is_said_to_hang() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let scene = with_streams(&Program::ours().unwrap_or_else(|why| panic!("{why}")), &dir);
+    let held = Held::hold(&scene.daemon);
+    let mut sys = scene.peer("sys");
+    let watched = &scene;
+    thread::scope(|all| {
+        // Each of them waits until the daemon has waited long enough.
+        let get = |path: &'static str| all.spawn(move || watched.get(path));
+        let [jsz, metrics, healthz] = ["/jsz", "/metrics", "/healthz"].map(get);
+        let [details, account, varz] = ["/healthz?details=1", "/healthz?account=A", "/varz"].map(get);
+        let asked = all.spawn(move || sys.ask("$SYS.REQ.SERVER.PING.JSZ", ""));
+        let of = |answer: thread::ScopedJoinHandle<'_, Answer>| {
+            let Answer { status, body, .. } = answer.join().expect("an answer");
+            (status, body)
+        };
+        let why = "the streams don't answer: their disk may hang";
+        assert_eq!(of(jsz), (503, format!("{why}\n")));
+        let unavailable = (503, format!(r#"{{"status":"unavailable","error":"{why}"}}"#));
+        assert_eq!(of(healthz), unavailable);
+        assert_eq!(of(account), unavailable);
+        let (status, details) = of(details);
+        assert_eq!(status, 503);
+        assert!(details.contains(&format!(r#""type":"JETSTREAM","error":"{why}""#)), "{details}");
+        let (status, metrics) = of(metrics);
+        assert_eq!(status, 200);
+        let line = |start: &str, end: &str| {
+            metrics.lines().any(|line| line.starts_with(start) && line.ends_with(end))
+        };
+        assert!(line("midge_storage_unresponsive{", " 1.0"), "{metrics}");
+        assert!(line("gnatsd_healthz_status{", " 1.0"), "{metrics}");
+        assert!(!metrics.contains("jetstream_server_"), "what isn't known isn't told\n{metrics}");
+        let (status, varz) = of(varz);
+        let varz: Value = serde_json::from_str(&varz).expect("JSON");
+        assert_eq!(status, 200);
+        assert!(varz["jetstream"]["config"].is_object() && varz["jetstream"]["stats"].is_null(), "{varz}");
+        let answer = asked.join().expect("a thread").expect("an answer");
+        assert_eq!((&answer["error"]["code"], &answer["data"]), (&503.into(), &Value::Null), "{answer}");
+    });
+    held.let_go();
+    assert_eq!(scene.json("/jsz")["streams"], 2);
+    assert_eq!(scene.json("/healthz")["status"], "ok");
+    let metrics = scene.get("/metrics").body;
+    assert!(
+        metrics.lines().any(|line| line.starts_with("midge_storage_unresponsive{") && line.ends_with(" 0.0"))
+    );
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::About;
 use super::query::{BadRequest, Query};
 use crate::hub::Hub;
-use crate::inquiry::{Answer, Question};
+use crate::inquiry::{Answer, Question, Unresponsive};
 use crate::vitals::Vitals;
 
 const OK: u16 = 200;
@@ -64,9 +64,17 @@ impl Health {
             let health = Self::of_disk(&hub.vitals, details);
             // Without streams there are none to be missed.
             let asked = !(enabled || enabled_only || server_only) && about.options().jetstream.enabled;
-            return Ok(match Self::find(query, hub, details).await {
-                Some(missing) if asked && health.status == "ok" => missing,
-                _ => health,
+            return Ok(match Self::ask(query, hub, details).await {
+                _ if health.status != "ok" => health,
+                Err(why) => {
+                    let fault = Fault::new("JETSTREAM", why.to_string());
+                    Self {
+                        degraded: health.degraded,
+                        ..Self::ill("unavailable", UNAVAILABLE, fault, details)
+                    }
+                }
+                Ok(Some(missing)) if asked => missing,
+                Ok(_) => health,
             });
         };
         let error = format!("{missing:?} must not be empty when checking {of} health");
@@ -86,16 +94,19 @@ impl Health {
         }
     }
 
-    /// What is asked for and isn't there.
-    async fn find(query: &Query, hub: &Hub, details: bool) -> Option<Self> {
+    /// What is asked for and isn't there. Asks in any case, to see whether there is an answer.
+    async fn ask(query: &Query, hub: &Hub, details: bool) -> Result<Option<Self>, Unresponsive> {
         let [account, stream, consumer] =
             ["account", "stream", "consumer"].map(|name| query.text(name).unwrap_or_default().to_owned());
-        if account.is_empty() {
-            return None;
-        }
-        let question =
-            Question::Find { account: account.clone(), stream: stream.clone(), consumer: consumer.clone() };
-        let fault = match hub.ask_streams(question).await {
+        let question = match account.is_empty() {
+            true => Question::Sums,
+            false => Question::Find {
+                account: account.clone(),
+                stream: stream.clone(),
+                consumer: consumer.clone(),
+            },
+        };
+        let fault = match hub.ask_streams(question).await? {
             Some(Answer::Missing(Missing::Account)) => {
                 let error = format!("JetStream account {account:?} not found");
                 Fault { account, ..Fault::new("ACCOUNT", error) }
@@ -110,13 +121,9 @@ impl Health {
                 );
                 Fault { account, stream, consumer, ..Fault::new("CONSUMER", error) }
             }
-            Some(_) => return None,
-            None => {
-                let fault = Fault::new("JETSTREAM", "the streams don't answer".to_owned());
-                return Some(Self::ill("unavailable", UNAVAILABLE, fault, details));
-            }
+            _ => return Ok(None),
         };
-        Some(Self::ill("unavailable", NOT_FOUND, fault, details))
+        Ok(Some(Self::ill("unavailable", NOT_FOUND, fault, details)))
     }
 
     fn ill(status: &'static str, code: u16, fault: Fault, details: bool) -> Self {

@@ -148,9 +148,10 @@ impl Monitor {
                 query.flag("unused").map(|unused| pretty(&AccountStatz::collect(&self.hub, None, unused)))
             }
             Page::Jsz => match jsz::wanted(&query) {
-                Ok(wanted) => {
-                    Ok(json(StatusCode::OK, Ok(jsz::collect(&self.hub, &self.about, wanted).await)))
-                }
+                Ok(wanted) => Ok(match jsz::collect(&self.hub, &self.about, wanted).await {
+                    Ok(page) => json(StatusCode::OK, Ok(page)),
+                    Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+                }),
                 Err(error) => Err(error),
             },
             Page::Metrics => self.metrics(&query).await,

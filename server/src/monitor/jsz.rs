@@ -8,7 +8,7 @@ use super::query::{BadRequest, Query};
 use super::text::{Nanos, Time, is_false, is_zero};
 use super::{About, ROWS_MAX};
 use crate::hub::Hub;
-use crate::inquiry::{Answer, Question};
+use crate::inquiry::{Answer, Question, Unresponsive};
 
 /// Accounts in an answer, unless it is said.
 const LIMIT: usize = 1024;
@@ -146,15 +146,15 @@ pub(super) struct JetStreamVarz {
 }
 
 impl JetStreamVarz {
-    /// As /varz has it.
+    /// As /varz has it: without figures if the streams don't answer.
     pub(super) async fn collect(hub: &Hub, about: &About) -> Self {
-        let Some(Answer::Sums(sums)) = hub.ask_streams(Question::Sums).await else { return Self::default() };
+        let stats = match hub.ask_streams(Question::Sums).await {
+            Ok(Some(Answer::Sums(sums))) => Some(Stats::new(sums)),
+            Ok(_) => return Self::default(),
+            Err(Unresponsive) => None,
+        };
         let options = about.options();
-        Self {
-            config: Some(Config::new(&options)),
-            stats: Some(Stats::new(sums)),
-            limits: Some(Limits::new(&options)),
-        }
+        Self { config: Some(Config::new(&options)), stats, limits: Some(Limits::new(&options)) }
     }
 
     /// As the figures have it that a server publishes: without its directory. `None` if there are no streams.
@@ -197,12 +197,12 @@ pub(super) fn page(offset: i64, limit: i64) -> Wanted {
 }
 
 /// The page, in one line.
-pub(super) async fn collect(hub: &Hub, about: &About, mut wanted: Wanted) -> Vec<u8> {
+pub(super) async fn collect(hub: &Hub, about: &About, mut wanted: Wanted) -> Result<Vec<u8>, Unresponsive> {
     wanted.streams |= wanted.consumers;
     wanted.accounts |= wanted.streams && wanted.account.is_empty();
     let options = about.options();
     let (server_id, now) = (about.info().id, Time(hub.clock.now().wall));
-    let (head, rest) = match hub.ask_streams(Question::Report(wanted)).await {
+    let (head, rest) = match hub.ask_streams(Question::Report(wanted)).await? {
         Some(Answer::Report(sums, report)) => {
             let (config, limits) = (Config::new(&options), Some(Limits::new(&options)));
             (Head { stats: Stats::new(sums), server_id, now, disabled: false, config, limits }, report)
@@ -217,18 +217,18 @@ pub(super) async fn collect(hub: &Hub, about: &About, mut wanted: Wanted) -> Vec
     json.push(b',');
     json.extend_from_slice(rest.as_bytes());
     json.push(b'}');
-    json
+    Ok(json)
 }
 
 /// What is wanted of one account.
-pub(super) async fn account(hub: &Hub, wanted: Wanted) -> Result<Vec<u8>, BadRequest> {
+pub(super) async fn account(hub: &Hub, wanted: Wanted) -> Result<Result<Vec<u8>, BadRequest>, Unresponsive> {
     let name = wanted.account.clone();
-    match hub.ask_streams(Question::Account(wanted)).await {
+    Ok(match hub.ask_streams(Question::Account(wanted)).await? {
         Some(Answer::Report(_, members)) => Ok(format!("{{{members}}}").into_bytes()),
         None => Err(BadRequest("jetstream not enabled".to_owned())),
         Some(_) if hub.look(|broker, _| broker.account_named(&name)).is_some() => {
             Err(BadRequest(format!("account {name:?} not jetstream enabled")))
         }
         Some(_) => Err(BadRequest(format!("account {name:?} not found"))),
-    }
+    })
 }

@@ -29,8 +29,8 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// What metrics are made from.
 pub(super) struct Pages<'a> {
     pub(super) varz: &'a Value,
-    /// With streams, consumers and their configurations.
-    pub(super) jsz: &'a Value,
+    /// With streams, consumers and their configurations. `None`: the streams don't answer.
+    pub(super) jsz: Option<&'a Value>,
     /// What /healthz says in a word.
     pub(super) status: &'a str,
     /// Something that was stored is lost.
@@ -63,15 +63,15 @@ pub(super) fn prefix(query: &Query) -> Result<&str, BadRequest> {
 /// The page, of the daemon as it is.
 pub(super) async fn collect(hub: &Hub, about: &About, prefix: &str) -> Result<String, fmt::Error> {
     let all = Wanted { consumers: true, config: true, rows: ROWS_MAX, ..jsz::page(0, 0) };
-    let jsz = jsz::collect(hub, about, all).await;
-    let varz = Varz::collect(hub, about, JetStreamVarz::collect(hub, about).await);
-    let [varz, jsz] =
-        [serde_json::to_value(varz), serde_json::from_slice(&jsz)].map(Result::unwrap_or_default);
+    // At once, so that streams that don't answer are waited for only once.
+    let (jsz, jetstream) = tokio::join!(jsz::collect(hub, about, all), JetStreamVarz::collect(hub, about));
+    let varz = serde_json::to_value(Varz::collect(hub, about, jetstream)).unwrap_or_default();
+    let jsz: Option<Value> = jsz.ok().map(|page| serde_json::from_slice(&page).unwrap_or_default());
     let options = about.options();
     let pages = Pages {
         varz: &varz,
-        jsz: &jsz,
-        status: if hub.vitals.fault().is_some() { "unavailable" } else { "ok" },
+        jsz: jsz.as_ref(),
+        status: if hub.vitals.fault().is_some() || jsz.is_none() { "unavailable" } else { "ok" },
         degraded: hub.vitals.degraded().is_some(),
         written: process::written(),
         space: options.jetstream.enabled.then(|| process::space(&options.jetstream.store())).flatten(),
@@ -85,7 +85,10 @@ pub(super) fn render(pages: &Pages<'_>, prefix: &str) -> Result<String, fmt::Err
     let server = [("server_id", str_of(&pages.varz["server_id"]))];
     families.flatten(&format!("{prefix}_varz"), pages.varz, &server);
     families.health(prefix, pages.status, server);
-    families.streams(pages.jsz, &server, str_of(&pages.varz["server_name"]));
+    if let Some(jsz) = pages.jsz {
+        families.streams(jsz, &server, str_of(&pages.varz["server_name"]));
+    }
+    families.add("midge_storage_unresponsive", &server, f64::from(u8::from(pages.jsz.is_none())));
     families.add("midge_streams_degraded", &server, f64::from(u8::from(pages.degraded)));
     if let Some(trusted) = pages.varz["clock"]["trusted"].as_bool() {
         families.add("midge_clock_trusted", &server, f64::from(u8::from(trusted)));
@@ -303,6 +306,7 @@ impl Collector for Families {
 fn help(name: &str) -> Cow<'static, str> {
     match name {
         "midge_streams_degraded" => "1 if something that was stored is damaged, see the log".into(),
+        "midge_storage_unresponsive" => "1 if the streams don't answer: their disk may hang".into(),
         "midge_disk_written_bytes" => "Bytes that this process had written to disks".into(),
         "midge_clock_trusted" => "1 if streams believe the machine's clock".into(),
         "midge_disk_size_bytes" => "Bytes of the file system that streams are stored on".into(),
@@ -340,7 +344,7 @@ mod tests {
         });
         let pages = Pages {
             varz: &varz,
-            jsz: &jsz,
+            jsz: Some(&jsz),
             status: "unavailable",
             degraded: true,
             written: Some(4096),

@@ -24,6 +24,7 @@ use super::subsz::Subsz;
 use super::text::Time;
 use super::varz::Varz;
 use crate::hub::Hub;
+use crate::inquiry::Unresponsive;
 
 /// Something that only the daemon as a whole can do.
 pub(crate) enum Order {
@@ -52,6 +53,12 @@ enum Refusal {
 impl From<BadRequest> for Refusal {
     fn from(BadRequest(why): BadRequest) -> Self {
         Self::Error { code: 500, why, page: true }
+    }
+}
+
+impl From<Unresponsive> for Refusal {
+    fn from(why: Unresponsive) -> Self {
+        Self::Error { code: 503, why: why.to_string(), page: true }
     }
 }
 
@@ -144,7 +151,7 @@ impl Desk {
             Request::Server("ROUTEZ") => data(&Routez::new(hub, about)),
             Request::Server("GATEWAYZ") => data(&Gatewayz::new(hub)),
             Request::Server("LEAFZ") | Request::Account { word: "LEAFZ", .. } => data(&Leafz::new(hub)),
-            Request::Server("JSZ") => Ok(Some(jsz::collect(hub, about, ask.jsz(&ask.account)).await)),
+            Request::Server("JSZ") => Ok(Some(jsz::collect(hub, about, ask.jsz(&ask.account)).await?)),
             Request::Server("RELOAD") => self.reload().await,
             Request::Server("KICK") => {
                 let (kicked, _) = hub.turn(|broker, now| broker.kick(ask.cid, now));
@@ -163,7 +170,7 @@ impl Desk {
             Request::Account { name, word: "STATZ" } => {
                 self.statz(Some(std::slice::from_ref(&name.to_owned())), ask.include_unused)
             }
-            Request::Account { name, word: "JSZ" } => Ok(Some(jsz::account(hub, ask.jsz(name)).await?)),
+            Request::Account { name, word: "JSZ" } => Ok(Some(jsz::account(hub, ask.jsz(name)).await??)),
             Request::Accounts => self
                 .statz(Some(ask.accounts.as_slice()).filter(|names| !names.is_empty()), ask.include_unused),
             Request::User(_) => self.user(letter),
