@@ -13,7 +13,7 @@ use crate::api::{Api, Parts, STREAM_NOT_FOUND, check_name, library_failure};
 use crate::cli::{Force, Output, Storage};
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
-use crate::show::{harmless, print_json};
+use crate::show::print_json;
 use crate::signals::Signals;
 use crate::stream::sheet;
 
@@ -98,15 +98,6 @@ pub(crate) async fn watch<T, E: Error + 'static>(
             return Ok(());
         }
     }
-}
-
-/// Prints names, a line each.
-pub(crate) fn print_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Outcome {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for name in names {
-        writeln!(out, "{}", harmless(name))?;
-    }
-    Ok(out.flush()?)
 }
 
 /// Where to store, in the client library's terms.

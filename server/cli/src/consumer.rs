@@ -17,7 +17,7 @@ use crate::cli::consumer::{Ack, Add, Consumer, Deliver, Info, List, Next, Pause,
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
 use crate::origin::Origin;
-use crate::show::{Show, print_json};
+use crate::show::{Show, print_json, print_names};
 use crate::signals::Signals;
 use crate::stream::{configuration, messages, metadata};
 use crate::table::{Column, Sheet, Table};
@@ -44,11 +44,7 @@ async fn list(args: &List, api: &mut Api) -> Outcome {
         return consumers.iter().try_for_each(print_json);
     }
     if args.names {
-        let mut out = std::io::stdout().lock();
-        for consumer in &consumers {
-            writeln!(out, "{}", consumer.text("name"))?;
-        }
-        return Ok(());
+        return print_names(consumers.iter().map(|consumer| consumer.text("name")));
     }
     let mut table = Table::new([
         Column::Text("NAME"),

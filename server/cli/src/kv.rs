@@ -15,13 +15,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Parts, library_failure};
-use crate::bucket::{self, Kind, print_names, storage};
+use crate::bucket::{self, Kind, storage};
 use crate::cli::kv::{Add, Create, Delete, Get, History, Kv, List, Purge, Put, Remove, Update, Watch};
 use crate::cli::{Connection, Output};
 use crate::confirm::confirm;
 use crate::draft::stdin;
 use crate::exit::{Failure, Outcome};
-use crate::show::{print_json, readable};
+use crate::show::{print_json, print_names, readable};
 use crate::signals::Signals;
 use crate::table::{Column, Table};
 use crate::units::{age, count, limit, local, rough, size};

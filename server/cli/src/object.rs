@@ -15,13 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::api::{Api, Parts, library_failure};
 use crate::backup::Part;
-use crate::bucket::{self, Kind, print_names, storage};
+use crate::bucket::{self, Kind, storage};
 use crate::cli::object::{Add, Delete, Get, Info, List, Object, Put, Remove, Watch};
 use crate::cli::{Connection, Output};
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
 use crate::progress;
-use crate::show::{harmless, print_json, short};
+use crate::show::{harmless, print_json, print_names, short};
 use crate::signals::Signals;
 use crate::table::{Column, Sheet, Table};
 use crate::units::{age, count, limit, local_and_age, rough, size};

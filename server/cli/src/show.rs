@@ -259,6 +259,15 @@ pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     Ok(out.flush()?)
 }
 
+/// Prints names, a line each.
+pub(crate) fn print_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Outcome {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for name in names {
+        writeln!(out, "{}", harmless(name))?;
+    }
+    Ok(out.flush()?)
+}
+
 /// A body for people: text without what could steer a terminal, or the first bytes of something else.
 pub(crate) fn readable(body: &[u8]) -> String {
     match std::str::from_utf8(body) {

@@ -17,7 +17,7 @@ use crate::cli::stream::{
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
 use crate::origin::stored;
-use crate::show::{Show, print_json};
+use crate::show::{Show, print_json, print_names};
 use crate::table::{Column, Sheet, Table};
 use crate::units::{age, count, exact, limit, local_and_age, nanos, size};
 
@@ -48,11 +48,7 @@ async fn list(args: &List, api: &mut Api) -> Outcome {
         return streams.iter().try_for_each(print_json);
     }
     if args.names {
-        let mut out = std::io::stdout().lock();
-        for stream in &streams {
-            writeln!(out, "{}", stream["config"].text("name"))?;
-        }
-        return Ok(());
+        return print_names(streams.iter().map(|stream| stream["config"].text("name")));
     }
     let mut table = Table::new([
         Column::Text("NAME"),
