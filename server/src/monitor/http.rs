@@ -29,6 +29,7 @@ use super::jsz::{self, JetStreamVarz};
 use super::metrics;
 use super::query::{BadRequest, Query};
 use super::subsz::Subsz;
+use super::text::indented;
 use super::varz::Varz;
 use crate::hub::Hub;
 
@@ -243,7 +244,7 @@ impl Requests {
 }
 
 fn pretty(view: &impl Serialize) -> Response<Full<Bytes>> {
-    json(StatusCode::OK, serde_json::to_vec_pretty(view))
+    json(StatusCode::OK, serde_json::to_vec(view).map(|json| indented(&json)))
 }
 
 fn json(status: StatusCode, json: serde_json::Result<Vec<u8>>) -> Response<Full<Bytes>> {

@@ -65,8 +65,11 @@ pub(super) async fn collect(hub: &Hub, about: &About, prefix: &str) -> Result<St
     let all = Wanted { consumers: true, config: true, rows: ROWS_MAX, ..jsz::page(0, 0) };
     // At once, so that streams that don't answer are waited for only once.
     let (jsz, jetstream) = tokio::join!(jsz::collect(hub, about, all), JetStreamVarz::collect(hub, about));
-    let varz = serde_json::to_value(Varz::collect(hub, about, jetstream)).unwrap_or_default();
-    let jsz: Option<Value> = jsz.ok().map(|page| serde_json::from_slice(&page).unwrap_or_default());
+    // Of one that is made into values directly there would be more program than of one that is written and read.
+    let value = |json: &[u8]| serde_json::from_slice::<Value>(json).unwrap_or_default();
+    let varz = serde_json::to_vec(&Varz::collect(hub, about, jetstream)).unwrap_or_default();
+    let varz = value(&varz);
+    let jsz = jsz.ok().map(|page| value(&page));
     let options = about.options();
     let pages = Pages {
         varz: &varz,

@@ -100,6 +100,45 @@ impl Serialize for Number {
     }
 }
 
+/// The same JSON for people: a line for each member. For pages, which are then written in one way only: a second one is code for
+/// each type in them.
+pub(super) fn indented(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len() * 2);
+    let mut depth = 0_usize;
+    let (mut quoted, mut escaped) = (false, false);
+    let line = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        out.resize(out.len() + 2 * depth, b' ');
+    };
+    for byte in json {
+        if quoted {
+            out.push(*byte);
+            (quoted, escaped) = (escaped || *byte != b'"', !escaped && *byte == b'\\');
+            continue;
+        }
+        let begins = matches!(out.last(), Some(b'{' | b'['));
+        match byte {
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if !begins {
+                    line(&mut out, depth);
+                }
+            }
+            _ if begins => line(&mut out, depth),
+            _ => {}
+        }
+        out.push(*byte);
+        match byte {
+            b'"' => quoted = true,
+            b'{' | b'[' => depth += 1,
+            b',' => line(&mut out, depth),
+            b':' => out.push(b' '),
+            _ => {}
+        }
+    }
+    out
+}
+
 /// For members that are left out when they are 0.
 pub(super) fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -144,6 +183,19 @@ mod tests {
         assert_eq!(json(Number(2.0)), "2");
         assert_eq!(json(Number(0.125)), "0.125");
         assert_eq!(json(Nanos(Duration::from_secs(120))), "120000000000");
+    }
+
+    #[test]
+    fn indented_json_has_a_line_for_each_member() {
+        for value in [
+            serde_json::json!({"a": [1, -2.5, {"b": {}}, []], "c": "}]\\\",:{[ \u{e9}", "d": null, "": {"e": true}}),
+            serde_json::json!([]),
+            serde_json::json!("{\\"),
+            serde_json::json!([[[1], []], {"\\\\\"": "\\"}]),
+        ] {
+            let text = String::from_utf8(indented(value.to_string().as_bytes())).unwrap();
+            assert_eq!(text, serde_json::to_string_pretty(&value).unwrap());
+        }
     }
 
     fn json(value: impl Serialize) -> String {

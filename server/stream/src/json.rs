@@ -6,19 +6,43 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::ser::{CompactFormatter, Formatter};
 
 use crate::error::{self, ApiError};
 
 /// Writes `value` in one line.
 pub(crate) fn write(value: &impl Serialize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Go);
     // Writing to memory doesn't fail, and our types have string keys only.
-    match value.serialize(&mut serializer) {
-        Ok(()) => out,
-        Err(_) => b"{}".to_vec(),
+    escaped(serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec()))
+}
+
+/// What Go escapes and serde_json doesn't is only ever part of a string.
+fn escaped(json: Vec<u8>) -> Vec<u8> {
+    let escape = |rest: &[u8]| match rest {
+        [b'<', ..] => Some((1, "\\u003c")),
+        [b'>', ..] => Some((1, "\\u003e")),
+        [b'&', ..] => Some((1, "\\u0026")),
+        [0xE2, 0x80, 0xA8, ..] => Some((3, "\\u2028")),
+        [0xE2, 0x80, 0xA9, ..] => Some((3, "\\u2029")),
+        _ => None,
+    };
+    if !json.iter().any(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xE2)) {
+        return json;
     }
+    let mut out = Vec::with_capacity(json.len() + 64);
+    let mut rest = json.as_slice();
+    while let [byte, after @ ..] = rest {
+        rest = match escape(rest) {
+            Some((length, text)) => {
+                out.extend_from_slice(text.as_bytes());
+                rest.get(length..).unwrap_or_default()
+            }
+            None => {
+                out.push(*byte);
+                after
+            }
+        };
+    }
+    out
 }
 
 /// Members in this order. Those that are `null` are left out.
@@ -29,26 +53,6 @@ impl Serialize for Members<'_> {
         serializer.collect_map(
             self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, value)),
         )
-    }
-}
-
-struct Go;
-
-impl Formatter for Go {
-    fn write_string_fragment<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> std::io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-            let (before, after) = rest.split_at(at);
-            CompactFormatter.write_string_fragment(writer, before)?;
-            let Some(c) = after.chars().next() else { break };
-            write!(writer, "\\u{:04x}", u32::from(c))?;
-            rest = after.get(c.len_utf8()..).unwrap_or_default();
-        }
-        CompactFormatter.write_string_fragment(writer, rest)
     }
 }
 
@@ -108,7 +112,7 @@ pub(crate) fn read_loose<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_js
     }
     let mut value: Value = serde_json::from_slice(text)?;
     drop_nulls(&mut value);
-    T::deserialize(value)
+    T::deserialize(&value)
 }
 
 /// As [`read_loose`], for what is large and seldom read. Always by way of a [`Value`], as requests are: a configuration that
