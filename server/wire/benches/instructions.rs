@@ -4,7 +4,7 @@
 //! for any count, so that two runs tell the instructions of one time. `instructions` alone lists the names.
 
 #[allow(dead_code, reason = "the tests use all of it")]
-#[path = "../../broker/tests/world/mod.rs"]
+#[path = "../../broker/tests/broker/world/mod.rs"]
 mod world;
 
 use std::hint::black_box;

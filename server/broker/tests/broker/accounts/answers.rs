@@ -6,7 +6,7 @@ use midge_broker::{
     AccountSettings, Exports, Imports, Response, ServiceExport, ServiceImport, StreamExport, StreamImport,
 };
 
-use crate::world::{World, settings};
+use super::world::{World, settings};
 
 const THRESHOLD: Duration = Duration::from_secs(10);
 

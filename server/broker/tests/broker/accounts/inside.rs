@@ -2,7 +2,7 @@
 
 use midge_broker::{AccountSettings, Post};
 
-use crate::world::{World, settings};
+use super::world::{World, settings};
 
 fn world() -> World {
     let account = |name: &str| AccountSettings { name: name.into(), ..AccountSettings::default() };

@@ -1,11 +1,9 @@
 //! Disks that fail at a call, once or for good, and disks that are full: what was committed stays, everybody is told, and
 //! all goes on when the disk does.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Model, Op, Random, small};
+use crate::common::{self, Model, Op, Random, small};
 use midge_store::disk::sim::{Fault, SimDisk};
 use midge_store::{Append, Change, Erase, Error, Health, Options, Store};
 

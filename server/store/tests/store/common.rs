@@ -1,5 +1,5 @@
 //! Plain maps that do what a store does, and work for both.
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "no test uses all of it")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,11 +1,9 @@
 //! Power cuts: at any call, in any way in which the disk may come back, what a commit returned `Ok` for is there, and
 //! a commit that was under way is there as a whole or not at all.
 //!
-//! `STATES=100000000 SEED=7 cargo test -p midge-store --test crash` looks at more states, or others.
+//! `STATES=100000000 SEED=7 cargo test -p midge-store --test store crash` looks at more states, or others.
 
-mod common;
-
-use common::{Model, Op, Random, small};
+use crate::common::{self, Model, Op, Random, small};
 use midge_store::disk::sim::{Fault, SimDisk};
 use midge_store::{Error, Store};
 

@@ -1,11 +1,9 @@
 //! Rot: every bit of every file of a small store, one after the other, and whole pages. What is wrong is never served, it
 //! is named, and everything else is there.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Model, Op, Random};
+use crate::common::{self, Model, Op, Random};
 use midge_store::disk::sim::SimDisk;
 use midge_store::{Damaged, Error, Health, Options, ReadError, Store};
 

@@ -9,7 +9,7 @@ use midge_broker::{
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::world::{World, settings};
+use super::world::{World, settings};
 
 const NAMES: [&str; 4] = ["A", "B", "C", "D"];
 

@@ -1,8 +1,6 @@
 //! What messages and connections cost, counted by the allocator: on the way from a publisher's bytes to those that a
 //! subscriber is owed, and at rest.
 
-mod world;
-
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};

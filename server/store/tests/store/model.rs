@@ -1,8 +1,6 @@
 //! The store beside plain maps: any calls, in any order, give the same answers, before and after it was opened again.
 
-mod common;
-
-use common::{Model, Op, small};
+use crate::common::{self, Model, Op, small};
 use midge_store::Store;
 use midge_store::disk::sim::SimDisk;
 use proptest::prelude::*;

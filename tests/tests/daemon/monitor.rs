@@ -627,7 +627,7 @@ fn metrics_have_the_names_that_dashboards_and_alerts_look_for() {
     assert!(line("jetstream_stream_total_messages{", "stream_name=\"S\"", " 1.0"), "{body}");
     assert!(line("jetstream_consumer_num_pending{", "consumer_name=\"C\"", " 1.0"), "{body}");
     assert!(line("gnatsd_healthz_status{", "server_id", " 0.0"), "{body}");
-    let alerts = include_str!("../../docs/alerts.yml");
+    let alerts = include_str!("../../../docs/alerts.yml");
     let words = alerts.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     let names = ["gnatsd_", "jetstream_", "midge_"];
     let wanted: Vec<_> = words.filter(|word| names.iter().any(|name| word.starts_with(name))).collect();

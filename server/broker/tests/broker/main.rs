@@ -1,0 +1,7 @@
+//! A broker without sockets: who gets what, who may, and what it costs. One program: the broker is compiled for each that tests it.
+
+mod accounts;
+mod memory;
+mod model;
+mod permissions;
+mod world;

@@ -1,0 +1,6 @@
+//! What the project says of itself: that layers, differences, security and the comparison are as they are written down.
+
+mod bench;
+mod compat;
+mod layers;
+mod security;
