@@ -17,7 +17,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-store", &[]),
     ("midge-stream", &["midge-inquiry", "midge-protocol", "midge-router", "midge-store"]),
     ("midge-tls", &["midge-config"]),
-    ("midge-wire", &["midge-broker", "midge-tls"]),
+    ("midge-websocket", &[]),
+    ("midge-wire", &["midge-broker", "midge-tls", "midge-websocket"]),
     (
         "midged",
         &[
@@ -32,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "midge-store",
             "midge-stream",
             "midge-tls",
+            "midge-websocket",
             "midge-wire",
         ],
     ),
@@ -52,6 +54,7 @@ const NO_TOKIO: &[&str] = &[
     "midge-store",
     "midge-stream",
     "midge-tls",
+    "midge-websocket",
 ];
 
 #[test]
