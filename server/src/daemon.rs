@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_broker::{Broker, ServerKeys, TlsOffer};
+use midge_broker::{Broker, ServerKeys, TlsOffer, Way};
 use midge_config::{HandshakeFirst, Listen, Options, OsFiles, Run, SerialLine, World, unserved};
 use midge_setup::{NATS_VERSION, VERSION};
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::hub::Hub;
 use crate::log::Log;
 use crate::memory::Budget;
 use crate::monitor::{self, About, Desk, Order};
-use crate::net::{Acceptor, Keeper, Listener, Protocol};
+use crate::net::{Acceptor, Gate, Keeper, Listener, Protocol, Service};
 use crate::notify::ServiceManager;
 use crate::ports::{PidFile, Ports, PortsFiles, urls};
 use crate::serial::{self, Leaving};
@@ -50,9 +50,11 @@ pub(crate) fn check(run: &Run) -> Exit {
             let mut errors: Vec<_> =
                 midge_setup::problems(&options).iter().map(ToString::to_string).collect();
             let mut warnings = Vec::new();
-            match Acceptor::load(&options) {
-                Ok((_, found)) => warnings = found,
-                Err(error) => errors.push(error),
+            for loaded in [Acceptor::load(&options), Acceptor::load_websocket(&options)] {
+                match loaded {
+                    Ok((_, found)) => warnings.extend(found),
+                    Err(error) => errors.push(error),
+                }
             }
             eprint!("{report}");
             warnings.iter().chain(&errors).for_each(|line| eprintln!("{line}"));
@@ -146,11 +148,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
             return Exit::Failure;
         }
     };
-    let keeper = match Acceptor::load(&options) {
-        Ok((acceptor, warnings)) => {
-            warnings.iter().for_each(|warning| log.warn(warning));
-            Arc::new(Keeper::new(acceptor))
-        }
+    let keepers = match Keepers::load(&options, &log) {
+        Ok(keepers) => keepers,
         Err(error) => {
             log.fatal(error);
             return Exit::Config;
@@ -177,6 +176,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let budget = Budget::find(options.limits.memory_budget);
     log.info(budget.explain(settings.max_pending));
     settings.memory_budget = budget.bytes;
+    settings.websocket.iter_mut().for_each(|it| it.port = bound.port_of(Protocol::Websocket));
     let accounts = match accounts::open(&options, &mut settings, clock, &log).await {
         Ok(accounts) => accounts,
         Err(error) => {
@@ -192,8 +192,18 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let ready_line = bound.ready_line();
     let monitor_port = bound.monitor.as_ref().map(|(_, listen)| (listen.port, bound.monitor_secure));
     bound.announce(&log);
-    let tls = Arc::clone(&keeper);
-    let about = Arc::new(About::new(info, options, tls, workers.count(), monitor_port, clock.now().wall));
+    let websocket_port = bound.port_of(Protocol::Websocket);
+    let gate = options.websocket.as_ref().filter(|websocket| websocket.listen.is_some());
+    let gate = match gate.map(|websocket| Gate::new(websocket, Arc::clone(&keepers.websocket))).transpose() {
+        Ok(gate) => gate.map(Arc::new),
+        Err(error) => {
+            log.fatal(error);
+            return Exit::Config;
+        }
+    };
+    let (tls, websocket) = (Arc::clone(&keepers.clients), (Arc::clone(&keepers.websocket), websocket_port));
+    let wall = clock.now().wall;
+    let about = Arc::new(About::new(info, options, tls, websocket, workers.count(), monitor_port, wall));
     let (manager, unreachable) = ServiceManager::find();
     if let Some(error) = unreachable {
         log.warn(format_args!("the service manager can't be reached: {error}"));
@@ -206,7 +216,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
         about: Arc::clone(&about),
         files: Files::default(),
         ports,
-        keeper: Arc::clone(&keeper),
+        keepers: keepers.clone(),
+        websocket_port,
     };
     if let Err(error) = daemon.write_files() {
         daemon.log.fatal(error);
@@ -237,7 +248,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
             return Exit::Failure;
         }
     };
-    let listeners = bound.serve(&hub, &about, &keeper, &workers);
+    let listeners = bound.serve(&hub, &about, (&keepers.clients, gate), &workers);
     daemon.log.info("Server is ready");
     daemon.greet(&ready_line);
     daemon.manager.ready();
@@ -249,6 +260,24 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     timers.abort();
     daemon.log.info("Server Exiting..");
     exit
+}
+
+/// What is offered of TLS, by listener.
+#[derive(Clone)]
+struct Keepers {
+    clients: Arc<Keeper>,
+    websocket: Arc<Keeper>,
+}
+
+impl Keepers {
+    fn load(options: &Options, log: &Log) -> Result<Self, String> {
+        let keeper = |(acceptor, warnings): (Option<Acceptor>, Vec<String>)| {
+            warnings.iter().for_each(|warning| log.warn(warning));
+            Arc::new(Keeper::new(acceptor))
+        };
+        let (clients, websocket) = (Acceptor::load(options)?, Acceptor::load_websocket(options)?);
+        Ok(Self { clients: keeper(clients), websocket: keeper(websocket) })
+    }
 }
 
 /// What can be left out of a build.
@@ -294,6 +323,8 @@ struct Bound {
     /// Nobody is told anything before the handshake.
     tls_first: bool,
     others: Vec<(Protocol, Listener, Listen)>,
+    /// WebSocket is encrypted.
+    websocket_secure: bool,
     serial: Vec<SerialLine>,
     unix: Option<(Listener, PathBuf)>,
 }
@@ -340,11 +371,32 @@ impl Bound {
         let tls = options.tls.as_ref().map(|_| midge_setup::tls_offer(options));
         let tls_first = options.tls.as_ref().is_some_and(|tls| tls.handshake_first == HandshakeFirst::Yes);
         let serial = options.serial.clone();
-        Ok(Self { client, client_listen, monitor, monitor_secure, tls, tls_first, others, serial, unix })
+        let websocket_secure = options.websocket.as_ref().is_some_and(|websocket| websocket.tls.is_some());
+        Ok(Self {
+            client,
+            client_listen,
+            monitor,
+            monitor_secure,
+            tls,
+            tls_first,
+            others,
+            websocket_secure,
+            serial,
+            unix,
+        })
     }
 
     fn client_port(&self) -> u16 {
         self.client_listen.port
+    }
+
+    /// The port of another listener; 0 if there is none.
+    fn port_of(&self, protocol: Protocol) -> u16 {
+        self.others.iter().find(|(it, ..)| *it == protocol).map_or(0, |(_, _, listen)| listen.port)
+    }
+
+    fn websocket_scheme(&self) -> &'static str {
+        if self.websocket_secure { "wss" } else { "ws" }
     }
 
     fn announce(&self, log: &Log) {
@@ -354,9 +406,15 @@ impl Bound {
         }
         for (protocol, _, listen) in &self.others {
             let what = match protocol {
-                Protocol::Client => "client",
+                Protocol::Websocket => {
+                    let scheme = self.websocket_scheme();
+                    log.info(format_args!("Listening for websocket clients on {scheme}://{listen}"));
+                    if !self.websocket_secure {
+                        log.warn("Websocket not configured with TLS. DO NOT USE IN PRODUCTION!");
+                    }
+                    continue;
+                }
                 Protocol::Leafnode => "leafnode",
-                Protocol::Websocket => "websocket",
                 Protocol::Mqtt => "MQTT",
             };
             log.info(format_args!("Listening for {what} connections on {listen}"));
@@ -385,7 +443,7 @@ impl Bound {
             monitoring: self.monitor.as_ref().map_or_else(Vec::new, |(_, listen)| {
                 urls(if self.monitor_secure { "https" } else { "http" }, &listen.host, listen.port)
             }),
-            websocket: of(Protocol::Websocket, "ws"),
+            websocket: of(Protocol::Websocket, self.websocket_scheme()),
             leafnodes: of(Protocol::Leafnode, "nats"),
             mqtt: of(Protocol::Mqtt, "mqtt"),
         }
@@ -404,7 +462,6 @@ impl Bound {
         }
         for (protocol, _, listen) in &self.others {
             let key = match protocol {
-                Protocol::Client => "client",
                 Protocol::Leafnode => "leafnode",
                 Protocol::Websocket => "websocket",
                 Protocol::Mqtt => "mqtt",
@@ -414,15 +471,24 @@ impl Bound {
         line.to_string()
     }
 
-    fn serve(self, hub: &Arc<Hub>, about: &Arc<About>, keeper: &Arc<Keeper>, workers: &Workers) -> Listeners {
+    fn serve(
+        self,
+        hub: &Arc<Hub>,
+        about: &Arc<About>,
+        (keeper, gate): (&Arc<Keeper>, Option<Arc<Gate>>),
+        workers: &Workers,
+    ) -> Listeners {
         let mut tasks = Vec::new();
-        let unix = self.unix.map(|(listener, _)| (Protocol::Client, listener));
-        let others = self.others.into_iter().map(|(protocol, listener, _)| (protocol, listener));
-        for (protocol, listener) in std::iter::once((Protocol::Client, self.client)).chain(unix).chain(others)
-        {
-            let (hub, keeper, workers) = (Arc::clone(hub), Arc::clone(keeper), workers.clone());
+        let clients = || Service::Clients(Arc::clone(keeper));
+        let unix = self.unix.map(|(listener, _)| (clients(), listener));
+        let others = self.others.into_iter().map(|(protocol, listener, _)| match (protocol, &gate) {
+            (Protocol::Websocket, Some(gate)) => (Service::WebSocket(Arc::clone(gate)), listener),
+            _ => (Service::Refused(protocol), listener),
+        });
+        for (service, listener) in std::iter::once((clients(), self.client)).chain(unix).chain(others) {
+            let (hub, workers) = (Arc::clone(hub), workers.clone());
             tasks.push(tokio::spawn(async move {
-                if let Err(error) = listener.serve(Arc::clone(&hub), workers, protocol, keeper).await {
+                if let Err(error) = listener.serve(Arc::clone(&hub), workers, service).await {
                     hub.log.error(format_args!("a listener failed: {error}"));
                 }
             }));
@@ -473,7 +539,8 @@ struct Daemon {
     about: Arc<About>,
     files: Files,
     ports: Ports,
-    keeper: Arc<Keeper>,
+    keepers: Keepers,
+    websocket_port: u16,
 }
 
 impl Daemon {
@@ -631,23 +698,27 @@ impl Daemon {
             return Err(fixed.join("\n"));
         }
         let (acceptor, warnings) = Acceptor::load(&new)?;
+        let (over_websocket, more) = Acceptor::load_websocket(&new)?;
         let mut info = self.about.info();
         info.connect_urls = midge_setup::connect_urls(&new, info.port);
         info.tls = midge_setup::tls_offer(&new);
         let mut settings = midge_setup::settings(&new, info.clone())
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         settings.memory_budget = Budget::find(new.limits.memory_budget).bytes;
+        settings.websocket.iter_mut().for_each(|it| it.port = self.websocket_port);
         self.log.reconfigure(&new.log).map_err(|error| format!("the log can't be opened: {error}"))?;
         let now = seconds(self.hub.clock.now().wall);
-        for warning in warnings.into_iter().chain(midge_setup::warnings(&new, now)) {
+        for warning in warnings.into_iter().chain(more).chain(midge_setup::warnings(&new, now)) {
             self.log.warn(warning);
         }
         for change in changes.iter().filter(|change| change.option != "tls") {
             self.log.info(format_args!("Reloaded: {} = {}", change.option, change.new));
         }
         let files_moved = old.pid_file != new.pid_file || old.ports_file_dir != new.ports_file_dir;
-        let pinned = acceptor.as_ref().map(|acceptor| acceptor.pinned.clone());
-        let found = self.keeper.replace(acceptor);
+        let pins = |acceptor: &Option<Acceptor>| acceptor.as_ref().map(|it| it.pinned.clone());
+        let (pinned, pinned_websocket) = (pins(&acceptor), pins(&over_websocket));
+        let found = self.keepers.clients.replace(acceptor);
+        let found_websocket = self.keepers.websocket.replace(over_websocket);
         if found.certificates || old.tls != new.tls {
             let state = if new.tls.is_some() { "enabled" } else { "disabled" };
             self.log.info(format_args!("Reloaded: tls = {state}"));
@@ -661,8 +732,11 @@ impl Daemon {
             accounts::preload(&options, store, self.hub.clock, &self.log);
         }
         self.hub.turn(|broker, now| broker.reconfigure(settings, now));
-        if let Some(pinned) = pinned.filter(|pinned| found.pins && !pinned.is_empty()) {
-            let (count, _) = self.hub.turn(|broker, now| broker.close_unpinned(&pinned, now));
+        let pinned = pinned.filter(|_| found.pins).map(|pinned| (Way::Tls, pinned));
+        let pinned_websocket =
+            pinned_websocket.filter(|_| found_websocket.pins).map(|pinned| (Way::WebSocket, pinned));
+        for (way, pinned) in pinned.into_iter().chain(pinned_websocket).filter(|(_, pins)| !pins.is_empty()) {
+            let (count, _) = self.hub.turn(|broker, now| broker.close_unpinned(way, &pinned, now));
             self.log.info(format_args!("Disconnect {count} clients due to pinned certs reload"));
         }
         self.log.info("Reloaded server configuration");

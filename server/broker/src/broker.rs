@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 
 use crate::account::{Account, AccountId, GLOBAL_ACCOUNT};
 use crate::alarm::Alarm;
-use crate::auth::{Held, Identity, Permit};
+use crate::auth::{Held, Identity, Permit, Way};
 use crate::backoff::Failures;
 use crate::budget::Budget;
 use crate::closed::{CloseReason, ClosedConn};
@@ -195,20 +195,20 @@ impl<P: Port> Broker<P> {
 
     /// Lets a connection in, or, over `max_connections`, tells it why not. INFO is staged.
     pub fn attach(&mut self, port: P, peer: Peer, now: Now) -> ConnId {
-        let id = self.seat(port, peer, now);
+        let id = self.seat(port, peer, Way::Plain, now);
         self.stage_info(id, false);
         self.welcome(id, now);
         id
     }
 
     /// Gives a connection its place.
-    pub(crate) fn seat(&mut self, port: P, peer: Peer, now: Now) -> ConnId {
+    pub(crate) fn seat(&mut self, port: P, peer: Peer, way: Way, now: Now) -> ConnId {
         let cid = self.next_cid;
         self.next_cid += 1;
         self.stats.total_connections += 1;
         let account = self.account_or_new(&self.settings.directory.default_account.clone());
         let directory = &self.settings.directory;
-        let must_connect = directory.is_required() && directory.on_line(&peer.host).is_none();
+        let must_connect = directory.asks(way) && directory.on_line(&peer.host).is_none();
         let max_payload = directory.line_payload_max(&peer.host).unwrap_or(u32::MAX);
         let conn = Box::new(Conn {
             port,
@@ -248,9 +248,9 @@ impl<P: Port> Broker<P> {
             rtt_ns: 0,
             ping_sent: Maybe::default(),
             pings_out: 0,
-            ping_at: now.mono + self.settings.ping_interval,
-            until: must_connect.then(|| now.mono + self.settings.auth_timeout).into(),
-            offered_tls: false,
+            ping_at: now.mono + self.settings.ping_interval_of(way),
+            until: must_connect.then(|| now.mono + self.settings.auth_timeout_of(way)).into(),
+            way,
             tls: None,
         });
         let deadline = conn.deadline();
@@ -291,10 +291,12 @@ impl<P: Port> Broker<P> {
         self.timers.push(Reverse(entry));
     }
 
-    /// Ends a connection's story; `reason` counts if nobody closed it before. The id may be used again.
-    pub fn detach(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+    /// Ends a connection's story; `reason` counts if nobody closed it before. Returns what counts. The id may be used
+    /// again.
+    pub fn detach(&mut self, id: ConnId, reason: CloseReason, now: Now) -> CloseReason {
         self.close(id, reason, now);
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::take) else { return reason };
+        let reason = conn.closing.unwrap_or(reason);
         conn.port.outbox().close(conn.closing.is_none_or(CloseReason::flushes));
         self.free.push(id.0);
         self.dirty.retain(|dirty| *dirty != id);
@@ -324,6 +326,7 @@ impl<P: Port> Broker<P> {
             });
             self.timers.shrink_to(self.timers.len() * 2);
         }
+        reason
     }
 
     /// Closes a connection: it gets no more messages, its subscriptions are gone, its driver is told by the next
@@ -388,6 +391,7 @@ impl<P: Port> Broker<P> {
         let closed = ClosedConn {
             cid: conn.cid,
             peer: conn.peer.clone(),
+            way: conn.way,
             start: conn.start_wall(),
             last: now.wall.saturating_sub(now.mono.since(conn.last)),
             stop: now.wall,
@@ -510,7 +514,8 @@ impl<P: Port> Broker<P> {
     }
 
     fn keep_alive(&mut self, id: ConnId, now: Now) {
-        let (interval, most) = (self.settings.ping_interval, self.settings.ping_max);
+        let Some(way) = self.conn(id).map(Conn::way) else { return };
+        let (interval, most) = (self.settings.ping_interval_of(way), self.settings.ping_max);
         let Some(conn) = self.conn_mut(id) else { return };
         let measured = conn.rtt_ns > 0 && conn.ping_sent.get().is_some_and(|at| now.mono.since(at) < RTT_AGE);
         conn.ping_at = now.mono + interval;
@@ -539,7 +544,8 @@ impl<P: Port> Broker<P> {
 
     /// CONNECT came: no more waiting for it, and the first ping comes soon, to measure the round trip.
     pub(crate) fn connected(&mut self, id: ConnId, now: Now) {
-        let first = self.settings.ping_interval.min(FIRST_PING);
+        let way = self.conn(id).map(Conn::way).unwrap_or_default();
+        let first = self.settings.ping_interval_of(way).min(FIRST_PING);
         let spread = u32::try_from((first / 5).as_micros()).unwrap_or(u32::MAX);
         let extra = Duration::from_micros(u64::from(self.random.below(spread.max(1))));
         let Some(conn) = self.conn_mut(id) else { return };
@@ -670,11 +676,17 @@ impl<P: Port> Broker<P> {
         let Some(conn) = self.conn(id) else { return };
         let (server, settings) = (&self.settings.info, &self.settings);
         let account = &self.accounts[conn.account.index()];
-        let urls: Vec<&str> = server.connect_urls.iter().map(String::as_str).collect();
+        let websocket = settings.websocket.as_ref().filter(|_| conn.way == Way::WebSocket);
+        let (host, port) = websocket.map_or((&server.host, &server.port), |it| (&it.host, &it.port));
+        // Those of other servers alone would be of use over WebSocket.
+        let advertised = if websocket.is_some() { &[][..] } else { &server.connect_urls };
+        let urls: Vec<&str> = advertised.iter().map(String::as_str).collect();
         let directory = &settings.directory;
         let tls = self.tls_offer(conn);
         // The first INFO alone has something to sign.
-        let asks = !conn.connected && !conn.greeted && directory.wants_signatures();
+        let asks = !conn.connected
+            && !conn.greeted
+            && (directory.trust.is_some() || directory.of(conn.way).wants_signatures());
         let nonce = if asks { server.keys.nonce(conn.cid) } else { String::new() };
         let info = Info {
             server_id: server.id.as_str().into(),
@@ -683,12 +695,18 @@ impl<P: Port> Broker<P> {
             midge: server.midge.as_str().into(),
             git_commit: server.git_commit.as_str().into(),
             go: server.go.as_str().into(),
-            host: server.host.as_str().into(),
-            port: i64::from(server.port),
+            host: host.as_str().into(),
+            port: i64::from(*port),
             headers: settings.headers,
-            auth_required: directory.is_required()
-                && directory.no_auth_user.is_none()
-                && directory.on_line(&conn.peer.host).is_none(),
+            // As in nats-server, who is let in without credentials is told so over TCP alone.
+            auth_required: match websocket {
+                Some(websocket) => websocket.asks || directory.is_required(),
+                None => {
+                    directory.is_required()
+                        && directory.no_auth_user.is_none()
+                        && directory.on_line(&conn.peer.host).is_none()
+                }
+            },
             tls_required: tls.required,
             tls_verify: tls.verify,
             tls_available: tls.available,

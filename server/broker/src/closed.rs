@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 
+use crate::auth::Way;
 use crate::conn::{Counters, Peer};
 use crate::security::TlsFacts;
 
@@ -95,6 +96,8 @@ pub struct ClosedConn {
     pub cid: u64,
     /// Where it came from.
     pub peer: Peer,
+    /// Which way it came.
+    pub way: Way,
     /// When it was accepted, in time since the Unix epoch.
     pub start: Duration,
     /// When it last did something, in time since the Unix epoch.

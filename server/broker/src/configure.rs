@@ -33,8 +33,13 @@ impl<P: Port> Broker<P> {
                 continue;
             }
             let certificate = conn.tls.as_ref().and_then(|facts| facts.names.as_ref());
-            let entered =
-                Entered { user: &conn.user, unasked: conn.unasked, certificate, host: &conn.peer.host };
+            let entered = Entered {
+                way: conn.way,
+                user: &conn.user,
+                unasked: conn.unasked,
+                certificate,
+                host: &conn.peer.host,
+            };
             match self.settings.directory.readmit(&old.directory, &entered) {
                 Some(identity) if identity.account == *account => {
                     self.assign(id, &identity);

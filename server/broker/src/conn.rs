@@ -10,7 +10,7 @@ use midge_router::SubId;
 use smol_str::SmolStr;
 
 use crate::account::AccountId;
-use crate::auth::{Held, Permit, Warrant};
+use crate::auth::{Held, Permit, Warrant, Way};
 use crate::closed::CloseReason;
 use crate::notice::Noted;
 use crate::outbox::{Outbox, Stage};
@@ -183,8 +183,7 @@ pub struct Conn<P> {
     pub(crate) ping_at: Instant,
     /// CONNECT must have come by then; once it has, the user's time is over then.
     pub(crate) until: Maybe,
-    /// It came over a listener with TLS.
-    pub(crate) offered_tls: bool,
+    pub(crate) way: Way,
     pub(crate) tls: Option<Arc<TlsFacts>>,
 }
 
@@ -197,6 +196,11 @@ impl<P> Conn<P> {
     /// Where it comes from.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Which way it came.
+    pub fn way(&self) -> Way {
+        self.way
     }
 
     /// The account that it is in.
@@ -319,7 +323,8 @@ pub(crate) struct Label<'a, P>(&'a Conn<P>);
 impl<P> fmt::Display for Label<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let conn = self.0;
-        write!(f, "{} - cid:{}", conn.peer, conn.cid)?;
+        let kind = if conn.way == Way::WebSocket { "wid" } else { "cid" };
+        write!(f, "{} - {kind}:{}", conn.peer, conn.cid)?;
         let parts = [
             if conn.version.is_empty() { String::new() } else { format!("v{}", conn.version) },
             conn.lang.to_string(),

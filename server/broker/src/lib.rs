@@ -54,7 +54,7 @@ pub use account::{Account, AccountId, GLOBAL_ACCOUNT, Imported, OpenRequest, SYS
 pub use auth::{
     AccountClaims, Answer, CALLOUT_SUBJECT, Callout, CalloutRule, CertificateNames, Certificates, Consulted,
     Directory, DistinguishedName, Elsewhere, Identity, Line, LineDevice, Permit, Proof, Question, Responses,
-    Rules, Secret, Trust, User, Warrant,
+    Rules, Secret, Trust, User, Warrant, Way,
 };
 pub use backoff::Backoff;
 pub use broker::{Broker, Now, Refusals, Stall, Stats};
@@ -70,6 +70,6 @@ pub use outbox::{Attention, Batch, Chunk, Outbox};
 pub use rate::{Rate, Rates};
 pub use security::{PeerCertificate, TlsFacts, TlsOffer};
 pub use session::{Next, Received, Session};
-pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings, StreamShare};
+pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings, StreamShare, WebSocketSettings};
 pub use subs::Sub;
 pub use watch::Interest;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use midge_protocol::time::Instant;
 use smol_str::SmolStr;
 
-use crate::auth::CertificateNames;
+use crate::auth::{CertificateNames, Way};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Peer, Port};
@@ -57,15 +57,29 @@ impl<P: Port> Broker<P> {
     /// CONNECT begins with [`Broker::secured`]. INFO is staged if `greeted`, else it waits for [`Broker::greet`] or
     /// [`Broker::secured`].
     pub fn arrive(&mut self, port: P, peer: Peer, greeted: bool, now: Now) -> ConnId {
-        let id = self.seat(port, peer, now);
+        let id = self.seat(port, peer, Way::Tls, now);
         if let Some(conn) = self.conn_mut(id) {
-            conn.offered_tls = true;
             // The end of time: nobody waits for CONNECT yet.
             conn.until.set(conn.until.get().map(|_| Instant::default() + Duration::MAX));
         }
         if greeted {
             self.stage_info(id, false);
         }
+        self.welcome(id, now);
+        id
+    }
+
+    /// As [`Broker::attach`], for a connection over WebSocket, with the way that it is encrypted.
+    pub fn attach_websocket(
+        &mut self,
+        port: P,
+        peer: Peer,
+        facts: Option<Arc<TlsFacts>>,
+        now: Now,
+    ) -> ConnId {
+        let id = self.seat(port, peer, Way::WebSocket, now);
+        self.conn_mut(id).into_iter().for_each(|conn| conn.tls = facts.clone());
+        self.stage_info(id, false);
         self.welcome(id, now);
         id
     }
@@ -90,14 +104,15 @@ impl<P: Port> Broker<P> {
         }
     }
 
-    /// Closes encrypted connections whose peers' keys are not among these digests. Returns how many.
-    pub fn close_unpinned(&mut self, pinned: &HashSet<[u8; 32]>, now: Now) -> usize {
+    /// Closes encrypted connections that came this way and whose peers' keys are not among these digests. Returns how
+    /// many.
+    pub fn close_unpinned(&mut self, way: Way, pinned: &HashSet<[u8; 32]>, now: Now) -> usize {
         let is_pinned = |facts: &TlsFacts| {
             facts.peer_certificates.first().is_some_and(|shown| pinned.contains(&shown.key_sha256))
         };
         let strangers: Vec<_> = self
             .connections()
-            .filter(|(_, conn)| conn.tls.as_ref().is_some_and(|facts| !is_pinned(facts)))
+            .filter(|(_, conn)| conn.way == way && conn.tls.as_ref().is_some_and(|facts| !is_pinned(facts)))
             .map(|(id, _)| id)
             .collect();
         strangers.iter().for_each(|id| self.close(*id, CloseReason::TlsHandshake, now));
@@ -106,7 +121,18 @@ impl<P: Port> Broker<P> {
 
     /// What INFO says of TLS to one connection.
     pub(crate) fn tls_offer(&self, conn: &Conn<P>) -> TlsOffer {
-        let mut offer = if conn.offered_tls { self.settings.info.tls } else { TlsOffer::default() };
+        let mut offer = match conn.way {
+            Way::Plain => TlsOffer::default(),
+            Way::Tls => self.settings.info.tls,
+            Way::WebSocket => {
+                let secure = conn.tls.is_some();
+                return TlsOffer {
+                    required: secure,
+                    available: secure,
+                    verify: self.settings.info.tls.verify,
+                };
+            }
+        };
         offer.required |= conn.tls.as_ref().is_some_and(|facts| facts.first);
         offer
     }

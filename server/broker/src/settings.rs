@@ -7,7 +7,7 @@ use std::time::Duration;
 use midge_protocol::limits::{MAX_CONTROL_LINE, MAX_PAYLOAD};
 use smol_str::SmolStr;
 
-use crate::auth::Directory;
+use crate::auth::{Directory, Way};
 use crate::backoff::Backoff;
 use crate::identity::ServerKeys;
 use crate::rate::Rates;
@@ -46,6 +46,21 @@ pub struct ServerInfo {
     pub tls: TlsOffer,
 }
 
+/// What holds for those who come over WebSocket, besides who they may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSocketSettings {
+    /// The configured listen address.
+    pub host: String,
+    /// The port that is listened on.
+    pub port: u16,
+    /// Credentials are configured for it alone.
+    pub asks: bool,
+    /// Silence after which a connection is pinged; `None`: as others.
+    pub ping_interval: Option<Duration>,
+    /// Time for CONNECT; `None`: as others.
+    pub auth_timeout: Option<Duration>,
+}
+
 /// Limits and policies, with nats-server's defaults.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -53,6 +68,8 @@ pub struct Settings {
     pub info: ServerInfo,
     /// Who may come in, as whom.
     pub directory: Directory,
+    /// WebSocket; `None`: nobody comes that way.
+    pub websocket: Option<WebSocketSettings>,
     /// Accounts, besides those that exist anyway.
     pub accounts: Vec<AccountSettings>,
     /// The server's own account; `None`: it tells nobody of itself.
@@ -102,6 +119,7 @@ impl Default for Settings {
         Self {
             info: ServerInfo::default(),
             directory: Directory::default(),
+            websocket: None,
             accounts: Vec::new(),
             system_account: Some(crate::account::SYSTEM_ACCOUNT.into()),
             max_control_line: MAX_CONTROL_LINE,
@@ -124,6 +142,20 @@ impl Default for Settings {
             trace: false,
             max_traced: 0,
         }
+    }
+}
+
+impl Settings {
+    pub(crate) fn ping_interval_of(&self, way: Way) -> Duration {
+        self.websocket_of(way).and_then(|it| it.ping_interval).unwrap_or(self.ping_interval)
+    }
+
+    pub(crate) fn auth_timeout_of(&self, way: Way) -> Duration {
+        self.websocket_of(way).and_then(|it| it.auth_timeout).unwrap_or(self.auth_timeout)
+    }
+
+    fn websocket_of(&self, way: Way) -> Option<&WebSocketSettings> {
+        self.websocket.as_ref().filter(|_| way == Way::WebSocket)
     }
 }
 

@@ -162,7 +162,24 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.part("leafnodes.timeouts", NeedsRestart, |o| {
         o.leafnodes.as_ref().map(|leaf| (leaf.reconnect, leaf.dial_timeout, leaf.write_deadline))
     });
-    d.field("websocket", NeedsRestart, |o| &o.websocket);
+    d.part("websocket.tls", Reloadable, |o| o.websocket.as_ref().map(|it| &it.tls));
+    d.part("websocket", NeedsRestart, |o| {
+        let it = o.websocket.as_ref()?;
+        let origins = (it.same_origin, &it.allowed_origins);
+        let who = (&it.authorization, &it.no_auth_user, &it.cookies);
+        let times = (it.handshake_timeout, it.ping_interval);
+        Some((
+            &it.listen,
+            &it.advertise,
+            it.no_tls,
+            it.tls.is_some(),
+            origins,
+            who,
+            times,
+            it.compression,
+            &it.headers,
+        ))
+    });
     d.part("mqtt.ack_wait", Reloadable, |o| o.mqtt.as_ref().map(|mqtt| mqtt.ack_wait));
     d.part("mqtt.max_ack_pending", Reloadable, |o| o.mqtt.as_ref().map(|mqtt| mqtt.ack_pending_max));
     d.part("mqtt", NeedsRestart, |o| {

@@ -66,4 +66,4 @@ pub use serial::{Flow, Framing, Parity, SerialLine};
 pub use tls::{Certificate, HandshakeFirst, Tls, TlsVersion};
 pub use trust::{Deletion, Resolver, ResolverDirectory, ResolverWeb, Trust};
 pub use value::{Data, Entry, Map, Position, Value, Written};
-pub use websocket::{SimpleAuthorization, WebSocket};
+pub use websocket::{Cookies, SimpleAuthorization, WebSocket};

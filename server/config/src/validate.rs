@@ -178,6 +178,15 @@ fn listeners(options: &Options, report: &mut Report) {
         if listed && (websocket.authorization.user.is_some() || websocket.authorization.token.is_some()) {
             general(report, "websocket authentication not compatible with presence of users/nkeys");
         }
+        let cookie = &websocket.cookies.jwt;
+        if !cookie.is_empty() && options.trust.operators.is_empty() && options.trust.trusted_keys.is_empty() {
+            general(
+                report,
+                format!(
+                    "trusted operators or trusted keys configuration is required for JWT authentication via cookie {cookie:?}"
+                ),
+            );
+        }
     }
     if let Some(mqtt) = options.mqtt.as_ref().filter(|mqtt| mqtt.listen.is_some())
         && listed

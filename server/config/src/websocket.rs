@@ -23,7 +23,11 @@ pub struct WebSocket {
     pub same_origin: bool,
     /// Browsers connect only from these origins. Empty: from any.
     pub allowed_origins: Vec<String>,
-    /// How long the upgrade may take. Default: the TLS timeout, or 2 s.
+    /// Messages may be compressed. Default false.
+    pub compression: bool,
+    /// The cookies that credentials may come in.
+    pub cookies: Cookies,
+    /// How long the upgrade may take, with its TLS handshake. Default 2 s.
     pub handshake_timeout: Option<Duration>,
     /// Who may connect, instead of what holds for other clients.
     pub authorization: SimpleAuthorization,
@@ -33,6 +37,19 @@ pub struct WebSocket {
     pub headers: BTreeMap<String, String>,
     /// Silence after which the server sends PING. Default: that of other clients.
     pub ping_interval: Option<Duration>,
+}
+
+/// Names of cookies; empty: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cookies {
+    /// For a user's token.
+    pub jwt: String,
+    /// For a user's name.
+    pub user: String,
+    /// For a password.
+    pub pass: String,
+    /// For the token that all share.
+    pub token: String,
 }
 
 /// A single user or token that counts on one listener. Not together with users of the server.
@@ -67,6 +84,12 @@ impl WebSocket {
             tls: block.block("tls").map(|block| Tls::read(&block, report)),
             same_origin: block.bool("same_origin").unwrap_or_default(),
             allowed_origins: block.texts("allowed_origins"),
+            compression: block.bool("compression").unwrap_or_default(),
+            cookies: {
+                let name = |key| block.word(key).unwrap_or_default();
+                let (jwt, user) = (name("jwt_cookie"), name("user_cookie"));
+                Cookies { jwt, user, pass: name("pass_cookie"), token: name("token_cookie") }
+            },
             handshake_timeout: block.seconds("handshake_timeout"),
             authorization: block
                 .block("authorization")

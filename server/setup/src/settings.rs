@@ -7,9 +7,9 @@ use std::sync::Arc;
 use midge_broker::{
     AccountLimits, AccountSettings, Backoff, CalloutRule, Certificates, Destination, Directory, Line,
     LineDevice, Mapping, Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings,
-    StreamShare, Trust, User,
+    StreamShare, Trust, User, WebSocketSettings,
 };
-use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT};
+use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT, WebSocket};
 use midge_jwt::PublicKey;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
@@ -83,6 +83,13 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
             accounts: accounts.iter().map(|account| account.name.clone()).collect(),
             ..directory(options, &info.id)
         },
+        websocket: listened(options).map(|websocket| WebSocketSettings {
+            host: websocket.listen.as_ref().map(|listen| listen.host.clone()).unwrap_or_default(),
+            port: websocket.listen.as_ref().map(|listen| listen.port).unwrap_or_default(),
+            asks: asks(websocket),
+            ping_interval: websocket.ping_interval,
+            auth_timeout: websocket.authorization.timeout,
+        }),
         info,
         accounts,
         system_account: system.map(SmolStr::from),
@@ -142,13 +149,63 @@ fn rates(limits: &midge_config::RateLimits) -> Rates {
     Rates { users: users.collect(), others: rate(&limits.default) }
 }
 
+/// WebSocket, if somebody can come that way.
+fn listened(options: &Options) -> Option<&WebSocket> {
+    options.websocket.as_ref().filter(|websocket| websocket.listen.is_some())
+}
+
+/// Whether credentials are configured for WebSocket alone.
+fn asks(websocket: &WebSocket) -> bool {
+    let authorization = &websocket.authorization;
+    authorization.user.is_some() || authorization.token.is_some() || websocket.no_auth_user.is_some()
+}
+
 fn directory(options: &Options, id: &str) -> Directory {
-    let secret = |secret: &midge_config::Secret| Secret::new(secret.expose());
     let authorization = &options.authorization;
+    let main = Credentials {
+        user: authorization.user.as_ref().zip(authorization.password.as_ref()),
+        token: authorization.token.as_ref(),
+        no_auth_user: options.no_auth_user.as_deref(),
+    };
+    let empty = midge_config::Secret::default();
+    let websocket = listened(options).map(|websocket| {
+        let own = &websocket.authorization;
+        let credentials = Credentials {
+            user: own.user.as_ref().map(|user| (user, own.password.as_ref().unwrap_or(&empty))),
+            token: own.token.as_ref(),
+            no_auth_user: websocket.no_auth_user.as_deref(),
+        };
+        let credentials = if asks(websocket) { credentials } else { main };
+        Box::new(listed(options, id, &credentials, websocket.tls.as_ref(), "WEBSOCKET"))
+    });
+    Directory {
+        websocket,
+        lines: lines(options),
+        ..listed(options, id, &main, options.tls.as_ref(), "STANDARD")
+    }
+}
+
+/// Who comes in without being one of the users.
+#[derive(Clone, Copy)]
+struct Credentials<'a> {
+    user: Option<(&'a String, &'a midge_config::Secret)>,
+    token: Option<&'a midge_config::Secret>,
+    no_auth_user: Option<&'a str>,
+}
+
+/// Those who may come by connections of this kind.
+fn listed(
+    options: &Options,
+    id: &str,
+    credentials: &Credentials<'_>,
+    tls: Option<&midge_config::Tls>,
+    kind: &str,
+) -> Directory {
+    let secret = |secret: &midge_config::Secret| Secret::new(secret.expose());
     let mut users = HashMap::new();
-    if let (Some(name), Some(password)) = (&authorization.user, &authorization.password) {
+    if let Some((name, password)) = credentials.user {
         let proof = Proof::Secret(secret(password));
-        let user = User { proof, account: GLOBAL_ACCOUNT.into(), permit: None, standard: true };
+        let user = User { proof, account: GLOBAL_ACCOUNT.into(), permit: None, welcome: true };
         users.insert(name.to_smolstr(), user);
     }
     for (account, user) in options.users() {
@@ -165,33 +222,30 @@ fn directory(options: &Options, id: &str) -> Directory {
             proof,
             account: account.into(),
             permit: user.permissions.as_ref().map(|permissions| Arc::new(permit(permissions))),
-            standard: types.is_empty() || types.iter().any(|kind| kind == "STANDARD"),
+            welcome: types.is_empty() || types.iter().any(|it| it == kind),
         };
         users.insert(user.identity.name().to_smolstr(), entry);
     }
     let by_password = users.iter().filter(|(_, user)| matches!(user.proof, Proof::Secret(_)));
-    let certificates = (options.tls.as_ref().is_some_and(|tls| tls.map) && options.users().next().is_some())
+    let certificates = (tls.is_some_and(|tls| tls.map) && options.users().next().is_some())
         .then(|| Certificates::new(by_password.map(|(name, _)| name)));
-    let mut no_auth_user = options.no_auth_user.as_deref().map(SmolStr::from);
+    let mut no_auth_user = credentials.no_auth_user.map(SmolStr::from);
     if no_auth_user.is_none() && only_system_users(options) {
         // Whoever guesses the name gets what is to be had without it.
         let name = format_smolstr!("nats-{}", id.get(1..9).unwrap_or_default());
         let proof = Proof::Secret(Secret::new(&name[5..]));
-        let user = User { proof, account: GLOBAL_ACCOUNT.into(), permit: None, standard: true };
+        let user = User { proof, account: GLOBAL_ACCOUNT.into(), permit: None, welcome: true };
         users.insert(name.clone(), user);
         no_auth_user = Some(name);
     }
     Directory {
         certificates,
         closed: options.users().next().is_some(),
-        token: authorization.token.as_ref().map(secret),
+        token: credentials.token.map(secret),
         users,
         no_auth_user,
-        lines: lines(options),
         default_account: GLOBAL_ACCOUNT.into(),
-        trust: None,
-        callout: None,
-        accounts: Default::default(),
+        ..Directory::default()
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct About {
     pub(crate) threads: usize,
     /// The certificates in force.
     pub(crate) tls: Arc<Keeper>,
+    /// The certificates of WebSocket, and its port.
+    pub(super) websocket: (Arc<Keeper>, u16),
     /// The monitoring port, and whether it is encrypted, if there is one.
     pub(super) port: Option<(u16, bool)>,
     pub(super) requests: Requests,
@@ -36,13 +38,14 @@ impl About {
         info: ServerInfo,
         options: Options,
         tls: Arc<Keeper>,
+        websocket: (Arc<Keeper>, u16),
         threads: usize,
         port: Option<(u16, bool)>,
         now: Duration,
     ) -> Self {
         let state = RwLock::new(State { info, options: Arc::new(options), loaded: now });
         let (requests, cpu) = (Requests::default(), CpuMeter::default());
-        Self { start: now, threads, tls, port, requests, cpu, state }
+        Self { start: now, threads, tls, websocket, port, requests, cpu, state }
     }
 
     /// The options in force.

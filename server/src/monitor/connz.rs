@@ -400,14 +400,14 @@ impl Found<'_> {
             Self::Open(_, conn) => (conn.peer(), conn.name(), conn.lang(), conn.version()),
             Self::Closed(conn) => (&conn.peer, &*conn.name, &*conn.lang, &*conn.version),
         };
-        let tls = match self {
-            Self::Open(_, conn) => conn.tls(),
-            Self::Closed(conn) => conn.tls.as_ref(),
+        let (way, tls) = match self {
+            Self::Open(_, conn) => (conn.way(), conn.tls()),
+            Self::Closed(conn) => (conn.way, conn.tls.as_ref()),
         };
         let mut info = ConnInfo {
             cid: self.cid(),
             kind: "Client",
-            transport: "nats",
+            transport: way.client_type(),
             ip: peer.host.clone(),
             port: peer.port,
             start: Time(start),

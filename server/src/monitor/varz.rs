@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::About;
 use super::jsz::JetStreamVarz;
 use super::process;
-use super::text::{Nanos, Number, Time, Uptime, is_false};
+use super::text::{Nanos, Number, Time, Uptime, is_false, is_zero};
 use crate::hub::Hub;
+use crate::net::Keeper;
 use crate::vitals::ClockVital;
 
 /// nats-server's `Varz`, without what belongs to parts that midge doesn't have, and with midge's own version.
@@ -54,7 +55,7 @@ pub(super) struct Varz {
     gateway: Absent,
     leaf: Absent,
     mqtt: Absent,
-    websocket: Absent,
+    websocket: WebSocketVarz,
     jetstream: JetStreamVarz,
     tls_timeout: Number,
     write_deadline: Nanos,
@@ -145,6 +146,69 @@ impl Refused {
 /// A part that isn't there; nats-server shows those as empty objects too.
 #[derive(Default, Serialize)]
 struct Absent {}
+
+/// WebSocket; empty without a listener.
+#[derive(Default, Serialize)]
+struct WebSocketVarz {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    host: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    port: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    advertise: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    no_auth_user: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    jwt_cookie: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_timeout: Option<Nanos>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_timeout: Option<Number>,
+    #[serde(skip_serializing_if = "is_false")]
+    no_tls: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_map: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tls_pinned_certs: Vec<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    same_origin: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_origins: Vec<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    compression: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Time>,
+}
+
+impl WebSocketVarz {
+    fn collect(about: &About, options: &Options) -> Self {
+        let Some(websocket) = &options.websocket else { return Self::default() };
+        let Some(listen) = &websocket.listen else { return Self::default() };
+        let (keeper, port) = &about.websocket;
+        let tls = websocket.tls.as_ref();
+        Self {
+            host: listen.host.clone(),
+            port: u64::from(*port),
+            advertise: websocket.advertise.clone().unwrap_or_default(),
+            no_auth_user: websocket.no_auth_user.clone().unwrap_or_default(),
+            jwt_cookie: websocket.cookies.jwt.clone(),
+            handshake_timeout: websocket.handshake_timeout.map(Nanos),
+            auth_timeout: websocket.authorization.timeout.map(|time| Number(time.as_secs_f64())),
+            no_tls: websocket.no_tls,
+            tls_map: tls.is_some_and(|tls| tls.map),
+            tls_pinned_certs: tls.map(|tls| tls.pinned_certs.clone()).unwrap_or_default(),
+            same_origin: websocket.same_origin,
+            allowed_origins: websocket.allowed_origins.clone(),
+            compression: websocket.compression,
+            tls_cert_not_after: not_after(keeper),
+        }
+    }
+}
+
+/// The end of the first certificate.
+fn not_after(keeper: &Keeper) -> Option<Time> {
+    keeper.current().map(|acceptor| Time(Duration::from_secs(acceptor.tls.not_after)))
+}
 
 /// A figure by kind of connection. Without peers, all are clients.
 #[derive(Serialize)]
@@ -238,7 +302,7 @@ impl Varz {
             gateway: Absent {},
             leaf: Absent {},
             mqtt: Absent {},
-            websocket: Absent {},
+            websocket: WebSocketVarz::collect(about, options),
             jetstream,
             tls_timeout: Number(options.tls.as_ref().map_or(TLS_TIMEOUT, |tls| tls.timeout.as_secs_f64())),
             write_deadline: Nanos(options.keepalive.write_deadline),
@@ -275,10 +339,7 @@ impl Varz {
             http_req_stats: about.requests.counts(),
             config_load_time: Time(about.loaded()),
             config_digest: options.config_digest.clone().unwrap_or_default(),
-            tls_cert_not_after: about
-                .tls
-                .current()
-                .map(|acceptor| Time(Duration::from_secs(acceptor.tls.not_after))),
+            tls_cert_not_after: not_after(&about.tls),
             tags: options.server_tags.clone(),
             metadata: options.server_metadata.clone(),
             system_account: (!options.no_system_account)

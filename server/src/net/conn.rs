@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use midge_broker::{Answer, Attention, CloseReason, Next, Peer, Port, Question, Session, Stall};
+use midge_broker::{Answer, Attention, CloseReason, Level, Next, Peer, Port, Question, Session, Stall};
 use midge_wire::{Accepted, Handle, Layer, Reader};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -83,9 +83,7 @@ async fn begin(arrival: Box<Arrival>) -> Option<(Task, bool)> {
         };
         Session::new(broker, id)
     });
-    let partial = BytesMut::new();
-    let mut task =
-        Task { hub, handle, reader, session, partial, need: 1, waits: None, _life: life, _seat: seat };
+    let mut task = Task::new(hub, (handle, reader), session, life, seat);
     let secured = match tls {
         Some(tls) => tls::establish(&task.hub, tls, &task.handle, &mut task.reader, task.session.id()).await,
         None => true,
@@ -93,7 +91,7 @@ async fn begin(arrival: Box<Arrival>) -> Option<(Task, bool)> {
     Some((task, secured))
 }
 
-struct Task {
+pub(super) struct Task {
     hub: Arc<Hub>,
     handle: Handle,
     reader: Reader,
@@ -151,6 +149,24 @@ enum Work {
 }
 
 impl Task {
+    /// A connection whose session begins.
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        (handle, reader): (Handle, Reader),
+        session: Session,
+        life: Option<OwnedSemaphorePermit>,
+        seat: Seat,
+    ) -> Self {
+        let partial = BytesMut::new();
+        Self { hub, handle, reader, session, partial, need: 1, waits: None, _life: life, _seat: seat }
+    }
+
+    /// Runs it to its end.
+    pub(super) async fn run(mut self) {
+        let reason = self.serve().await;
+        Box::pin(self.end(reason)).await;
+    }
+
     fn waits(&mut self) -> &mut Waits {
         self.waits.get_or_insert_default()
     }
@@ -247,7 +263,7 @@ impl Task {
             buffer.put_slice(&self.partial);
             match Pin::new(&mut self.reader).poll_read(context, &mut buffer) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(gone(&error))),
+                Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(self.gone(&error))),
                 Poll::Ready(Ok(())) if buffer.filled().len() == kept => {
                     Poll::Ready(Event::Gone(CloseReason::ClientClosed))
                 }
@@ -277,7 +293,7 @@ impl Task {
         let read = pin!(self.reader.read_buf(&mut self.partial)).as_mut().poll(context);
         match read {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(gone(&error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(self.gone(&error))),
             Poll::Ready(Ok(0)) => Poll::Ready(Event::Gone(CloseReason::ClientClosed)),
             Poll::Ready(Ok(_)) if self.partial.len() < self.need => {
                 Poll::Ready(Event::Worked(Work::Read { stall: None }))
@@ -360,6 +376,21 @@ impl Task {
         }
     }
 
+    #[cold]
+    fn gone(&self, error: &io::Error) -> CloseReason {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => CloseReason::ClientClosed,
+            // It broke a rule of what lies below.
+            io::ErrorKind::InvalidData => {
+                let id = self.session.id();
+                self.hub
+                    .turn(|broker, _| broker.remark(id, Level::Error, format_args!("read error: {error}")));
+                CloseReason::ReadError
+            }
+            _ => CloseReason::ReadError,
+        }
+    }
+
     fn too_slow(&self) -> CloseReason {
         let id = self.session.id();
         self.hub.turn(|broker, now| broker.too_slow(id, now));
@@ -369,7 +400,7 @@ impl Task {
     /// Leaves the broker, says the last words, closes the socket.
     async fn end(mut self, reason: CloseReason) {
         let id = self.session.id();
-        self.hub.turn(|broker, now| broker.detach(id, reason, now));
+        let (reason, _) = self.hub.turn(|broker, now| broker.detach(id, reason, now));
         if !self.handle.outbox().flushes_on_close() || self.handle.is_broken() {
             return;
         }
@@ -379,20 +410,13 @@ impl Task {
             }
         };
         let _ = timeout(LAST_WORDS, said).await;
-        self.handle.shut_down();
+        self.handle.shut_down(reason);
         // Closing with unread input makes the kernel drop what the peer has not read yet: read on for a moment.
         let rest = async {
             let mut sink = [0; 1024];
             while self.reader.read(&mut sink).await.is_ok_and(|n| n > 0) {}
         };
         let _ = timeout(LINGER, rest).await;
-    }
-}
-
-fn gone(error: &io::Error) -> CloseReason {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => CloseReason::ClientClosed,
-        _ => CloseReason::ReadError,
     }
 }
 

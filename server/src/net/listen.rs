@@ -16,20 +16,29 @@ use tokio::net::{TcpListener, UnixListener};
 use super::conn::{self, Arrival};
 use super::refuse;
 use super::tls::{Keeper, Offer};
+use super::websocket::{self, Caller, Gate};
 use crate::hub::Hub;
 use crate::workers::Workers;
 
-/// What is spoken on a listener.
+/// What is spoken on a listener besides that of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// NATS clients.
-    Client,
     /// Leaf nodes; refused until midge serves them.
     Leafnode,
-    /// WebSocket; refused until midge serves it.
+    /// NATS clients, in frames.
     Websocket,
     /// MQTT; refused until midge serves it.
     Mqtt,
+}
+
+/// Who looks after those who connect.
+pub(crate) enum Service {
+    /// Clients, with what they are offered of TLS.
+    Clients(Arc<Keeper>),
+    /// Clients over WebSocket.
+    WebSocket(Arc<Gate>),
+    /// Nobody: they are told so.
+    Refused(Protocol),
 }
 
 /// A bound socket that nobody was accepted on yet.
@@ -87,13 +96,7 @@ impl Listener {
     }
 
     /// Accepts until the task is aborted.
-    pub(crate) async fn serve(
-        self,
-        hub: Arc<Hub>,
-        workers: Workers,
-        protocol: Protocol,
-        keeper: Arc<Keeper>,
-    ) -> io::Result<()> {
+    pub(crate) async fn serve(self, hub: Arc<Hub>, workers: Workers, service: Service) -> io::Result<()> {
         let mut pause = Duration::ZERO;
         let accept: Accept = match self {
             Self::Tcp(listener) => Accept::Tcp(TcpListener::from_std(listener)?),
@@ -103,7 +106,9 @@ impl Listener {
             let mut tls = None;
             let accepted = match &accept {
                 Accept::Tcp(listener) => listener.accept().await.and_then(|(stream, from)| {
-                    tls = keeper.current().filter(|_| protocol == Protocol::Client);
+                    if let Service::Clients(keeper) = &service {
+                        tls = keeper.current();
+                    }
                     // Messages are small and late ones are useless.
                     let _ = stream.set_nodelay(true);
                     let peer = Peer { host: from.ip().to_canonical().to_smolstr(), port: from.port() };
@@ -118,14 +123,22 @@ impl Listener {
                 Ok((socket, peer)) => {
                     pause = Duration::ZERO;
                     let hub = Arc::clone(&hub);
-                    match protocol {
-                        Protocol::Client => {
-                            let keeper = Arc::clone(&keeper);
+                    match &service {
+                        Service::Clients(keeper) => {
+                            let keeper = Arc::clone(keeper);
                             let tls = tls.map(|acceptor| Offer { keeper, acceptor });
                             workers
                                 .spawn(|seat| conn::run(Box::new(Arrival { hub, socket, peer, tls, seat })));
                         }
-                        other => workers.spawn(|seat| refuse::run(hub, socket, peer, other, seat)),
+                        Service::WebSocket(gate) => {
+                            let gate = Arc::clone(gate);
+                            workers.spawn(|seat| {
+                                websocket::run(Box::new(Caller { hub, socket, peer, gate, seat }))
+                            });
+                        }
+                        Service::Refused(protocol) => {
+                            workers.spawn(|seat| refuse::run(hub, socket, peer, *protocol, seat));
+                        }
                     }
                 }
                 // The peer left before it was let in.

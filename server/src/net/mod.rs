@@ -4,7 +4,13 @@ mod conn;
 mod listen;
 mod refuse;
 mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
+#[cfg(not(feature = "websocket"))]
+#[path = "no_websocket.rs"]
+mod websocket;
 
 pub(crate) use conn::run_local;
-pub(crate) use listen::{Listener, Protocol};
+pub(crate) use listen::{Listener, Protocol, Service};
 pub(crate) use tls::{Acceptor, Keeper};
+pub(crate) use websocket::Gate;

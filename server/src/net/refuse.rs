@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_broker::Peer;
+use midge_broker::{CloseReason, Peer};
 use midge_wire::{Accepted, Handle};
 use tokio::io::AsyncReadExt;
 
@@ -18,13 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, protocol: Protocol, _seat: Seat) {
     let Ok((handle, mut reader)) = Handle::open(socket, None) else { return };
     let (name, answer): (_, &[u8]) = match protocol {
-        Protocol::Client => return,
+        Protocol::Websocket => return,
         Protocol::Leafnode => ("leaf node", b"-ERR 'leaf nodes are not served by this version of midge'\r\n"),
-        Protocol::Websocket => (
-            "WebSocket",
-            b"HTTP/1.1 501 Not Implemented\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 49\r\n\r\n\
-              WebSocket is not served by this version of midge\n",
-        ),
         // CONNACK, return code 3: server unavailable.
         Protocol::Mqtt => ("MQTT", &[0x20, 2, 0, 3]),
     };
@@ -36,7 +31,7 @@ pub(crate) async fn run(hub: Arc<Hub>, socket: Accepted, peer: Peer, protocol: P
             return;
         }
         handle.say(answer);
-        handle.shut_down();
+        handle.shut_down(CloseReason::IncorrectPort);
         while reader.read(&mut sink).await.is_ok_and(|n| n > 0) {}
     };
     // A peer that doesn't answer is closed all the same.

@@ -184,6 +184,11 @@ impl Record {
         }
     }
 
+    /// Takes all of [`Record::plain`].
+    pub fn take_all_plain(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.plain)
+    }
+
     /// True if the peer said that nothing more comes.
     pub fn has_ended(&self) -> bool {
         self.ended

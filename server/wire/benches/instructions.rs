@@ -176,7 +176,7 @@ fn deliver_by_rules() -> Work {
         proof: Proof::Secret(Secret::new("")),
         account: "$G".into(),
         permit: Some(Arc::new(permit)),
-        standard: true,
+        welcome: true,
     };
     let directory = Directory {
         users: [("sensor".into(), user)].into(),

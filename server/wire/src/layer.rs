@@ -5,10 +5,11 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 
-use midge_broker::Batch;
+use midge_broker::{Batch, CloseReason};
 use midge_tls::Record;
 use tokio::io::ReadBuf;
 
+use crate::framed::Framed;
 use crate::wire::Handle;
 
 /// What is read at once, and encrypted at once: four full records.
@@ -45,6 +46,9 @@ enum State {
     /// The handshake is on: output waits.
     Held,
     Secured(Box<Record>),
+    /// There are frames above the keys, or without any.
+    #[cfg_attr(not(feature = "websocket"), expect(dead_code, reason = "without WebSocket there are none"))]
+    Framed(Box<Framed>),
     /// There will be no keys: nothing more can be said.
     Over,
 }
@@ -65,6 +69,18 @@ impl Layer {
         *self.lock() = State::Secured(record);
     }
 
+    /// From now on there are frames above what was agreed on.
+    #[cfg(feature = "websocket")]
+    pub fn frame(&self, encoder: midge_websocket::Encoder, decoder: midge_websocket::Decoder) {
+        let mut state = self.lock();
+        let framed = |record| State::Framed(Box::new(Framed::new(record, encoder, decoder)));
+        *state = match std::mem::replace(&mut *state, State::Over) {
+            State::Clear => framed(None),
+            State::Secured(record) => framed(Some(record)),
+            state => state,
+        };
+    }
+
     /// Writes from the front of `batch` until it is empty or the socket is full. Returns the bytes of the batch that
     /// are done with, and why there weren't more.
     pub(crate) fn write(&self, batch: &mut Batch, socket: &Handle) -> (usize, io::Result<()>) {
@@ -77,6 +93,11 @@ impl Layer {
                 let result = write_secured(record, batch, socket, &mut written);
                 (written, result)
             }
+            State::Framed(framed) => {
+                let mut written = 0;
+                let result = framed.write(batch, socket, &mut written);
+                (written, result)
+            }
         }
     }
 
@@ -87,46 +108,37 @@ impl Layer {
         socket: &Handle,
         mut read: impl FnMut(&mut ReadBuf<'_>) -> Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        let mut state = self.lock();
-        let State::Secured(record) = &mut *state else {
-            return Poll::Ready(Err(io::Error::other("no keys were agreed on")));
-        };
-        loop {
-            if !record.plain().is_empty() {
+        match &mut *self.lock() {
+            State::Secured(record) => {
+                ready!(fill(record, socket, &mut read))?;
                 let n = record.plain().len().min(buffer.remaining());
                 buffer.put_slice(&record.plain()[..n]);
                 record.take_plain(n);
-                return Poll::Ready(Ok(()));
+                Poll::Ready(Ok(()))
             }
-            if record.has_ended() {
-                return Poll::Ready(Ok(()));
-            }
-            let arrived = CIPHER_IN.with_borrow_mut(|input| {
-                let kept = record.unused().len();
-                input.resize((kept + PIECE_BYTES).max(input.len()), 0);
-                input[..kept].copy_from_slice(record.unused());
-                let mut arrived = ReadBuf::new(&mut input[kept..]);
-                ready!(read(&mut arrived))?;
-                let n = arrived.filled().len();
-                if n > 0 {
-                    let result = record.receive(&mut input[..kept + n]);
-                    // What can't be said now goes out with the next message. There is never much of it.
-                    let _ = record.flush_own(|bytes| socket.try_write(bytes));
-                    result.map_err(|failure| io::Error::other(failure.error))?;
-                }
-                Poll::Ready(Ok::<_, io::Error>(n))
-            });
-            if ready!(arrived)? == 0 {
-                return Poll::Ready(Ok(()));
-            }
+            State::Framed(framed) => framed.read(buffer, socket, read),
+            // Before there are frames, a request is read.
+            State::Clear => read(buffer),
+            State::Held | State::Over => Poll::Ready(Err(io::Error::other("no keys were agreed on"))),
         }
     }
 
     /// Tells the peer that nothing more comes, as far as the socket takes it.
-    pub(crate) fn close(&self, socket: &Handle) {
-        if let State::Secured(record) = &mut *self.lock() {
+    pub(crate) fn close(&self, reason: CloseReason, socket: &Handle) {
+        match &mut *self.lock() {
             // The peer finds out by the end of the stream, too.
-            let _ = record.close(|bytes| socket.try_write(bytes));
+            State::Secured(record) => drop(record.close(|bytes| socket.try_write(bytes))),
+            State::Framed(framed) => framed.close(reason, socket),
+            State::Clear | State::Held | State::Over => {}
+        }
+    }
+
+    /// Writes bytes that are no output of a connection, as far as the socket takes them; there are few.
+    pub fn say(&self, bytes: &[u8], socket: &Handle) -> io::Result<()> {
+        match &mut *self.lock() {
+            State::Secured(record) => record.send(bytes, &mut Vec::new(), |bytes| socket.try_write(bytes)),
+            State::Clear => socket.try_write(bytes).map(drop),
+            State::Framed(_) | State::Held | State::Over => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
@@ -134,6 +146,35 @@ impl Layer {
         // A record that a panic left half done refuses the next one; with panic = "abort" there is no next one.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Decrypts what arrives until there is plain text, or nothing more comes.
+pub(crate) fn fill(
+    record: &mut Record,
+    socket: &Handle,
+    read: &mut impl FnMut(&mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+) -> Poll<io::Result<()>> {
+    while record.plain().is_empty() && !record.has_ended() {
+        let arrived = CIPHER_IN.with_borrow_mut(|input| {
+            let kept = record.unused().len();
+            input.resize((kept + PIECE_BYTES).max(input.len()), 0);
+            input[..kept].copy_from_slice(record.unused());
+            let mut arrived = ReadBuf::new(&mut input[kept..]);
+            ready!(read(&mut arrived))?;
+            let n = arrived.filled().len();
+            if n > 0 {
+                let result = record.receive(&mut input[..kept + n]);
+                // What can't be said now goes out with the next message. There is never much of it.
+                let _ = record.flush_own(|bytes| socket.try_write(bytes));
+                result.map_err(|failure| io::Error::other(failure.error))?;
+            }
+            Poll::Ready(Ok::<_, io::Error>(n))
+        });
+        if ready!(arrived)? == 0 {
+            break;
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// Encrypts and writes piece by piece. A piece counts as done with once the socket has all of it; until then the queue
@@ -160,7 +201,7 @@ fn write_secured(
 }
 
 /// Shows the front of `batch` as one piece, gathered if its chunks are small, so that records are full.
-fn with_piece<R>(batch: &Batch, show: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn with_piece<R>(batch: &Batch, show: impl FnOnce(&[u8]) -> R) -> R {
     let mut slices = batch.slices().peekable();
     let first = slices.next().unwrap_or_default();
     if first.len() >= PIECE_BYTES || slices.peek().is_none() {

@@ -3,7 +3,7 @@
 //! ```text
 //!   bytes read ──> receive ──> Session, Broker ──> flush ──> outboxes noted
 //!                                                               │ settle, run_flusher
-//!                     socket <── Layer (TLS) <── Handle <───────┘
+//!          socket <── Layer (TLS, frames) <── Handle <──────────┘
 //! ```
 //!
 //! The daemon is compiled for size, this crate for speed (see the profile in the root `Cargo.toml`). The broker is generic
@@ -11,6 +11,11 @@
 //! [`flush()`], and all of the broker that they call, are compiled here, while what the daemon calls itself is small.
 
 mod flush;
+#[cfg(feature = "websocket")]
+mod framed;
+#[cfg(not(feature = "websocket"))]
+#[path = "unframed.rs"]
+mod framed;
 mod layer;
 mod turn;
 mod wire;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use midge_broker::{Outbox, Port};
+use midge_broker::{CloseReason, Outbox, Port};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
@@ -26,7 +26,7 @@ pub enum Accepted {
 /// A connection's reading half.
 pub struct Reader {
     half: ReadHalf,
-    /// Where to decrypt, once there are keys.
+    /// Where to decrypt, or to take frames apart, once that is agreed on.
     secured: Option<Handle>,
 }
 
@@ -49,7 +49,7 @@ pub struct Handle(Arc<Wire>);
 struct Wire {
     outbox: Outbox,
     writer: Writer,
-    /// Between outbox and socket, for those who came over a listener with TLS.
+    /// Between outbox and socket, for those who came over a listener with TLS or WebSocket.
     tls: Option<Layer>,
     /// Some thread has noted to write what is queued.
     due: AtomicBool,
@@ -186,10 +186,10 @@ impl Handle {
         let _ = self.try_write(bytes);
     }
 
-    /// Tells the peer that nothing more comes.
-    pub fn shut_down(&self) {
+    /// Tells the peer that nothing more comes, and why, where that can be said.
+    pub fn shut_down(&self, reason: CloseReason) {
         if let Some(layer) = &self.0.tls {
-            layer.close(self);
+            layer.close(reason, self);
         }
         // Nothing is lost if the peer was faster.
         let _ = match &self.0.writer {
@@ -200,7 +200,7 @@ impl Handle {
 }
 
 impl Reader {
-    /// From now on what arrives is encrypted, for the layer of `handle`.
+    /// From now on what arrives is for the layer of `handle`.
     pub fn secure(&mut self, handle: Handle) {
         self.secured = Some(handle);
     }

@@ -5,6 +5,7 @@
 //! that too. `{"ask": …}` asks for what only we can do: the server's death and restart, or lame duck mode.
 
 mod streams;
+mod websocket;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ use midge_jwt::{
 };
 use smol_str::SmolStr;
 
-use super::trust::{allows_standard, identity, permit, seconds};
+use super::trust::{allows, identity, permit, seconds};
 use super::{AccountClaims, Answer, Attempt, Directory, Identity, Permit, Question, Rules, Verdict, Warrant};
 use crate::identity::ServerKeys;
 
@@ -204,7 +204,7 @@ impl Directory {
         let delegated =
             *account == self.default_account || rule.accounts.is_empty() || rule.accounts.contains(account);
         let name = attempt.credentials.name();
-        let anonymous = self.no_auth_user.as_deref().filter(|_| name.is_empty());
+        let anonymous = self.of(attempt.way).no_auth_user.as_deref().filter(|_| name.is_empty());
         if !delegated || rule.auth_users.contains(anonymous.unwrap_or(name)) {
             return guarded(verdict, &rule.account);
         }
@@ -329,7 +329,7 @@ impl Attempt<'_> {
         if grant.proxy_required {
             return denied("Proxy is not trusted");
         }
-        if !allows_standard(grant) {
+        if !allows(grant, self.way) {
             return denied("Authorized user using invalid connection type");
         }
         if !grant.admits(self.host) {

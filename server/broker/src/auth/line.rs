@@ -54,16 +54,12 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{Credentials, Entered, Proof, Secret, User, Verdict};
+    use crate::auth::{Credentials, Entered, Proof, Secret, User, Verdict, Way};
     use std::time::Duration;
 
     fn directory(device: Option<LineDevice>) -> Directory {
-        let user = User {
-            proof: Proof::Secret(Secret::new("1")),
-            account: "A".into(),
-            permit: None,
-            standard: true,
-        };
+        let user =
+            User { proof: Proof::Secret(Secret::new("1")), account: "A".into(), permit: None, welcome: true };
         Directory {
             users: [("attic".into(), user)].into(),
             lines: [("/dev/ttyUSB0".into(), Line { payload_bytes_max: 100, device })].into(),
@@ -79,6 +75,7 @@ mod tests {
             nonce: "",
             certificate: None,
             host,
+            way: Way::Plain,
             now: Duration::ZERO,
             known: &known,
         };
@@ -95,8 +92,8 @@ mod tests {
         assert!(enter(&user, "/dev/ttyUSB1", "", "").is_none(), "another line");
         assert!(enter(&user, "192.0.2.1", "", "").is_none(), "no line");
         assert!(enter(&user, "/dev/ttyUSB0", "attic", "2").is_none(), "who says a name must prove it");
-        assert_eq!(user.anonymous("/dev/ttyUSB0").unwrap().account, "A");
-        assert!(user.anonymous("192.0.2.1").is_none());
+        assert_eq!(user.anonymous("/dev/ttyUSB0", Way::Plain).unwrap().account, "A");
+        assert!(user.anonymous("192.0.2.1", Way::Plain).is_none());
 
         let own = directory(Some(LineDevice::Own { account: "B".into(), permit: None }));
         let identity = enter(&own, "/dev/ttyUSB0", "", "").unwrap();
@@ -111,7 +108,7 @@ mod tests {
             directory(Some(LineDevice::User("attic".into()))),
             directory(Some(LineDevice::Own { account: "A".into(), permit: None })),
         );
-        let entered = |user, host| Entered { user, unasked: true, certificate: None, host };
+        let entered = |user, host| Entered { way: Way::Plain, user, unasked: true, certificate: None, host };
         assert_eq!(own.readmit(&old, &entered("attic", "/dev/ttyUSB0")).unwrap().user, "/dev/ttyUSB0");
         assert!(directory(None).readmit(&old, &entered("attic", "/dev/ttyUSB0")).is_none());
         assert!(own.readmit(&old, &entered("attic", "192.0.2.1")).is_none());

@@ -40,8 +40,8 @@ pub struct User {
     pub account: SmolStr,
     /// What the user may do; `None`: everything.
     pub permit: Option<Arc<Permit>>,
-    /// The user may come as an ordinary client, not only in other ways.
-    pub standard: bool,
+    /// The user may come this way, not only in others.
+    pub welcome: bool,
 }
 
 /// How a user proves who they are.
@@ -77,9 +77,34 @@ pub(crate) struct Credentials {
     pub(crate) jwt: String,
 }
 
+/// The way that clients take to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// A socket or a serial line.
+    #[default]
+    Plain,
+    /// A listener with TLS.
+    Tls,
+    /// WebSocket.
+    WebSocket,
+}
+
+impl Way {
+    /// As tokens call it.
+    pub(crate) fn kind(self) -> &'static str {
+        if self == Self::WebSocket { "WEBSOCKET" } else { "STANDARD" }
+    }
+
+    /// As monitoring calls it.
+    pub fn client_type(self) -> &'static str {
+        if self == Self::WebSocket { "websocket" } else { "nats" }
+    }
+}
+
 /// How somebody came in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entered<'a> {
+    pub(crate) way: Way,
     /// As whom.
     pub(crate) user: &'a str,
     /// Without saying who.
@@ -140,6 +165,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) certificate: Option<&'a CertificateNames>,
     /// The address that it comes from.
     pub(crate) host: &'a str,
+    pub(crate) way: Way,
     /// Since the Unix epoch.
     pub(crate) now: Duration,
     /// Answers to earlier questions.
@@ -235,9 +261,24 @@ pub struct Directory {
     pub callout: Option<CalloutRule>,
     /// The accounts that it may place users in.
     pub accounts: HashSet<SmolStr>,
+    /// What counts for those who come over WebSocket in the place of all but trust, service and lines.
+    pub websocket: Option<Box<Directory>>,
 }
 
 impl Directory {
+    /// What counts for those who come this way, besides trust, service and lines.
+    pub(crate) fn of(&self, way: Way) -> &Self {
+        match &self.websocket {
+            Some(websocket) if way == Way::WebSocket => websocket,
+            _ => self,
+        }
+    }
+
+    /// True if those who come this way must say who they are.
+    pub(crate) fn asks(&self, way: Way) -> bool {
+        self.is_required() || self.of(way).is_required()
+    }
+
     /// True if credentials are configured at all.
     pub fn is_required(&self) -> bool {
         self.closed
@@ -247,9 +288,9 @@ impl Directory {
             || !self.users.is_empty()
     }
 
-    /// True if somebody here proves who they are by a signature, so that INFO needs a nonce.
+    /// True if somebody here proves who they are by a signature.
     pub(crate) fn wants_signatures(&self) -> bool {
-        self.trust.is_some() || self.users.values().any(|user| matches!(user.proof, Proof::Key(_)))
+        self.users.values().any(|user| matches!(user.proof, Proof::Key(_)))
     }
 
     /// True if a service may be asked about users in words that are sealed.
@@ -262,9 +303,14 @@ impl Directory {
         if let Some(trust) = &self.trust {
             return trust.check(attempt);
         }
-        if !self.is_required() {
+        if !self.asks(attempt.way) {
             return Verdict::Granted(self.anybody(""));
         }
+        self.of(attempt.way).check_listed(attempt)
+    }
+
+    /// Among those who are listed here.
+    fn check_listed(&self, attempt: &Attempt<'_>) -> Verdict {
         let given = attempt.credentials;
         if let Some(secret) = &self.token {
             return attempt.if_secret(secret, &given.token, self.anybody("[REDACTED]"));
@@ -279,11 +325,11 @@ impl Directory {
         }
         let nothing = given.user.is_empty() && given.pass.is_empty() && given.token.is_empty() && !by_nkey;
         if let Some(name) = self.no_auth_user.as_ref().filter(|_| nothing) {
-            let user = self.users.get(name).filter(|user| user.standard);
+            let user = self.users.get(name).filter(|user| user.welcome);
             return user.map_or(Verdict::Denied(""), |user| Verdict::Granted(user.identity(name)));
         }
         let name = if by_nkey { &given.nkey } else { &given.user };
-        let Some((name, user)) = self.users.get_key_value(name.as_str()).filter(|(_, user)| user.standard)
+        let Some((name, user)) = self.users.get_key_value(name.as_str()).filter(|(_, user)| user.welcome)
         else {
             return Verdict::Denied("");
         };
@@ -301,7 +347,7 @@ impl Directory {
     /// The user that a certificate names.
     fn named(&self, index: &Certificates, names: &CertificateNames) -> Option<(&SmolStr, &User, &Secret)> {
         index.candidates(names).find_map(|name| match self.users.get_key_value(name)? {
-            (name, user @ User { proof: Proof::Secret(secret), standard: true, .. }) => {
+            (name, user @ User { proof: Proof::Secret(secret), welcome: true, .. }) => {
                 Some((name, user, secret))
             }
             _ => None,
@@ -310,24 +356,39 @@ impl Directory {
 
     /// Who a connection is that sends no CONNECT, if that is allowed. As in nats-server, that is nobody who is known
     /// by an nkey.
-    pub(crate) fn anonymous(&self, host: &str) -> Option<Identity> {
+    pub(crate) fn anonymous(&self, host: &str, way: Way) -> Option<Identity> {
         if let Some(identity) = self.on_line(host) {
             return Some(identity);
         }
-        if !self.is_required() {
+        if !self.asks(way) {
             return Some(self.anybody(""));
         }
-        let name = self.no_auth_user.as_ref().filter(|_| self.trust.is_none() && self.callout.is_none())?;
-        let user = self.users.get(name).filter(|user| user.standard)?;
+        let here = self.of(way);
+        let name = here.no_auth_user.as_ref().filter(|_| self.trust.is_none() && self.callout.is_none())?;
+        let user = here.users.get(name).filter(|user| user.welcome)?;
         matches!(user.proof, Proof::Secret(_)).then(|| user.identity(name))
     }
 
     /// Who somebody is now that came in under `old`; `None` if they wouldn't come in the same way.
     pub(crate) fn readmit(&self, old: &Self, entered: &Entered<'_>) -> Option<Identity> {
-        let Entered { user, unasked, certificate, host } = *entered;
+        let Entered { way, user, unasked, certificate, host } = *entered;
         if let Some(identity) = self.on_line(host).filter(|_| unasked) {
             return Some(identity);
         }
+        let here = self.of(way);
+        if self.is_required() && !here.is_required() {
+            return None;
+        }
+        here.readmit_listed(old.of(way), user, unasked, certificate)
+    }
+
+    fn readmit_listed(
+        &self,
+        old: &Self,
+        user: &str,
+        unasked: bool,
+        certificate: Option<&CertificateNames>,
+    ) -> Option<Identity> {
         if self.certificates.is_some() || old.certificates.is_some() {
             let by_key = old.users.get(user).is_some_and(|user| matches!(user.proof, Proof::Key(_)));
             if !by_key {
@@ -340,7 +401,7 @@ impl Directory {
         }
         match (self.users.get_key_value(user), old.users.get(user)) {
             (Some((name, new)), Some(old)) => {
-                let same = new.proof == old.proof && new.account == old.account && new.standard;
+                let same = new.proof == old.proof && new.account == old.account && new.welcome;
                 let asked = !unasked || self.no_auth_user.as_ref() == Some(name);
                 (same && asked).then(|| new.identity(name))
             }
@@ -364,7 +425,7 @@ mod tests {
     const NONCE: &str = "nonce";
 
     fn user(proof: Proof, account: &str) -> User {
-        User { proof, account: account.into(), permit: None, standard: true }
+        User { proof, account: account.into(), permit: None, welcome: true }
     }
 
     fn named(user: &str, pass: &str) -> Credentials {
@@ -379,7 +440,7 @@ mod tests {
 
     fn attempt<'a>(credentials: &'a Credentials, known: &'a Known) -> Attempt<'a> {
         let (host, now) = ("192.0.2.1", Duration::from_secs(1000));
-        Attempt { credentials, nonce: NONCE, certificate: None, host, now, known }
+        Attempt { credentials, nonce: NONCE, certificate: None, host, way: Way::Plain, now, known }
     }
 
     /// Who `credentials` come in as, when all questions are answered.

@@ -10,7 +10,7 @@ use midge_jwt::{Account, Activation, Grant, PublicKey, Refused, Scope, Token, Us
 use smol_str::SmolStr;
 
 use super::question::{Answer, Question};
-use super::{Attempt, Identity, Permit, Responses, Rules, Verdict};
+use super::{Attempt, Identity, Permit, Responses, Rules, Verdict, Way};
 
 /// Trust in accounts that operators signed. With it, every user must show a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Trust {
         if grant.bearer_token && account.token.body.limits.disallow_bearer {
             return Verdict::Denied("Account does not allow bearer tokens");
         }
-        if !allows_standard(grant) {
+        if !allows(grant, attempt.way) {
             return Verdict::Denied("Connection type not allowed");
         }
         if grant.proxy_required {
@@ -282,9 +282,9 @@ pub(super) fn permit(permissions: &midge_jwt::Permissions) -> Option<Arc<Permit>
 }
 
 /// Kinds of connection that a server doesn't know let nobody in who would come in otherwise.
-pub(super) fn allows_standard(grant: &Grant) -> bool {
+pub(super) fn allows(grant: &Grant, way: Way) -> bool {
     let types = &grant.allowed_connection_types;
-    types.is_empty() || types.iter().any(|kind| kind.eq_ignore_ascii_case("STANDARD"))
+    types.is_empty() || types.iter().any(|kind| kind.eq_ignore_ascii_case(way.kind()))
 }
 
 pub(super) fn seconds(time: Duration) -> i64 {

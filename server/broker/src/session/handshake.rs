@@ -7,7 +7,9 @@ use midge_protocol::json::Text;
 use smol_str::SmolStr;
 
 use super::{Phase, Session};
-use crate::auth::{Answer, Attempt, Callout, Consultation, Credentials, Identity, Known, Question, Verdict};
+use crate::auth::{
+    Answer, Attempt, Callout, Consultation, Credentials, Identity, Known, Question, Verdict, Way,
+};
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, Port};
@@ -34,6 +36,7 @@ impl Session {
         broker.connected(self.id, now);
         let supports_headers = broker.settings().headers;
         let conn = broker.conn_mut(self.id)?;
+        let way = conn.way;
         conn.echo = connect.echo.unwrap_or(conn.echo);
         conn.headers = supports_headers && connect.headers.unwrap_or(conn.headers);
         conn.no_responders = connect.no_responders.unwrap_or(conn.no_responders);
@@ -59,7 +62,8 @@ impl Session {
             (&mut credentials.sig, connect.sig),
             (&mut credentials.jwt, connect.jwt),
         ] {
-            if let Some(given) = given {
+            // What came in cookies counts unless something else is said.
+            if let Some(given) = given.filter(|given| way != Way::WebSocket || !given.is_empty()) {
                 *slot = given.chars().collect();
             }
         }
@@ -102,6 +106,7 @@ impl Session {
     fn judge<P: Port>(&mut self, broker: &mut Broker<P>, waiting: Waiting, now: Now) -> Option<Question> {
         let settings = broker.settings();
         let conn = broker.conn(self.id);
+        let way = conn.map(|conn| conn.way).unwrap_or_default();
         let nonce = conn.map(|conn| settings.info.keys.nonce(conn.cid())).unwrap_or_default();
         let certificate = conn.and_then(|conn| conn.tls.as_ref()?.names.as_ref());
         let attempt = Attempt {
@@ -109,6 +114,7 @@ impl Session {
             nonce: &nonce,
             certificate,
             host: conn.map_or("", |conn| &conn.peer.host),
+            way,
             now: now.wall,
             known: &waiting.known,
         };
@@ -124,8 +130,8 @@ impl Session {
             self.waiting = Some(Box::new(waiting));
             return Some(question);
         }
-        let keeps = settings.directory.is_required();
-        let maps = settings.directory.certificates.is_some() && waiting.credentials.nkey.is_empty();
+        let keeps = settings.directory.asks(way);
+        let maps = settings.directory.of(way).certificates.is_some() && waiting.credentials.nkey.is_empty();
         let Waiting { wish, credentials, .. } = waiting;
         if maps {
             self.note_certificate(broker, &credentials, matches!(verdict, Verdict::Granted(_)));
@@ -207,8 +213,9 @@ impl Session {
 
     /// Something other than CONNECT came first. True if that is somebody's right.
     pub(super) fn enter_unasked<P: Port>(&mut self, broker: &mut Broker<P>, now: Now) -> bool {
-        let host = broker.conn(self.id).map(|conn| conn.peer.host.clone()).unwrap_or_default();
-        match broker.settings().directory.anonymous(&host) {
+        let conn = broker.conn(self.id);
+        let (host, way) = conn.map(|conn| (conn.peer.host.clone(), conn.way)).unwrap_or_default();
+        match broker.settings().directory.anonymous(&host, way) {
             Some(identity) => {
                 broker.connected(self.id, now);
                 self.phase = Phase::Ready;
@@ -252,7 +259,7 @@ fn callout<P: Port>(
             tags: whom.tags.iter().map(SmolStr::to_string).collect(),
             name_tag: whom.name.to_string(),
             kind: "Client".into(),
-            client_type: "nats".into(),
+            client_type: conn.way.client_type().into(),
             nonce,
         },
         connect_opts: ConnectOptions {

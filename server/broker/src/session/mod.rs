@@ -94,9 +94,16 @@ const LARGE: usize = 64 * 1024;
 impl Session {
     /// The session of a connection that was just attached.
     pub fn new<P: Port>(broker: &Broker<P>, id: ConnId) -> Self {
-        let waits = broker.settings().directory.is_required();
+        let way = broker.conn(id).map(|conn| conn.way).unwrap_or_default();
+        let waits = broker.settings().directory.asks(way);
         let phase = if waits { Phase::Waiting } else { Phase::Ready };
         Self { id, phase, verbose: true, pedantic: true, waiting: None, credentials: None }
+    }
+
+    /// Credentials that came before CONNECT; what CONNECT says comes before them.
+    pub fn carry(&mut self, user: String, pass: String, token: String, jwt: String) {
+        let carried = Credentials { user, pass, token, jwt, ..Credentials::default() };
+        self.credentials = (!carried.is_empty() || !carried.pass.is_empty()).then(|| Box::new(carried));
     }
 
     /// The connection that it belongs to.

@@ -72,7 +72,7 @@ impl ClientInfo {
             lang: conn.lang.clone(),
             version: conn.version.clone(),
             kind: "Client",
-            client_type: "nats",
+            client_type: conn.way.client_type(),
             ..Self::default()
         }
     }

@@ -140,7 +140,7 @@ fn settings(spec: &Spec) -> Settings {
     let permit = Permit::new(rules(&spec.publish), rules(&spec.subscribe), answers);
     let user = |permit| {
         let proof = Proof::Secret(Secret::new(""));
-        User { proof, account: "$G".into(), permit, standard: true }
+        User { proof, account: "$G".into(), permit, welcome: true }
     };
     let users = [("user".into(), user(Some(Arc::new(permit)))), ("other".into(), user(None))];
     let directory = Directory { users: users.into(), ..Directory::default() };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use midge_broker::Instant;
-use midge_config::{HandshakeFirst, Options};
+use midge_config::{HandshakeFirst, Options, Tls};
 use midge_tls::ServerTls;
 
 /// How handshakes go, by one configuration.
@@ -30,15 +30,29 @@ impl Acceptor {
     /// lines for the operator.
     pub(crate) fn load(options: &Options) -> Result<(Option<Self>, Vec<String>), String> {
         let Some(tls) = &options.tls else { return Ok((None, Vec::new())) };
-        let mut loaded = ServerTls::load(tls)?;
+        let mut loaded = Self::load_block(tls, options.allow_non_tls)?;
         if tls.handshake_first == HandshakeFirst::Yes {
             let text = "Clients that are not using \"TLS Handshake First\" option will fail to connect";
-            loaded.warnings.push(text.to_owned());
+            loaded.1.push(text.to_owned());
         }
+        Ok(loaded)
+    }
+
+    /// The same for WebSocket.
+    pub(crate) fn load_websocket(options: &Options) -> Result<(Option<Self>, Vec<String>), String> {
+        let listened = options.websocket.as_ref().filter(|websocket| websocket.listen.is_some());
+        match listened.and_then(|websocket| websocket.tls.as_ref()) {
+            Some(tls) => Self::load_block(tls, false).map_err(|error| format!("websocket: {error}")),
+            None => Ok((None, Vec::new())),
+        }
+    }
+
+    fn load_block(tls: &Tls, mixed: bool) -> Result<(Option<Self>, Vec<String>), String> {
+        let loaded = ServerTls::load(tls)?;
         let acceptor = Self {
             tls: loaded.tls,
             first: tls.handshake_first,
-            mixed: options.allow_non_tls,
+            mixed,
             timeout: tls.timeout,
             pinned: tls.pinned_certs.iter().filter_map(|digits| digest(digits)).collect(),
             maps: tls.map,
@@ -100,7 +114,7 @@ impl Keeper {
     }
 
     /// Counts a handshake that is to begin, or says why it must not.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), Throttled> {
+    pub(in crate::net) fn admit(&self, now: Instant) -> Result<(), Throttled> {
         self.lock().rate.as_mut().map_or(Ok(()), |rate| rate.admit(now))
     }
 
@@ -125,7 +139,7 @@ pub(crate) struct Changes {
 
 /// There were too many handshakes in this second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Throttled {
+pub(in crate::net) struct Throttled {
     /// Nobody has been refused since [`Keeper::take_refused`]: somebody should call it in a while.
     pub(super) is_first: bool,
 }

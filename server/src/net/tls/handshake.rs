@@ -110,6 +110,28 @@ pub(in crate::net) async fn establish(
     .0
 }
 
+/// Shakes hands with a peer whom the broker doesn't know yet. The error is for the log, at this level.
+pub(in crate::net) async fn secure(
+    acceptor: &Acceptor,
+    handle: &Handle,
+    reader: &mut Reader,
+) -> Result<TlsFacts, (Level, String)> {
+    let shaken = shake(acceptor, handle, reader).await;
+    let agreed = shaken.and_then(|record| facts(&record, acceptor, false).map(|facts| (record, facts)));
+    match (agreed, handle.tls()) {
+        (Ok((record, facts)), Some(layer)) => {
+            layer.secure(record);
+            reader.secure(handle.clone());
+            Ok(facts)
+        }
+        (Ok(_), None) => Err((Level::Error, "there is no way to encrypt".to_owned())),
+        (Err(failure), _) => {
+            let level = if failure.is_probe() { Level::Debug } else { Level::Error };
+            Err((level, failure.to_string()))
+        }
+    }
+}
+
 /// What a peer wants that may choose.
 enum Choice {
     Clear,

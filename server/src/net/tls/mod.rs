@@ -16,4 +16,4 @@ mod acceptor;
 mod handshake;
 
 pub(crate) use acceptor::{Acceptor, Keeper};
-pub(super) use handshake::{Offer, establish};
+pub(super) use handshake::{Offer, establish, secure};

@@ -30,7 +30,7 @@ pub(crate) struct Got {
 pub(crate) fn settings(accounts: Vec<AccountSettings>) -> Settings {
     let user = |account: &AccountSettings| {
         let proof = Proof::Secret(Secret::new(""));
-        let user = User { proof, account: account.name.clone(), permit: None, standard: true };
+        let user = User { proof, account: account.name.clone(), permit: None, welcome: true };
         (account.name.clone(), user)
     };
     let directory = Directory { users: accounts.iter().map(user).collect(), ..Directory::default() };
