@@ -5,6 +5,8 @@
 //! ```
 //! Head and foot say the same.
 
+use std::borrow::Cow;
+
 use crate::checksum::{Seed, u32_at, u64_at};
 use crate::record;
 
@@ -96,6 +98,11 @@ impl Head {
     }
 }
 
+/// Bytes between two places where the copies of the ops differ that were damaged apart.
+const MEND_GAP: usize = 64;
+/// Such places at most: each doubles what is tried, and what the checksum could take for right by chance.
+const MEND_RUNS_MAX: usize = 6;
+
 /// Pages that a frame takes.
 pub(crate) fn pages(records_bytes: usize, ops_bytes: usize, apart: bool, page_bytes: u32) -> u32 {
     let page = page_bytes as usize;
@@ -184,13 +191,45 @@ impl<'a> Frame<'a> {
 
     /// The copies of the ops that are right.
     pub(crate) fn ops(&self) -> (Option<&'a [u8]>, Option<&'a [u8]>) {
+        let (one, two) = self.copies();
+        let right = |copy: &&[u8]| self.seed.sum(self.offset, &[copy]) == self.head.ops_sum;
+        (Some(one).filter(right), Some(two).filter(right))
+    }
+
+    /// The ops: a copy that is right, or what two make that are damaged in different places.
+    pub(crate) fn any_ops(&self) -> Option<Cow<'a, [u8]>> {
+        let (one, two) = self.ops();
+        one.or(two).map(Cow::Borrowed).or_else(|| self.mended_ops().map(Cow::Owned))
+    }
+
+    fn copies(&self) -> (&'a [u8], &'a [u8]) {
         let len = self.head.ops_bytes as usize;
         let first = HEAD + self.head.records_bytes as usize;
         let second = self.bytes.len() - HEAD - len;
-        let copy = |at: usize| {
-            let bytes = self.bytes.get(at..at + len)?;
-            (self.seed.sum(self.offset, &[bytes]) == self.head.ops_sum).then_some(bytes)
-        };
+        let copy = |at: usize| self.bytes.get(at..at + len).unwrap_or_default();
         (copy(first), copy(second))
+    }
+
+    /// Where the copies differ, one of them is right if they are damaged in different places.
+    fn mended_ops(&self) -> Option<Vec<u8>> {
+        let (one, two) = self.copies();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        let differs = one.iter().zip(two).enumerate().filter(|(_, (one, two))| one != two);
+        for (at, _) in differs {
+            let full = runs.len() == MEND_RUNS_MAX;
+            match runs.last_mut() {
+                Some((_, end)) if at < *end + MEND_GAP => *end = at + 1,
+                _ if full => return None,
+                _ => runs.push((at, at + 1)),
+            }
+        }
+        let mut ops = one.to_vec();
+        (1..1_u32 << runs.len()).find_map(|choice| {
+            for (bit, (start, end)) in runs.iter().enumerate() {
+                let from = if choice >> bit & 1 == 1 { two } else { one };
+                ops[*start..*end].copy_from_slice(from.get(*start..*end)?);
+            }
+            (self.seed.sum(self.offset, &[&ops]) == self.head.ops_sum).then(|| ops.clone())
+        })
     }
 }

@@ -173,7 +173,7 @@ impl<D: Disk> Store<D> {
             let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { continue };
             let ops = self.choose_ops(&frame, at, slot.number, offset);
             let mut expected = Vec::new();
-            for op in op::read(ops).flatten() {
+            for op in op::read(&ops).flatten() {
                 match op {
                     Op::Messages { stream, after, first_seq, last_seq, count } => {
                         expected.push(Messages { stream, after, first_seq, last_seq, count });

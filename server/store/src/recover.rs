@@ -247,13 +247,14 @@ impl<D: Disk> Store<D> {
         for stream in self.streams.values_mut() {
             stream.sort_chunks();
         }
-        for (stream, first, last) in &loaded.removed {
-            self.kill(*stream, *first, *last);
-        }
         let (late, gone): (Vec<_>, Vec<_>) =
             loaded.gone.into_iter().partition(|segment| installed.contains_key(&segment.number));
         for segment in gone {
             self.note_gaps(&segment, &sealed, &told);
+        }
+        // What was removed isn't lost.
+        for (stream, first, last) in &loaded.removed {
+            self.kill(*stream, *first, *last);
         }
 
         // The frames after it.

@@ -1,5 +1,6 @@
 //! Replaying: what frames say happens again, and what they can't say any more is named.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -58,7 +59,7 @@ impl<D: Disk> Store<D> {
             self.note_frame(slot.number, offset);
         }
         let ops = self.choose_ops(&frame, at, slot.number, offset);
-        let ops: Vec<Op<'_>> = op::read(ops).flatten().collect();
+        let ops: Vec<Op<'_>> = op::read(&ops).flatten().collect();
         let mut expected = Vec::new();
         for op in &ops {
             match *op {
@@ -94,14 +95,22 @@ impl<D: Disk> Store<D> {
     }
 
     /// The ops of a frame, from the copy that is right. Names what isn't.
-    pub(crate) fn choose_ops<'f>(&mut self, frame: &Frame<'f>, at: &At, slot: u32, offset: u64) -> &'f [u8] {
+    pub(crate) fn choose_ops<'f>(
+        &mut self,
+        frame: &Frame<'f>,
+        at: &At,
+        slot: u32,
+        offset: u64,
+    ) -> Cow<'f, [u8]> {
         let (one, two) = frame.ops();
-        if one.is_none() && two.is_none() {
+        let Some(ops) = frame.any_ops() else {
             self.note_frame(slot, offset);
-        } else if one.is_none() || two.is_none() || !at.both {
+            return Cow::default();
+        };
+        if one.is_none() || two.is_none() || !at.both {
             self.note_copy(slot, offset);
         }
-        one.or(two).unwrap_or_default()
+        ops
     }
 
     /// Where a frame says that a stream's messages go on further than we know, frames between are gone.

@@ -1,5 +1,6 @@
 //! Scanning: the frames of a segment, whole or not, and where the log ends.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::checksum::Seed;
@@ -126,8 +127,7 @@ impl<D: Disk> Store<D> {
         let bytes = self.frame_bytes(file, header, at)?;
         let offset = u64::from(at.page) * u64::from(header.page_bytes);
         let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { return Ok(None) };
-        let (one, two) = frame.ops();
-        Ok(one.or(two).map(<[u8]>::to_vec))
+        Ok(frame.any_ops().map(Cow::into_owned))
     }
 }
 

@@ -252,7 +252,7 @@ fn the_newest_checkpoints_may_be_gone() {
             if &frame[..4] != b"mFrm" {
                 break;
             }
-            for at in [64 + field(36), field(28) * 512 - 65] {
+            for at in [64 + field(36), field(28) * 512 - 64 - field(40)] {
                 rotten.damage(name, 2 * 512 + at, |byte| !byte);
             }
             let what = format!("seed {seed}, checkpoints gone from segment {segment} on");
@@ -284,27 +284,12 @@ fn what_only_one_opening_can_see_it_writes_down() {
     let (mut spoilt, mut opened) = (0, 0);
     for rounds in (40..160).step_by(3) {
         let (disk, model) = thinned(rounds);
-        let segments = |kind: u8| {
-            let mut found: Vec<(u64, String)> = disk
-                .files()
-                .filter_map(|(name, _)| Some((disk.bytes(name)?, name)))
-                .filter(|(bytes, _)| bytes.starts_with(b"midgeseg") && bytes[9] == kind)
-                .map(|(bytes, name)| (u64::from_le_bytes(bytes[24..32].try_into().unwrap()), name.to_owned()))
-                .collect();
-            found.sort_unstable();
-            found
-        };
-        let Some((_, newest)) = segments(1).pop() else { continue };
-        for (number, cold) in segments(2) {
+        for (number, cold) in segments(&disk, 2) {
             // All of it is on the medium, zeros on their way to a free file, too.
             let mut rotten = SimDisk::new(1);
             disk.files().for_each(|(name, _)| rotten.put(name, disk.bytes(name).unwrap().to_vec()));
             rotten.page_bytes = 512;
-            let bytes = disk.bytes(&newest).unwrap();
-            let field = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-            for at in [64 + field(1_024 + 36), field(1_024 + 28) * 512 - 65] {
-                rotten.damage(&newest, 1_024 + at, |byte| !byte);
-            }
+            spoil_newest_checkpoint(&mut rotten);
             let bytes = disk.bytes(&cold).unwrap();
             let pages: Vec<usize> = (2..bytes.len() / 512)
                 .filter(|page| matches!(&bytes[page * 512..page * 512 + 4], b"mFrm" | b"mIdx"))
@@ -338,6 +323,101 @@ fn what_only_one_opening_can_see_it_writes_down() {
         }
     }
     assert!(spoilt > 50 && opened > 20, "{opened} of {spoilt}");
+}
+
+/// Number and file of the segments of a kind: 1 hot, 2 cold.
+fn segments(disk: &SimDisk, kind: u8) -> Vec<(u64, String)> {
+    let mut found: Vec<(u64, String)> = disk
+        .files()
+        .filter_map(|(name, _)| Some((disk.bytes(name)?, name)))
+        .filter(|(bytes, _)| bytes.starts_with(b"midgeseg") && bytes[9] == kind)
+        .map(|(bytes, name)| (u64::from_le_bytes(bytes[24..32].try_into().unwrap()), name.to_owned()))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// Garbles both copies of the ops of the newest checkpoint.
+fn spoil_newest_checkpoint(disk: &mut SimDisk) {
+    let (_, newest) = segments(disk, 1).pop().unwrap();
+    let frame = &disk.bytes(&newest).unwrap()[1_024..];
+    let field = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
+    for at in [64 + field(36), field(28) * 512 - 64 - field(40)] {
+        disk.damage(&newest, 1_024 + at, |byte| !byte);
+    }
+}
+
+/// Both copies of the ops of a frame are damaged, but not in the same places: together they still say all.
+#[test]
+fn two_damaged_copies_make_one() {
+    let (disk, model) = sample(3, 170);
+    let (_, newest) = segments(&disk, 1).pop().unwrap();
+    let frame = &disk.bytes(&newest).unwrap()[1_024..];
+    let field = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
+    let (one, two, len) = (1_024 + 64 + field(36), 1_024 + field(28) * 512 - 64 - field(40), field(40));
+    assert!(len > 200, "{len}");
+    for (first, second) in [(0, 100), (len - 1, 3), (90, 0)] {
+        let mut rotten = disk.clone();
+        (0..9.min(len - first))
+            .for_each(|more| assert!(rotten.damage(&newest, one + first + more, |byte| !byte)));
+        (0..9).for_each(|more| assert!(rotten.damage(&newest, two + second + more, |byte| !byte)));
+        let (mut store, report) = Store::open(rotten, OPTIONS).unwrap();
+        assert_eq!(model.difference(&mut store), None);
+        let what: Vec<Damaged> = report.damages.iter().map(|damage| damage.what).collect();
+        assert_eq!(what, [Damaged::Copy]);
+    }
+}
+
+/// While there are other slots, the one with the checkpoint before the newest isn't used for anything else, though nothing in it
+/// is alive: the newest may be gone at any time.
+#[test]
+fn the_checkpoint_before_the_newest_stays() {
+    let mut looked = 0;
+    for seed in 0..12 {
+        let (mut store, _) = Store::open(SimDisk::new(seed), OPTIONS).unwrap();
+        let (mut model, mut random) = (Model::default(), Random(seed));
+        for at in 0..1_500 {
+            match common::random_op(&mut random) {
+                Op::Kill | Op::Reopen | Op::Delete(_) => {}
+                Op::Append { size, .. } if size > 900 => {}
+                op => match model.try_apply(&mut store, &op) {
+                    Ok(()) | Err(Error::TooMuchState) => {}
+                    Err(error) => panic!("{error}"),
+                },
+            }
+            if at > 300 && at % 7 == 0 {
+                store.commit().unwrap();
+                let mut rotten = store.disk().clone();
+                spoil_newest_checkpoint(&mut rotten);
+                let (again, _) =
+                    Store::open(rotten, OPTIONS).unwrap_or_else(|error| panic!("{seed}, {at}: {error}"));
+                assert!(again.streams().eq(model.streams.keys().copied()), "{seed}, {at}: streams");
+                looked += 1;
+            }
+        }
+    }
+    assert!(looked > 1_000, "{looked}");
+}
+
+/// Files of which no header can be read are somebody's: they stay as they are. Files of zeros are nobody's.
+#[test]
+fn what_has_no_header_is_not_touched() {
+    let (disk, _) = sample(3, 170);
+    let (mut rotten, mut blank) = (disk.clone(), disk.clone());
+    let files: Vec<(String, usize)> = disk.files().map(|(name, size)| (name.to_owned(), size)).collect();
+    for (name, size) in &files {
+        for at in [0, 512] {
+            rotten.damage(name, at, |byte| !byte);
+        }
+        blank.put(name, vec![0; *size]);
+    }
+    let mut shared = Shared::new(rotten.clone());
+    assert!(matches!(Store::open(shared.clone(), OPTIONS), Err(Error::NotAStore(_))));
+    let after = shared.take();
+    assert!(files.iter().all(|(name, _)| after.bytes(name) == rotten.bytes(name)));
+    assert_eq!(after.files().count(), files.len());
+    let (store, report) = Store::open(blank, OPTIONS).unwrap();
+    assert!(report.created && store.streams().count() == 0);
 }
 
 /// The sequences of each stream. All that isn't there is named or was removed.
