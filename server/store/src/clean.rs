@@ -59,6 +59,8 @@ struct Run {
 
 /// Records of one frame.
 const FRAME_BYTES: usize = 256 << 10;
+/// Of the op that ends it, at most: a segment, and some tens of victims.
+const INSTALL_BYTES: usize = 512;
 /// So many cold segments of less than half the size are merged.
 const SMALL_MAX: usize = 7;
 
@@ -83,6 +85,13 @@ impl<D: Disk> Store<D> {
                 self.cleaning = Some(cleaning);
                 true
             }
+            // The commit would need a slot, and there is none.
+            Ok(Some(_)) if self.available() == 0 && !self.fits_with(&self.open, INSTALL_BYTES) => {
+                if let Some(slot) = self.abandon(cleaning) {
+                    self.free.push(slot);
+                }
+                false
+            }
             Ok(Some(sealed)) => {
                 self.install(cleaning, sealed);
                 true
@@ -91,7 +100,7 @@ impl<D: Disk> Store<D> {
             Err(_) if cleaning.overflows => {
                 let last = cleaning.victims.last().and_then(|victim| self.segments.get_mut(victim));
                 if let Some(last) = last {
-                    last.stuck = true;
+                    last.stuck_at = last.live_bytes;
                 }
                 if let Some(slot) = self.abandon(cleaning) {
                     self.free.push(slot);
@@ -134,6 +143,18 @@ impl<D: Disk> Store<D> {
         Some((slot, false))
     }
 
+    /// Whether there is a slot for it. It may be the last one if the commit at its end needs no other; whoever needs that slot
+    /// before gets it.
+    pub(crate) fn may_clean(&self) -> bool {
+        self.available() >= RESERVE || self.available() > 0 && self.fits_with(&self.open, INSTALL_BYTES)
+    }
+
+    /// The slot of a cold segment that isn't done, for something that can't wait.
+    pub(crate) fn give_up_cleaning(&mut self) -> Option<Slot<D::File>> {
+        let cleaning = self.cleaning.take()?;
+        self.abandon(cleaning)
+    }
+
     /// Picks what is to be cleaned, if it is worth it.
     fn start_cleaning(&mut self) -> bool {
         let sealed = || self.segments.values().filter(|segment| segment.header.segment != self.active.number);
@@ -146,11 +167,11 @@ impl<D: Disk> Store<D> {
         let is_small =
             |segment: &Segment<D::File>| segment.header.kind == Kind::Cold && segment.file_bytes < one / 2;
         let scattered = sealed().filter(|segment| is_small(segment)).count() > SMALL_MAX;
-        if !(wasteful || scattered || erase || self.health == Health::Full) || self.available() < RESERVE {
+        if !(wasteful || scattered || erase || self.health == Health::Full) || !self.may_clean() {
             return false;
         }
         let mut candidates: Vec<(bool, u64, u64)> = sealed()
-            .filter(|segment| segment.live_bytes > 0 && !segment.stuck)
+            .filter(|segment| segment.live_bytes > 0 && !segment.is_stuck())
             .filter(|segment| {
                 let sparse = segment.live_bytes * 2 < segment.capacity();
                 let small = scattered && is_small(segment);
@@ -239,7 +260,7 @@ impl<D: Disk> Store<D> {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     if let Some(segment) = self.segments.get_mut(&victim) {
-                        segment.stuck = true;
+                        segment.stuck_at = 0;
                     }
                     return Err(error);
                 }
@@ -415,7 +436,7 @@ impl<D: Disk> Store<D> {
             index_bytes,
             live_bytes,
             erase: false,
-            stuck: false,
+            stuck_at: u64::MAX,
         };
         let replaces = cleaning.victims.clone();
         op::push(&mut self.open.ops, &Op::Install { segment: segment.op(), replaces });

@@ -39,6 +39,7 @@ mod load;
 mod maintain;
 mod op;
 mod query;
+mod reclaim;
 mod record;
 mod recover;
 mod repair;

@@ -99,7 +99,7 @@ impl<D: Disk> Store<D> {
             index_bytes: if indexed { sealed.index_bytes } else { 0 },
             live_bytes: 0,
             erase: false,
-            stuck: false,
+            stuck_at: u64::MAX,
         };
         self.segments.insert(sealed.number, segment);
         Ok(())

@@ -65,7 +65,7 @@ impl<D: Disk> Store<D> {
                 if self.available() > RESERVE {
                     self.health = Health::Good;
                 } else {
-                    busy = self.clean(budget);
+                    busy = self.clean(budget) || self.make_way();
                 }
             }
             Health::Good => {
@@ -105,6 +105,22 @@ impl<D: Disk> Store<D> {
         // It shows in the health if the disk failed. If there is no room for it, the next commit does the same.
         let _ = self.seal();
         None
+    }
+
+    /// Cleaning has a slot, but the active segment has no room for what ends it, and is no use: the log goes on in another. `false`
+    /// if that isn't so.
+    pub(crate) fn make_way(&mut self) -> bool {
+        let in_the_way = self.segments.get(&self.active.number).is_some_and(|it| it.live_bytes == 0)
+            && self.available() > 0
+            && !self.may_clean()
+            && self.open.is_empty()
+            && self.unsynced.is_empty();
+        in_the_way
+            && match self.roll(true) {
+                Ok(()) => true,
+                // As when a commit can't.
+                Err(_) => self.go_elsewhere().is_ok(),
+            }
     }
 
     /// Keeps one slot ready beyond the reserve.

@@ -320,7 +320,7 @@ impl<D: Disk> Store<D> {
                 index_bytes: 0,
                 live_bytes: 0,
                 erase: false,
-                stuck: false,
+                stuck_at: u64::MAX,
             };
             self.segments.insert(header.segment, segment);
         }

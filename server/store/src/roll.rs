@@ -41,7 +41,7 @@ impl<D: Disk> Store<D> {
         if self.free.is_empty() && self.held.is_none() {
             let _ = self.allocate();
         }
-        self.free.pop().or_else(|| self.held.take())
+        self.free.pop().or_else(|| self.held.take()).or_else(|| self.give_up_cleaning())
     }
 
     pub(crate) fn roll_into(&mut self, slot: Slot<D::File>) -> io::Result<()> {
@@ -131,7 +131,7 @@ impl<D: Disk> Store<D> {
             index_bytes: 0,
             live_bytes: 0,
             erase: false,
-            stuck: false,
+            stuck_at: u64::MAX,
         };
         self.segments.insert(header.segment, segment);
         self.next_frame += 1;

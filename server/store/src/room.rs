@@ -222,9 +222,14 @@ impl<D: Disk> Store<D> {
 
     /// Whether the frame has room in the active segment, with the index behind it.
     pub(crate) fn fits(&self, waiting: &Waiting) -> bool {
+        self.fits_with(waiting, 0)
+    }
+
+    /// The same, with so many bytes of ops more.
+    pub(crate) fn fits_with(&self, waiting: &Waiting, ops: usize) -> bool {
         let Some(segment) = self.segments.get(&self.active.number) else { return false };
         let page = segment.header.page_bytes;
-        let pages = frame::pages(waiting.records_end - frame::HEAD, waiting.ops_bytes(), false, page);
+        let pages = frame::pages(waiting.records_end - frame::HEAD, waiting.ops_bytes() + ops, false, page);
         let index = (index::HEAD + self.active.index_estimate).div_ceil(page as usize) as u64;
         u64::from(segment.end_page) + u64::from(pages) + index <= u64::from(segment.header.pages)
     }

@@ -36,8 +36,8 @@ pub(crate) struct Segment<F> {
     pub(crate) live_bytes: u64,
     /// Something in it was erased: it is to be rewritten, and its slot to be filled with zeros.
     pub(crate) erase: bool,
-    /// Reading failed, or what is alive doesn't fit another: it isn't cleaned until the next opening.
-    pub(crate) stuck: bool,
+    /// With so many live bytes or more it isn't cleaned until the next opening: reading failed, or they didn't fit another.
+    pub(crate) stuck_at: u64,
 }
 
 impl<F> Segment<F> {
@@ -53,6 +53,11 @@ impl<F> Segment<F> {
             index_bytes: self.index_bytes,
             first_frame: self.header.first_frame,
         }
+    }
+
+    /// Whether cleaning leaves it alone.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.live_bytes >= self.stuck_at
     }
 
     /// Bytes that frames could take.

@@ -23,6 +23,7 @@ mod cron;
 mod cx;
 mod engine;
 pub mod error;
+mod full;
 mod hash;
 mod headers;
 mod json;

@@ -177,6 +177,13 @@ fn a_disk_may_be_full_at_any_byte() {
         for round in 0..100_u64 {
             store.put_state(stream, b"consumer", &round.to_le_bytes()).unwrap();
             store.commit().unwrap();
+            // So it does if the power goes, now or after the next step.
+            for _ in 0..if room % segment == 0 { 2 } else { 0 } {
+                let (mut again, _) = Store::open(store.disk().crash(round), options).unwrap();
+                again.put_state(stream, b"consumer", b"again").unwrap();
+                again.commit().unwrap_or_else(|error| panic!("{room}, {round}: {error}"));
+                store.maintain(Duration::from_millis(round), 4_096);
+            }
             store.maintain(Duration::from_millis(round), 4_096);
         }
         assert!(store.append(stream, &message(&[7; 300])).is_err());
@@ -205,6 +212,124 @@ fn a_disk_may_be_full_at_any_byte() {
         store.maintain(Duration::from_secs(20), 4_096);
         store.append(stream, &message(&[8; 300])).unwrap();
         store.commit().unwrap();
+    }
+}
+
+/// On a full disk the oldest of a stream make room: no message is refused, no more goes than has to, and those of another stream
+/// stay, however they lie between.
+#[test]
+fn the_oldest_make_room() {
+    for (kib, page_bytes, room, other_every) in [
+        (32, 512, 5, 0),
+        (32, 512, 6, 0),
+        (32, 512, 8, 9),
+        (32, 512, 12, 3),
+        (64, 4_096, 8, 700),
+        (64, 4_096, 9, 5),
+    ] {
+        let segment = kib << 10;
+        let options = Options {
+            segment_bytes: segment as u32,
+            page_bytes,
+            frame_bytes_max: 1 << 20,
+            ..Options::default()
+        };
+        let size = page_bytes as usize / 4;
+        let (mut store, _) = Store::open(full(room * segment), options).unwrap();
+        let (stream, other) = (store.create_stream(b"s").unwrap(), store.create_stream(b"o").unwrap());
+        let (mut others, mut reclaimed) = (0, 0);
+        for round in 1..=3_000_u64 {
+            let name = format!("{room} segments, each {other_every}. another's, round {round}");
+            if other_every > 0 && round % other_every == 0 && others < 150 {
+                others = store.append(other, &message(&vec![9; size])).unwrap_or(others);
+            }
+            let mut appended = store.append(stream, &message(&vec![7; size]));
+            while let Err(error) = appended {
+                assert!(matches!(error, Error::Full), "{name}: {error}");
+                if !store.reclaim().unwrap() {
+                    let before = store.reclaimable(stream).unwrap_or_else(|| panic!("{name}: nothing helps"));
+                    let (messages, bytes) = store.purge(stream, before).unwrap();
+                    assert!(
+                        messages > 0 && bytes <= 3 * segment,
+                        "{name}: {messages} messages of {bytes} bytes"
+                    );
+                }
+                reclaimed += 1;
+                appended = store.append(stream, &message(&vec![7; size]));
+            }
+            assert_eq!(appended.unwrap(), round, "{name}");
+            store.commit().unwrap();
+        }
+        assert!(reclaimed > 10, "{room}: {reclaimed}");
+        for again in [false, true] {
+            let kept = store.state(stream).unwrap();
+            assert_eq!((kept.last_seq, kept.deleted), (3_000, 0));
+            assert!(kept.messages >= 30, "{room}: {kept:?}");
+            assert_eq!(store.state(other).unwrap().messages, others);
+            assert!(!again || store.read(stream, kept.first_seq).unwrap().unwrap().payload == vec![7; size]);
+            store = Store::open(store.disk().crash(room), options).unwrap().0;
+        }
+    }
+}
+
+/// What can't make room doesn't go for it.
+#[test]
+fn what_makes_no_room_stays() {
+    let options =
+        Options { segment_bytes: 32 << 10, page_bytes: 512, frame_bytes_max: 2 << 10, ..Options::default() };
+    let (mut store, _) = Store::open(full(8 << 15), options).unwrap();
+    let (stream, other) = (store.create_stream(b"s").unwrap(), store.create_stream(b"o").unwrap());
+    while store.append(other, &message(&[9; 900])).is_ok() {
+        let _ = store.append(stream, &message(b"few"));
+        store.commit().unwrap();
+    }
+    assert!(!store.reclaim().unwrap());
+    assert_eq!(store.health(), Health::Full);
+    assert_eq!(store.reclaimable(stream), None);
+    let first = store.state(other).unwrap().first_seq;
+    assert!(store.reclaimable(other).is_some_and(|before| before > first));
+    // The disk gets room, or what was there goes anyway.
+    store.disk_mut().room += 32 << 10;
+    assert!(store.reclaim().unwrap());
+    store.append(stream, &message(b"one more")).unwrap();
+    store.commit().unwrap();
+    store.disk_mut().fail_at = Some((store.disk().calls, Fault::Eio));
+    store.disk_mut().fail_forever = true;
+    store.append(stream, &message(b"one too many")).unwrap();
+    assert!(matches!(store.reclaim(), Err(Error::ReadOnly)));
+    assert!(matches!(store.reclaim(), Err(Error::ReadOnly)));
+}
+
+/// What isn't a message has taken a slot of the reserve, and something is left in each segment: cleaning goes on all the same.
+#[test]
+fn half_of_the_reserve_is_enough_for_cleaning() {
+    let options =
+        Options { segment_bytes: 8 << 10, page_bytes: 512, frame_bytes_max: 2 << 10, ..Options::default() };
+    for rounds in 1..20_u64 {
+        let (mut store, _) = Store::open(full(8 << 13), options).unwrap();
+        let stream = store.create_stream(b"s").unwrap();
+        while store.append(stream, &message(&[9; 300])).is_ok() {
+            store.commit().unwrap();
+        }
+        for round in 0..rounds {
+            store.put_state(stream, b"consumer", &round.to_le_bytes()).unwrap();
+            store.commit().unwrap();
+        }
+        let last = store.state(stream).unwrap().last_seq;
+        for seq in (1..=last).filter(|seq| seq % 8 != 0) {
+            store.remove(stream, seq, Erase::Lazily).unwrap();
+        }
+        store.commit().unwrap();
+        for step in 0..200_u64 {
+            store.maintain(Duration::from_millis(step), 4_096);
+            store.commit().unwrap();
+        }
+        assert_eq!(store.health(), Health::Good, "{rounds} commits");
+        store.append(stream, &message(&[9; 300])).unwrap();
+        store.commit().unwrap();
+        let (mut again, _) = Store::open(store.disk().crash(rounds), options).unwrap();
+        assert_eq!(again.state(stream).unwrap().messages, last / 8 + 1, "{rounds} commits");
+        assert_eq!(again.read(stream, 8).unwrap().unwrap().payload, [9; 300][..]);
     }
 }
 

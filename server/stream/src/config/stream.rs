@@ -14,6 +14,7 @@ use super::{
     DESCRIPTION_BYTES_MAX, Limits, METADATA_BYTES_MAX, NAME_BYTES_MAX, is_default, is_name, time_text,
 };
 use crate::error::{self, ApiError};
+use crate::full::Full;
 use crate::sync::Sync;
 use crate::time::{MILLISECOND, Nanos, SECOND};
 
@@ -196,6 +197,7 @@ pub fn check_stream_among(
     settle_schedules(&mut config, pedantic)?;
     check_persistence(&config)?;
     refuse(Sync::read(&config).is_none(), "metadata midge.sync is always, interval or os")?;
+    check_full(&config)?;
     copies::check(&mut config, pedantic, find)?;
     settle_subjects(&mut config)?;
     copies::check_transform(&config)?;
@@ -221,6 +223,14 @@ fn check_names(config: &StreamConfig) -> Result<(), ApiError> {
         )));
     }
     Ok(())
+}
+
+fn check_full(config: &StreamConfig) -> Result<(), ApiError> {
+    let full = Full::read(config);
+    refuse(full.is_none(), "metadata midge.full is refuse or drop_old")?;
+    let drops = full == Some(Full::DropOld);
+    refuse(drops && config.discard == Discard::New, "metadata midge.full drop_old requires discard old")?;
+    refuse(drops && config.storage == Storage::Memory, "metadata midge.full drop_old requires file storage")
 }
 
 fn settle_numbers(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {

@@ -415,6 +415,14 @@ where
         self.sync = sync;
     }
 
+    fn reclaim(&mut self) -> Result<bool, LogError> {
+        Ok(self.store.lock().reclaim()?)
+    }
+
+    fn reclaimable(&self) -> Option<u64> {
+        self.store.lock().reclaimable(self.id)
+    }
+
     fn destroy(self: Box<Self>) -> Result<(), LogError> {
         self.store.owe(Sync::Always, |store| store.delete_stream(self.id))
     }

@@ -254,6 +254,16 @@ pub trait Log: Send {
     /// When what happens to it from now on is made safe. What is in memory never is.
     fn set_sync(&mut self, _sync: Sync) {}
 
+    /// Makes room on a full disk at once, of what nobody needs any more. False if there is none.
+    fn reclaim(&mut self) -> Result<bool, LogError> {
+        Ok(false)
+    }
+
+    /// The number before which all messages have to go for [`Log::reclaim`] to make room; `None` if that wouldn't do.
+    fn reclaimable(&self) -> Option<u64> {
+        None
+    }
+
     /// Ends the log and all that it holds.
     fn destroy(self: Box<Self>) -> Result<(), LogError>;
 }

@@ -400,7 +400,7 @@ impl Stream {
     /// Puts an entry into the log, and what hangs on it where it belongs.
     pub(super) fn store(&mut self, entry: &Entry<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
         let again = self.again(entry.subject, cx.random);
-        let seq = self.log.append(entry)?;
+        let seq = self.append(entry, cx)?;
         let id = headers::text(entry.header, headers::MSG_ID);
         if let Some(id) = id {
             self.dedup.insert(id, seq, duration(self.config.duplicate_window), cx.now.mono);

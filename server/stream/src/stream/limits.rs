@@ -7,7 +7,11 @@ use super::ingest::Arriving;
 use crate::config::{Discard, Storage};
 use crate::cx::Cx;
 use crate::error::{self, ApiError};
-use crate::log::{Filters, LogError};
+use crate::full::Full;
+use crate::log::{Entry, Filters, LogError};
+
+/// How often room is made for one message. Each time frees a segment, finds one that can't be, or takes a few of the oldest.
+const RECLAIMS_MAX: usize = 64;
 
 /// `limit` if it is one.
 fn some(limit: i64) -> Option<u64> {
@@ -67,6 +71,30 @@ impl Stream {
                 return Ok(());
             }
         }
+    }
+
+    /// Appends an entry. On a full disk the oldest go for it, if the stream says so and if that makes room.
+    pub(super) fn append(&mut self, entry: &Entry<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
+        let mut appended = self.log.append(entry);
+        for _ in 0..RECLAIMS_MAX {
+            if !matches!(appended, Err(LogError::Full)) || Full::read(&self.config) != Some(Full::DropOld) {
+                break;
+            }
+            if self.log.reclaim()? {
+                appended = self.log.append(entry);
+                continue;
+            }
+            let Some(before) = self.log.reclaimable() else { break };
+            let first = self.log.state().first_seq;
+            while self.log.state().first_seq < before && self.remove(self.log.state().first_seq, false, cx)? {
+            }
+            cx.out.complain(format!(
+                "stream {}: the disk is full, {first} to {} went for new messages",
+                self.name(),
+                before - 1
+            ));
+        }
+        appended
     }
 
     /// Takes out the oldest of a subject until its limit is kept.

@@ -9,6 +9,7 @@ mod costs;
 mod counters;
 mod dead;
 mod failures;
+mod full;
 mod links;
 mod model;
 mod publishing;

@@ -206,6 +206,11 @@ impl World {
         });
     }
 
+    /// From now on the disk has room for so many bytes more than are on it.
+    pub(crate) fn leave_room(&mut self, bytes: u64) {
+        self.keeper.with_disk_mut(|disk| disk.room = disk.used() + bytes);
+    }
+
     /// The disk works again, and that is noticed.
     pub(crate) fn mend(&mut self) {
         self.keeper.with_disk_mut(|disk| disk.fail_at = None);
