@@ -141,7 +141,8 @@ impl Tier {
     /// How midge's store is set up for it: small segments where little is stored, so that they fill up, too.
     fn words(self) -> &'static [&'static str] {
         match self {
-            Self::Rate | Self::Large => &[],
+            Self::Rate => &["quiet=2000"],
+            Self::Large => &[],
             Self::Kill | Self::Full => &["segment=1048576"],
             _ => &["segment=262144"],
         }

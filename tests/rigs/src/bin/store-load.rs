@@ -1,4 +1,4 @@
-//! midge's store behind a pipe: `store-load DIR [segment=BYTES] [broken=PART]`. The lines are described at the head of
+//! midge's store behind a pipe: `store-load DIR [segment=BYTES] [quiet=MS] [broken=PART]`. The lines are described at the head of
 //! `subject/line.rs`. What arrived while a commit was running is the next commit, and answers come after it.
 //!
 //! `broken=` leaves a part out, to test the tests:
@@ -25,12 +25,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let mut options = Options { seed: RandomState::new().build_hasher().finish(), ..Options::default() };
-    let mut broken = Broken::Nothing;
+    let (mut broken, mut quiet) = (Broken::Nothing, QUIET);
     for word in words {
         match word.split_once('=') {
             Some(("segment", bytes)) => {
                 options.segment_bytes = bytes.parse().unwrap_or(options.segment_bytes)
             }
+            Some(("quiet", ms)) => quiet = ms.parse().map_or(quiet, Duration::from_millis),
             Some(("broken", part)) => broken = Broken::named(part),
             _ => eprintln!("store-load: what is {word}?"),
         }
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     match opened.and_then(|disk| Store::open(Cheat { disk, broken, held: Vec::new() }, options)) {
         Ok((store, report)) => {
             say(&mut io::stdout().lock(), "ready").ok();
-            Load::new(store, &report.damages).serve();
+            Load::new(store, &report.damages, quiet).serve();
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -60,6 +61,8 @@ struct Load {
     named: Vec<(StreamId, u64, u64)>,
     /// When an empty commit is due: behind it, the last one that was acknowledged is known to have been whole.
     seal: Option<Duration>,
+    /// So long after the last change.
+    quiet: Duration,
 }
 
 struct Known {
@@ -83,7 +86,7 @@ const BUDGET: u64 = 256 << 10;
 const STAGED_MAX: usize = 1 << 20;
 
 impl Load {
-    fn new(store: Store<Cheat>, damages: &[Damage]) -> Self {
+    fn new(store: Store<Cheat>, damages: &[Damage], quiet: Duration) -> Self {
         let mut streams = BTreeMap::new();
         for id in store.streams().collect::<Vec<_>>() {
             let config = store.config(id).map(|config| String::from_utf8_lossy(config).into_owned());
@@ -109,7 +112,7 @@ impl Load {
         let lost = damages.iter().filter(|damage| damage.what == Damaged::Messages && damage.first_seq > 0);
         let named =
             lost.filter_map(|damage| Some((damage.stream?, damage.first_seq, damage.last_seq))).collect();
-        Self { store, streams, waiting: Vec::new(), began: Instant::now(), named, seal: None }
+        Self { store, streams, waiting: Vec::new(), began: Instant::now(), named, seal: None, quiet }
     }
 
     fn serve(mut self) {
@@ -142,7 +145,7 @@ impl Load {
                 }
             }
             if !self.waiting.is_empty() {
-                self.seal = Some(self.began.elapsed() + QUIET);
+                self.seal = Some(self.began.elapsed() + self.quiet);
             } else if self.seal.is_some_and(|seal| seal <= self.began.elapsed()) {
                 self.seal = None;
                 // That of the store comes after two seconds; the rigs are in a hurry.
