@@ -42,6 +42,7 @@ mod settings;
 mod subs;
 pub mod system;
 mod tokens;
+mod trace;
 mod watch;
 
 pub use account::export::{

@@ -15,6 +15,7 @@ use crate::conn::{Conn, ConnId, Port, at};
 use crate::notice::{Level, Notice};
 use crate::outbox::SHARE_MIN;
 use crate::subs::Subscriptions;
+use crate::trace::Trace;
 use midge_router::mapping::Outcome;
 
 /// How much a publish cost, so that a turn can be bounded.
@@ -141,6 +142,63 @@ impl<P: Port> Broker<P> {
             self.settle(account_id, from, message, hop, now, &later, &mut routed);
         }
         routed
+    }
+
+    /// As [`Broker::route`], to a single subscription of `account`.
+    #[cold]
+    pub(crate) fn route_one(
+        &mut self,
+        account_id: AccountId,
+        sub: SubId,
+        from: ConnId,
+        message: &Message<'_>,
+        now: Now,
+    ) -> Routed {
+        let max_pending = self.max_pending();
+        let account = &mut self.accounts[account_id.index()];
+        let mut fanout = Fanout {
+            conns: &mut self.conns,
+            subs: &mut account.subs,
+            targets: &account.targets,
+            dirty: &mut self.dirty,
+            later: Vec::new(),
+            from,
+            crossed: false,
+            message: *message,
+            shared: None,
+            bare_size: None,
+            now,
+            max_pending,
+            trace: self.settings.trace.then_some((&mut self.notices, self.settings.max_traced)),
+            drop_above: None,
+            cost: Cost::default(),
+        };
+        let delivered = fanout.deliver(sub);
+        let Fanout { later, cost, .. } = fanout;
+        for counters in [&mut account.counters, &mut self.stats.counters] {
+            counters.out_msgs += cost.deliveries as u64;
+            counters.out_bytes += cost.bytes as u64;
+        }
+        let mut routed = Routed { delivered, cost };
+        self.settle(account_id, from, message, None, now, &later, &mut routed);
+        routed
+    }
+
+    /// Brings a connection's traced `message` to whom its subject reaches. Permissions were checked.
+    #[cold]
+    pub(crate) fn publish_traced(
+        &mut self,
+        trace: &mut Trace,
+        from: ConnId,
+        message: &Message<'_>,
+        now: Now,
+    ) -> Cost {
+        let wants_503 = self.conn(from).is_some_and(|publisher| publisher.no_responders);
+        let routed = self.route_traced(trace, from, message, now);
+        if !routed.delivered && wants_503 && message.reply.is_some() {
+            self.no_responders(from, message);
+        }
+        routed.cost
     }
 
     #[allow(clippy::too_many_arguments, reason = "the second half of `route`, for the rare case")]
@@ -351,7 +409,7 @@ fn note_request<P>(conn: &mut Conn<P>, reply: &[u8], now: Now) {
 
 /// Whether a connection may have a message for a subscription of which a part is denied.
 #[cold]
-fn may_receive<P>(conn: &Conn<P>, id: SubId, subject: &[u8]) -> bool {
+pub(crate) fn may_receive<P>(conn: &Conn<P>, id: SubId, subject: &[u8]) -> bool {
     let queue = conn.filtered_queues.as_ref().and_then(|queues| queues.get(&id)).map(|queue| &**queue);
     conn.permit.as_ref().is_none_or(|permit| permit.may_receive(subject, queue))
 }

@@ -60,6 +60,17 @@ impl<'h> Hop<'h> {
     }
 }
 
+/// The subject that a request on `subject` has where the service is.
+pub(crate) fn there(import: &ImportedService, subject: &[u8]) -> Vec<u8> {
+    let mut there = Vec::new();
+    match &import.name {
+        Name::Same => there.extend_from_slice(subject),
+        Name::Fixed => there.extend_from_slice(import.there.as_bytes()),
+        Name::Other(rename) => rename.back(subject, &mut there),
+    }
+    there
+}
+
 /// Why a request ends without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
@@ -152,12 +163,7 @@ impl<P: Port> Broker<P> {
             }
         };
 
-        let mut subject = Vec::new();
-        match &import.name {
-            Name::Same => subject.extend_from_slice(message.subject),
-            Name::Fixed => subject.extend_from_slice(import.there.as_bytes()),
-            Name::Other(rename) => rename.back(message.subject, &mut subject),
-        }
+        let subject = there(import, message.subject);
         let mut mapped = Vec::new();
         let subject = match self.map_subject(exporter, &subject, &mut mapped) {
             Some(mapped) => mapped,

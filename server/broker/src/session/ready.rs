@@ -13,6 +13,7 @@ use crate::conn::{Conn, ConnId, Port};
 use crate::interest::Subscribed;
 use crate::notice::Level;
 use crate::publish::{Cost, reserved};
+use crate::trace::{self, Begun, Trace};
 
 impl Session {
     pub(super) fn publish<P: Port>(&self, broker: &mut Broker<P>, message: &Message<'_>, now: Now) -> Cost {
@@ -21,6 +22,17 @@ impl Session {
             broker.stage_err(self.id, error::INVALID_PUBLISH_SUBJECT);
         }
         let Some(account) = broker.conn(self.id).map(Conn::account) else { return Cost::default() };
+        if message.header_size.is_some() && trace::asks(message.header()) {
+            match broker.begin_trace(self.id, message, now) {
+                Begun::Untraced => {}
+                Begun::Dropped => return Cost::default(),
+                Begun::Denied(subject) => {
+                    self.violation(broker, Violation::Publish(subject.as_bytes()));
+                    return Cost::default();
+                }
+                Begun::Traced(trace) => return self.publish_traced(broker, message, trace, now),
+            }
+        }
         let mut mapped = Vec::new();
         let mut message = *message;
         if let Some(subject) = broker.map_subject(account, message.subject, &mut mapped) {
@@ -40,6 +52,44 @@ impl Session {
         }
         self.ok(broker);
         broker.publish(self.id, &message, now)
+    }
+
+    /// The same for a message whose publisher wants to know where it goes.
+    #[cold]
+    fn publish_traced<P: Port>(
+        &self,
+        broker: &mut Broker<P>,
+        message: &Message<'_>,
+        mut trace: Box<Trace>,
+        now: Now,
+    ) -> Cost {
+        let Some(account) = broker.conn(self.id).map(Conn::account) else { return Cost::default() };
+        let mut mapped = Vec::new();
+        let mut message = *message;
+        if let Some(subject) = broker.map_subject(account, message.subject, &mut mapped) {
+            message.subject = subject;
+            trace.mapped(subject, now);
+        }
+        let reserved = reserved::subject(message.subject, broker.system_account == Some(account));
+        let violation = match message.reply.filter(|reply| reserved::reply(reply)) {
+            _ if reserved || !may_publish(broker, self.id, message.subject, now) => {
+                Some(Violation::Publish(message.subject))
+            }
+            reply => reply.map(Violation::Reply),
+        };
+        let cost = match violation {
+            Some(violation) => {
+                trace.refused(violation);
+                self.violation(broker, violation);
+                Cost::default()
+            }
+            None => {
+                self.ok(broker);
+                broker.publish_traced(&mut trace, self.id, &message, now)
+            }
+        };
+        broker.end_trace(*trace, now);
+        cost
     }
 
     pub(super) fn subscribe<P: Port>(&self, broker: &mut Broker<P>, sub: Sub<'_>, now: Now) {

@@ -3,4 +3,5 @@
 mod answers;
 mod inside;
 mod leaks;
+mod traces;
 mod world;
