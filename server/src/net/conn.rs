@@ -161,17 +161,11 @@ impl Task {
         Self { hub, handle, reader, session, partial, need: 1, waits: None, _life: life, _seat: seat }
     }
 
-    /// Runs it to its end.
-    pub(super) async fn run(mut self) {
-        let reason = self.serve().await;
-        Box::pin(self.end(reason)).await;
-    }
-
     fn waits(&mut self) -> &mut Waits {
         self.waits.get_or_insert_default()
     }
 
-    async fn serve(&mut self) -> CloseReason {
+    pub(super) async fn serve(&mut self) -> CloseReason {
         loop {
             let event = match self.waits.as_deref().and_then(Waits::first) {
                 None => poll_fn(|context| self.poll_event(context)).await,
@@ -398,7 +392,7 @@ impl Task {
     }
 
     /// Leaves the broker, says the last words, closes the socket.
-    async fn end(mut self, reason: CloseReason) {
+    pub(super) async fn end(mut self, reason: CloseReason) {
         let id = self.session.id();
         let (reason, _) = self.hub.turn(|broker, now| broker.detach(id, reason, now));
         if !self.handle.outbox().flushes_on_close() || self.handle.is_broken() {

@@ -77,14 +77,15 @@ pub(crate) struct Caller {
 
 /// Runs a connection from its first byte to its last.
 pub(crate) async fn run(caller: Box<Caller>) {
-    if let Some(task) = Box::pin(admit(*caller)).await {
-        task.run().await;
-    }
+    // As for other connections, beginning and end are large and short.
+    let Some(mut task) = Box::pin(admit(caller)).await else { return };
+    let reason = task.serve().await;
+    Box::pin(task.end(reason)).await;
 }
 
 /// Brings a peer to where its session can begin.
-async fn admit(caller: Caller) -> Option<Task> {
-    let Caller { hub, socket, peer, gate, seat } = caller;
+async fn admit(caller: Box<Caller>) -> Option<Task> {
+    let Caller { hub, socket, peer, gate, seat } = *caller;
     let Ok(_permit) = gate.upgrades.try_acquire() else {
         hub.log.debug(format_args!("{peer} - websocket handshake error: too many are on their way"));
         return None;
