@@ -6,28 +6,50 @@ use core::time::Duration;
 
 /// Microseconds since some fixed moment that the driver chose; only differences mean something. Good for 580,000
 /// years.
-///
-/// In two halves, so that on processors of 32 bits it is aligned to 4 bytes: a structure with it is as small as it looks, and
-/// cleared and copied by the same routines as everything else.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Instant {
+pub struct Instant(Micros);
+
+#[cfg(target_pointer_width = "64")]
+type Micros = u64;
+
+/// In two halves: on processors of 32 bits a structure with it is aligned to 4 bytes, as small as it looks, and cleared and
+/// copied by the same routines as everything else.
+#[cfg(not(target_pointer_width = "64"))]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Micros {
     low: u32,
     high: u32,
 }
 
+#[cfg(target_pointer_width = "64")]
+impl Instant {
+    /// The moment that is `micros` µs after the driver's start.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// µs since the driver's start.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(not(target_pointer_width = "64"))]
 impl Instant {
     /// The moment that is `micros` µs after the driver's start.
     #[inline]
     pub const fn from_micros(micros: u64) -> Self {
-        Self { low: micros as u32, high: (micros >> 32) as u32 }
+        Self(Micros { low: micros as u32, high: (micros >> 32) as u32 })
     }
 
     /// µs since the driver's start.
     #[inline]
     pub const fn as_micros(self) -> u64 {
-        (self.high as u64) << 32 | self.low as u64
+        (self.0.high as u64) << 32 | self.0.low as u64
     }
+}
 
+impl Instant {
     /// How long ago `earlier` was; zero if it is yet to come.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.as_micros().saturating_sub(earlier.as_micros()))
