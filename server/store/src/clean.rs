@@ -146,7 +146,10 @@ impl<D: Disk> Store<D> {
     /// Whether there is a slot for it. It may be the last one if the commit at its end needs no other; whoever needs that slot
     /// before gets it.
     pub(crate) fn may_clean(&self) -> bool {
-        self.available() >= RESERVE || self.available() > 0 && self.fits_with(&self.open, INSTALL_BYTES)
+        self.available() >= RESERVE
+            || self.health == Health::Full
+                && self.available() > 0
+                && self.fits_with(&self.open, INSTALL_BYTES)
     }
 
     /// The slot of a cold segment that isn't done, for something that can't wait.
@@ -171,7 +174,10 @@ impl<D: Disk> Store<D> {
             return false;
         }
         let mut candidates: Vec<(bool, u64, u64)> = sealed()
-            .filter(|segment| segment.live_bytes > 0 && !segment.is_stuck())
+            .filter(|segment| {
+                let stuck = segment.is_stuck() || segment.stuck_at < u64::MAX && self.health != Health::Full;
+                segment.live_bytes > 0 && !stuck
+            })
             .filter(|segment| {
                 let sparse = segment.live_bytes * 2 < segment.capacity();
                 let small = scattered && is_small(segment);

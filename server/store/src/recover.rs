@@ -247,21 +247,20 @@ impl<D: Disk> Store<D> {
         for stream in self.streams.values_mut() {
             stream.sort_chunks();
         }
+        for (stream, first, last) in loaded.removed {
+            self.kill(stream, first, last);
+        }
         let (late, gone): (Vec<_>, Vec<_>) =
             loaded.gone.into_iter().partition(|segment| installed.contains_key(&segment.number));
         for segment in gone {
             self.note_gaps(&segment, &sealed, &told);
         }
-        // What was removed isn't lost.
-        for (stream, first, last) in &loaded.removed {
-            self.kill(*stream, *first, *last);
-        }
 
         // The frames after it.
         let mut clean = false;
         let (taken_up, replayed) = (replay.first().map(|(_, header, _)| header.segment), replay.len());
-        // What replayed segments removed, and of that what nothing will say any more.
-        let (mut removed, mut carried): (Vec<_>, Vec<_>) = (loaded.removed, Vec::new());
+        // What replayed segments removed and nothing will say any more.
+        let mut carried: Vec<(u32, u64, u64)> = Vec::new();
         for (at, header, scan) in replay {
             let Some(at) = slots.iter().position(|slot| slot.number == at) else { continue };
             let slot = slots.swap_remove(at);
@@ -270,9 +269,6 @@ impl<D: Disk> Store<D> {
                 let told = self.streams.iter().map(|(id, stream)| (*id, stream.last_seq)).collect();
                 self.streams.values_mut().for_each(Stream::sort_chunks);
                 self.note_gaps(segment, &sealed, &told);
-                for (stream, first, last) in &removed {
-                    self.kill(*stream, *first, *last);
-                }
             }
             self.active.removed.clear();
             let (mut expected_page, mut doubts) = (header::PAGES, Doubts::new());
@@ -293,12 +289,10 @@ impl<D: Disk> Store<D> {
                 self.active.last_sum = frame.sum;
             }
             self.settle_doubts(doubts, &header, slot.number);
-            let known = removed.len();
-            for (id, ranges) in &self.active.removed {
-                removed.extend(ranges.iter().map(|(first, last)| (*id, *first, *last)));
-            }
             if moved {
-                carried.extend_from_slice(&removed[known..]);
+                for (id, ranges) in &self.active.removed {
+                    carried.extend(ranges.iter().map(|(first, last)| (*id, *first, *last)));
+                }
             }
             self.active.number = header.segment;
             self.active.durable_page = scan.end_page;
