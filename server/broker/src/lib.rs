@@ -73,4 +73,4 @@ pub use security::{PeerCertificate, TlsFacts, TlsOffer};
 pub use session::{Next, Received, Session};
 pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings, StreamShare, WebSocketSettings};
 pub use subs::Sub;
-pub use watch::Interest;
+pub use watch::{Heard, Interest};

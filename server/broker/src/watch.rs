@@ -26,11 +26,22 @@ pub struct Interest {
     pub exists: bool,
 }
 
+/// Whose subscriptions count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// Everybody's who would get a message on the subject.
+    Anyhow,
+    /// Those that are to this very subject, without wildcards, and in this queue group; an empty one: in none.
+    Literally(&'a [u8]),
+}
+
 /// A watched subject.
 #[derive(Debug)]
 struct Watched {
     mailbox: MailboxId,
     tag: u64,
+    /// Only subscriptions to this very subject count, and in this queue group; empty: in none.
+    group: Option<Box<[u8]>>,
     /// Subscriptions that match. For a literal subject no more than "some" and "none".
     subscriptions: usize,
     /// It stands among those that are to be told.
@@ -77,15 +88,26 @@ impl<P: Port> Broker<P> {
     /// Tells `mailbox` whether anybody subscribes to `subject`: soon, and whenever that changes. A subject with wildcards
     /// is subscribed to by whoever might get a message on one that it matches. False if it is no subject, or watched so
     /// already.
-    pub fn watch(&mut self, account: AccountId, subject: &[u8], mailbox: MailboxId, tag: u64) -> bool {
+    pub fn watch(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        heard: Heard<'_>,
+        mailbox: MailboxId,
+        tag: u64,
+    ) -> bool {
         let Some(found) = self.accounts.get_mut(account.index()) else { return false };
         let Ok(filter) = Filter::new(subject) else { return false };
         if found.watches.get(subject, mailbox, tag).is_some() {
             return false;
         }
-        let mut watched = Watched { mailbox, tag, subscriptions: 0, queued: true };
+        let group = match heard {
+            Heard::Anyhow => None,
+            Heard::Literally(group) => Some(group.into()),
+        };
+        let mut watched = Watched { mailbox, tag, group, subscriptions: 0, queued: true };
         if filter.is_literal() {
-            watched.subscriptions = usize::from(found.hears(subject));
+            watched.subscriptions = usize::from(found.hears_as(subject, watched.group.as_deref()));
             found.watches.literal.entry(subject.into()).or_default().push(watched);
         } else {
             let Account { router, subs, .. } = found;
@@ -150,14 +172,20 @@ impl<P: Port> Broker<P> {
         }
         let mut changed: Vec<Told> = Vec::new();
         for subject in touched {
-            let exists = came || found.hears(&subject);
-            for watched in found.watches.literal.get_mut(&subject).into_iter().flatten() {
+            let heard = came || found.hears(&subject);
+            let mut list = found.watches.literal.remove(&subject).unwrap_or_default();
+            for watched in &mut list {
+                let exists = match watched.group.as_deref() {
+                    None => heard,
+                    group => heard && found.hears_as(&subject, group),
+                };
                 let differs = (watched.subscriptions > 0) != exists;
                 watched.subscriptions = usize::from(exists);
                 if differs && !std::mem::replace(&mut watched.queued, true) {
                     changed.push((account, subject.clone(), watched.mailbox, watched.tag));
                 }
             }
+            found.watches.literal.insert(subject, list);
         }
         for (subject, watched) in &mut found.watches.wild {
             if !Filter::new(subject).is_ok_and(|subject| subject.overlaps(filter)) {

@@ -138,6 +138,7 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
     d.field("jetstream.sync_interval", NeedsRestart, |o| &o.jetstream.sync);
     d.field("jetstream.commit_window", NeedsRestart, |o| &o.jetstream.commit_window);
     d.field("jetstream.limits", NeedsRestart, |o| &o.jetstream.limits);
+    d.field("feature_flags", NeedsRestart, |o| &o.jetstream.long_acks);
     d.field("jetstream.encryption_key", NeedsRestart, |o| &o.jetstream.encryption_key);
     // A ceiling may grow; to shrink or to go from or to the daemon's own choice takes a restart.
     let grows = |old: Option<u64>, new: Option<u64>| match (old, new) {

@@ -32,6 +32,8 @@ pub struct JetStream {
     pub encryption_key: Option<Secret>,
     /// Ceilings for all streams and consumers.
     pub limits: JetStreamLimits,
+    /// Subjects that messages are acknowledged on name domain and account: the feature flag `js_ack_fc_v2`.
+    pub long_acks: bool,
 }
 
 /// The `limits` of the `jetstream` block. 0: none.
@@ -43,6 +45,23 @@ pub struct JetStreamLimits {
     pub request_batch_max: u64,
     /// Longest window in which duplicates are found.
     pub duplicate_window_max: Option<Duration>,
+    /// Consumers of one stream that doesn't say how many. 0: as nats-server has it.
+    pub consumers_default: u64,
+    /// Of batches.
+    pub batch: BatchLimits,
+}
+
+/// The `batch` block of these. 0: as nats-server has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Batches of one stream that are open, of each kind.
+    pub per_stream_max: u64,
+    /// Batches of all streams that are open, of each kind.
+    pub total_max: u64,
+    /// Messages of one atomic batch.
+    pub messages_max: u64,
+    /// How long a batch may be silent.
+    pub timeout: Duration,
 }
 
 /// When written messages are made safe on disk.
@@ -60,6 +79,10 @@ const WINDOW_MAX: Duration = Duration::from_secs(1);
 impl JetStream {
     pub(crate) fn read(root: &Block<'_>, report: &mut Report) -> Self {
         let mut this = Self { store_dir: root.path("store_dir"), ..Self::default() };
+        if let Some(Data::Map(flags)) = root.get("feature_flags").map(|value| &value.data) {
+            let flag = flags.iter().find(|(name, _)| *name == "js_ack_fc_v2");
+            this.long_acks = flag.is_some_and(|(_, flag)| matches!(flag.value.data, Data::Bool(true)));
+        }
         match root.get("jetstream").map(|value| &value.data) {
             Some(Data::Bool(enabled)) => this.enabled = *enabled,
             Some(Data::Text(text)) => this.enabled = switch(text).unwrap_or_default(),
@@ -95,11 +118,13 @@ impl JetStream {
         }
         self.encryption_key = block.secret("encryption_key");
         if let Some(limits) = block.block("limits") {
-            let count = |name| limits.int(name).and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
+            let count = |name| count(&limits, name);
             self.limits = JetStreamLimits {
                 ack_pending_max: count("max_ack_pending"),
                 request_batch_max: count("max_request_batch"),
                 duplicate_window_max: limits.duration("duplicate_window").filter(|window| !window.is_zero()),
+                consumers_default: count("default_max_consumers"),
+                batch: limits.block("batch").map(|batch| BatchLimits::read(&batch)).unwrap_or_default(),
             };
         }
         if let (Some(domain), Some(value)) = (&self.domain, block.get("domain"))
@@ -108,6 +133,22 @@ impl JetStream {
             report.error(&value.at, "invalid domain name: may not contain ., *, > or white space");
         }
     }
+}
+
+impl BatchLimits {
+    fn read(block: &Block<'_>) -> Self {
+        Self {
+            per_stream_max: count(block, "max_inflight_per_stream"),
+            total_max: count(block, "max_inflight_total"),
+            messages_max: count(block, "max_msgs"),
+            timeout: block.duration("timeout").unwrap_or_default(),
+        }
+    }
+}
+
+/// A ceiling; 0 if there is none that is one.
+fn count(block: &Block<'_>, name: &str) -> u64 {
+    block.int(name).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
 }
 
 impl JetStream {
@@ -133,6 +174,7 @@ impl Default for JetStream {
             commit_window: Duration::ZERO,
             encryption_key: None,
             limits: JetStreamLimits::default(),
+            long_acks: false,
         }
     }
 }

@@ -240,7 +240,7 @@ pub static ROOT: &[Key] = &[
     key("mqtt", Block(MQTT), Ignored),
     key("server_tags", Texts, Served),
     key("server_metadata", TextMap, Served),
-    key("feature_flags", BoolMap, Ignored),
+    key("feature_flags", BoolMap, Served),
     key("default_js_domain", TextMap, Ignored),
     key("ocsp_cache", BoolOr(OCSP_CACHE), Ignored),
     key("no_fast_producer_stall", Bool, Served),
@@ -447,7 +447,8 @@ static JETSTREAM_LIMITS: &[Key] = &[
     key("max_ha_assets", ANY_INT, Ignored),
     key("max_request_batch", ANY_INT, Served),
     key("duplicate_window", Span, Served),
-    key("batch", Block(JETSTREAM_BATCH), Ignored),
+    key("default_max_consumers", ANY_INT, Served),
+    key("batch", Block(JETSTREAM_BATCH), Served),
 ];
 
 static JETSTREAM_BATCH: &[Key] = &[

@@ -50,7 +50,7 @@ pub use check::Unserved;
 pub use clock::{Clock, ClockTrust};
 pub use diff::{Change, Verdict, diff};
 pub use digest::{config_digest, to_json};
-pub use jetstream::{JetStream, JetStreamLimits, Sync};
+pub use jetstream::{BatchLimits, JetStream, JetStreamLimits, Sync};
 pub use leafnodes::{LeafAuthorization, LeafNodes, LeafUser, Remote};
 pub use load::{Loaded, load_file, load_text, unserved};
 pub use loader::{FILE_BYTES_MAX, Loader, MemoryFiles, OsFiles};

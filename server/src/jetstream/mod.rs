@@ -28,10 +28,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use midge_config::Options;
+use midge_config::{BatchLimits, JetStreamLimits, Options};
 use midge_store::Store;
 use midge_store::disk::OsDisk;
-use midge_stream::config::Limits;
+use midge_stream::config::{self, Limits};
 use midge_stream::log::FileShelf;
 use midge_stream::{Engine, SYNC_EVERY, Settings, Sync};
 
@@ -134,20 +134,31 @@ fn settings(options: &Options, server_name: &str) -> Settings {
         strict: jetstream.strict,
         memory_bytes_max: jetstream.memory_bytes_max,
         file_bytes_max: jetstream.file_bytes_max,
-        limits: Limits {
-            duplicate_window: jetstream
-                .limits
-                .duplicate_window_max
-                .map_or(0, |window| i64::try_from(window.as_nanos()).unwrap_or(i64::MAX)),
-            max_ack_pending: i64::try_from(jetstream.limits.ack_pending_max).unwrap_or(i64::MAX),
-            max_request_batch: i64::try_from(jetstream.limits.request_batch_max).unwrap_or(i64::MAX),
-            ..Limits::default()
-        },
+        limits: limits(&jetstream.limits),
+        long_acks: jetstream.long_acks,
         server_name: server_name.to_owned(),
         seed: u64::from_le_bytes(entropy()),
         zones: |name| jiff::tz::TimeZone::get(name).ok(),
         trust: clock::trust(options.clock.trust),
         sync,
         sync_every,
+    }
+}
+
+fn limits(asked: &JetStreamLimits) -> Limits {
+    let count = |asked: u64| i64::try_from(asked).unwrap_or(i64::MAX);
+    let default = Limits::default();
+    let BatchLimits { per_stream_max, total_max, messages_max, timeout } = asked.batch;
+    Limits {
+        duplicate_window: asked
+            .duplicate_window_max
+            .map_or(0, |window| i64::try_from(window.as_nanos()).unwrap_or(i64::MAX)),
+        max_ack_pending: count(asked.ack_pending_max),
+        max_request_batch: count(asked.request_batch_max),
+        default_max_consumers: match asked.consumers_default {
+            0 => default.default_max_consumers,
+            asked => count(asked),
+        },
+        batches: config::BatchLimits::of(per_stream_max, total_max, messages_max, timeout),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use midge_broker::{Broker, InsideSub, MailboxId, Now, Post};
+use midge_broker::{Broker, Heard, InsideSub, MailboxId, Now, Post};
 use midge_stream::{Output, Receipt, Tag};
 use midge_wire::Handle;
 
@@ -57,9 +57,10 @@ impl Outputs {
                 }
                 0
             }
-            Output::Watch { account, subject, tag } => {
+            Output::Watch { account, subject, group, tag } => {
+                let heard = group.as_deref().map_or(Heard::Anyhow, Heard::Literally);
                 if let Some(id) = accounts.id(account) {
-                    broker.watch(id, &subject, self.mailbox, tag.to_bits());
+                    broker.watch(id, &subject, heard, self.mailbox, tag.to_bits());
                 }
                 0
             }

@@ -116,6 +116,14 @@ pub(super) struct Limits {
     max_ack_pending: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_duplicate_window: Option<Nanos>,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_batch_inflight_per_stream: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_batch_inflight_total: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_batch_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_batch_timeout: Option<Nanos>,
     default_max_consumers: u64,
 }
 
@@ -126,7 +134,14 @@ impl Limits {
             max_request_batch: limits.request_batch_max,
             max_ack_pending: limits.ack_pending_max,
             max_duplicate_window: limits.duplicate_window_max.map(Nanos),
-            default_max_consumers: DEFAULT_MAX_CONSUMERS,
+            max_batch_inflight_per_stream: limits.batch.per_stream_max,
+            max_batch_inflight_total: limits.batch.total_max,
+            max_batch_size: limits.batch.messages_max,
+            max_batch_timeout: Some(limits.batch.timeout).filter(|timeout| !timeout.is_zero()).map(Nanos),
+            default_max_consumers: match limits.consumers_default {
+                0 => DEFAULT_MAX_CONSUMERS,
+                asked => asked,
+            },
         }
     }
 }

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::calendar::Calendar;
+use crate::config::Limits;
 use crate::engine::Zone;
 use crate::json;
 use crate::random::Random;
 use crate::seam::{Account, Out, Output, Promise, Publish, Tag};
+use crate::space::Space;
 use crate::stream::Aside;
 use crate::time::{Now, rfc3339};
 
@@ -21,12 +23,16 @@ pub(crate) struct Cx<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) account: Account,
     pub(crate) domain: Option<&'a str>,
+    /// Subjects of acks and flow control are of the longer form.
+    pub(crate) long_acks: bool,
     /// Time zones by their names.
     pub(crate) zones: Zone,
+    /// Ceilings that the server sets.
+    pub(crate) limits: &'a Limits,
     /// What batches take that are open.
     pub(crate) aside: &'a mut Aside,
-    /// The account's name, if somebody listens to its events.
-    pub(crate) events: Option<Box<str>>,
+    /// The account's; `None`: it is about to be gone.
+    pub(crate) space: Option<&'a Space>,
 }
 
 impl Cx<'_> {
@@ -87,7 +93,13 @@ impl Cx<'_> {
     /// Interest in `subject` is to be told.
     pub(crate) fn watch(&mut self, subject: &[u8], tag: Tag) {
         let subject = Bytes::copy_from_slice(subject);
-        self.out.push(Output::Watch { account: self.account, subject, tag });
+        self.out.push(Output::Watch { account: self.account, subject, group: None, tag });
+    }
+
+    /// Interest in `subject` is to be told, of those in that queue group, or in none, who name it without wildcards.
+    pub(crate) fn watch_group(&mut self, subject: &str, group: &str, tag: Tag) {
+        let (subject, group) = (Bytes::from(subject.to_owned()), Some(Bytes::from(group.to_owned())));
+        self.out.push(Output::Watch { account: self.account, subject, group, tag });
     }
 
     /// No more of that.
@@ -101,12 +113,17 @@ impl Cx<'_> {
 
     /// For events: whose they are.
     pub(crate) fn account_name(&self) -> &str {
-        self.events.as_deref().unwrap_or_default()
+        self.listened().map_or("", |space| &space.name)
+    }
+
+    /// The account, if somebody listens to its events.
+    fn listened(&self) -> Option<&Space> {
+        self.space.filter(|space| space.events)
     }
 
     /// An event, if somebody listens. `kind` is its type, `body` its own members.
     pub(crate) fn event(&mut self, subject: &str, kind: &'static str, body: impl Serialize) {
-        if self.events.is_none() {
+        if self.listened().is_none() {
             return;
         }
         let event = Event {

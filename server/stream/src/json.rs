@@ -1,11 +1,12 @@
 //! JSON as Go reads and writes it.
 //!
 //! Writing escapes `<`, `>`, `&`, U+2028 and U+2029, as Go's encoder does by default. Reading takes `null` for a member
-//! that isn't there. Unknown members are refused, or, if the server isn't strict, passed over.
+//! that isn't there, and members' names in upper case for those in lower case. Unknown members are refused, or, if the
+//! server isn't strict, passed over.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{self, ApiError};
 
@@ -87,19 +88,25 @@ fn read_or<T: DeserializeOwned + Default>(text: &[u8], strict: bool) -> Result<T
         return Err("json: cannot unmarshal it into an object".to_owned());
     }
     drop_nulls(&mut value);
+    // Names that were written in upper case, by what they are in lower case.
+    let mut written: Vec<(String, String)> = Vec::new();
     // A document has only so many unknown members; the bound is for one that is made to be slow.
     for _ in 0..UNKNOWN_MAX {
-        match T::deserialize(&value) {
+        let text = match T::deserialize(&value) {
             Ok(read) => return Ok(read),
-            Err(error) => {
-                let text = error.to_string();
-                let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-                match unknown {
-                    Some((name, _)) if strict => return Err(format!("json: unknown field {name:?}")),
-                    Some((name, _)) => drop_member(&mut value, name),
-                    None => return Err(text),
-                }
-            }
+            Err(error) => error.to_string(),
+        };
+        let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+        let Some((name, _)) = unknown else { return Err(text) };
+        let lower = name.to_lowercase();
+        if lower != name {
+            lower_member(&mut value, name, &lower);
+            written.push((lower, name.to_owned()));
+        } else if strict {
+            let name = written.iter().find(|(lower, _)| lower == name).map_or(name, |(_, name)| name);
+            return Err(format!("json: unknown field {name:?}"));
+        } else {
+            drop_member(&mut value, name);
         }
     }
     Err("json: too many unknown fields".to_owned())
@@ -107,11 +114,16 @@ fn read_or<T: DeserializeOwned + Default>(text: &[u8], strict: bool) -> Result<T
 
 /// Reads what has members that it needs not know, as Go does: a `null` changes nothing.
 pub(crate) fn read_loose<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
-    if !text.windows(4).any(|part| part == b"null") {
+    if !text.windows(4).any(|part| part == b"null") && !text.iter().any(u8::is_ascii_uppercase) {
         return serde_json::from_slice(text);
     }
     let mut value: Value = serde_json::from_slice(text)?;
     drop_nulls(&mut value);
+    if let Value::Object(members) = &mut value {
+        let upper: Vec<String> =
+            members.keys().filter(|name| name.bytes().any(|b| b.is_ascii_uppercase())).cloned().collect();
+        upper.iter().for_each(|name| rename(members, name, &name.to_lowercase()));
+    }
     T::deserialize(&value)
 }
 
@@ -138,13 +150,31 @@ fn drop_nulls(value: &mut Value) {
 }
 
 fn drop_member(value: &mut Value, name: &str) {
+    for_each_object(value, &mut |members| {
+        members.remove(name);
+    });
+}
+
+fn lower_member(value: &mut Value, name: &str, lower: &str) {
+    for_each_object(value, &mut |members| rename(members, name, lower));
+}
+
+/// Gives a member another name, unless there is one of that name.
+fn rename(members: &mut Map<String, Value>, name: &str, other: &str) {
+    if let Some(member) = members.remove(name) {
+        members.entry(other).or_insert(member);
+    }
+}
+
+/// All objects whose members' names mean something.
+fn for_each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
     match value {
         Value::Object(members) => {
-            members.remove(name);
+            change(members);
             let others = members.iter_mut().filter(|(name, _)| *name != "metadata");
-            others.for_each(|(_, member)| drop_member(member, name));
+            others.for_each(|(_, member)| for_each_object(member, change));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| drop_member(item, name)),
+        Value::Array(items) => items.iter_mut().for_each(|item| for_each_object(item, change)),
         _ => {}
     }
 }
@@ -180,13 +210,27 @@ mod tests {
     }
 
     #[test]
+    fn members_may_be_in_upper_case() {
+        let text = br#"{"Number":1,"INNER":{"NUMBER":3,"metadata":{}}}"#;
+        let error = read::<Sample>(text, true).unwrap_err();
+        assert_eq!(error.description, "invalid JSON: json: unknown field \"metadata\"");
+        let inner = Some(Box::new(Sample { number: 3, inner: None }));
+        assert_eq!(read::<Sample>(text, false).unwrap(), Sample { number: 1, inner });
+        let error = read::<Sample>(br#"{"NUMBER":1,"Bogus":1}"#, true).unwrap_err();
+        assert_eq!(error.description, "invalid JSON: json: unknown field \"Bogus\"");
+        let loose = read_loose::<Loose>(br#"{"Number":5,"text":"A"}"#).unwrap();
+        assert_eq!(loose, Loose { number: 5, text: "A".to_owned() });
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Loose {
+        number: i64,
+        text: String,
+    }
+
+    #[test]
     fn null_changes_nothing() {
-        #[derive(Debug, Default, PartialEq, Deserialize)]
-        #[serde(default)]
-        struct Loose {
-            number: i64,
-            text: String,
-        }
         let read = read_loose::<Loose>(br#"{"number":null,"text":"a","other":[null]}"#).unwrap();
         assert_eq!(read, Loose { number: 0, text: "a".to_owned() });
         assert!(read_loose::<Loose>(b"null").is_err() && read_loose::<Loose>(b"{").is_err());

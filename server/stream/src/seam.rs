@@ -163,6 +163,8 @@ pub enum Output {
         account: Account,
         /// The subject, which may have wildcards: then any overlap counts.
         subject: Bytes,
+        /// Only subscriptions to this very subject count, and in this queue group; an empty one: in none.
+        group: Option<Bytes>,
         /// Of whom. With the subject, it names what is watched.
         tag: Tag,
     },

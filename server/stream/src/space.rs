@@ -1,6 +1,7 @@
 //! An account's streams, and what it may have of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::error::{self, ApiError};
 
@@ -73,6 +74,8 @@ pub struct AccountLimits {
 #[derive(Debug)]
 pub(crate) struct Space {
     pub(crate) name: Box<str>,
+    /// `<domain>.<short name>.`: what longer subjects of acks have in front of the stream.
+    pub(crate) place: Arc<str>,
     pub(crate) grant: Grant,
     pub(crate) streams: BTreeMap<Box<str>, u32>,
     pub(crate) requests: u64,

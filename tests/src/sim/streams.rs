@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use midge_broker::{AccountId, Broker, GLOBAL_ACCOUNT, InsideSub, Instant, MailboxId, Now, Post};
-use midge_config::{Options, SYSTEM_ACCOUNT};
+use midge_broker::{AccountId, Broker, GLOBAL_ACCOUNT, Heard, InsideSub, Instant, MailboxId, Now, Post};
+use midge_config::{JetStreamLimits, Options, SYSTEM_ACCOUNT};
 use midge_store::Store;
 use midge_store::disk::sim::SimDisk;
+use midge_stream::config::{BatchLimits, Limits};
 use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::{AccountLimits, Engine, Input, Message, Output, Receipt, Settings, Tag};
 
@@ -49,6 +50,8 @@ impl Streams {
             memory_bytes_max: options.jetstream.memory_bytes_max,
             file_bytes_max: options.jetstream.file_bytes_max,
             server_name: broker.settings().info.name.clone(),
+            long_acks: options.jetstream.long_acks,
+            limits: limits(&options.jetstream.limits),
             seed: SEED,
             zones: |name| jiff::tz::TimeZone::get(name).ok(),
             ..Settings::default()
@@ -134,8 +137,9 @@ impl Streams {
                     broker.unsubscribe_inside(sub);
                 }
             }
-            Output::Watch { account, subject, tag } => {
-                broker.watch(self.account(account), &subject, self.mailbox, tag.to_bits());
+            Output::Watch { account, subject, group, tag } => {
+                let heard = group.as_deref().map_or(Heard::Anyhow, Heard::Literally);
+                broker.watch(self.account(account), &subject, heard, self.mailbox, tag.to_bits());
             }
             Output::Unwatch { account, subject, tag } => {
                 broker.unwatch(self.account(account), &subject, self.mailbox, tag.to_bits());
@@ -164,6 +168,19 @@ impl Streams {
 fn engine_time(now: Now) -> midge_stream::time::Now {
     let wall = i64::try_from(now.wall.as_nanos()).unwrap_or(i64::MAX);
     midge_stream::time::Now { mono: now.mono, wall }
+}
+
+fn limits(asked: &JetStreamLimits) -> Limits {
+    let batch = &asked.batch;
+    let count = |asked: u64, default: i64| if asked == 0 { default } else { asked.cast_signed() };
+    let default = Limits::default();
+    Limits {
+        max_ack_pending: count(asked.ack_pending_max, 0),
+        max_request_batch: count(asked.request_batch_max, 0),
+        default_max_consumers: count(asked.consumers_default, default.default_max_consumers),
+        batches: BatchLimits::of(batch.per_stream_max, batch.total_max, batch.messages_max, batch.timeout),
+        ..default
+    }
 }
 
 /// The accounts that have streams: those that say so, or, if there are none but the server's own, everybody's.

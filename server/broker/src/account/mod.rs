@@ -216,6 +216,21 @@ impl Account {
         !self.matching(subject).is_empty()
     }
 
+    /// The same; with a group, only subscriptions to this very subject count, in that queue group, or in none if it is
+    /// empty.
+    pub(crate) fn hears_as(&mut self, subject: &[u8], group: Option<&[u8]>) -> bool {
+        let Some(group) = group else { return self.hears(subject) };
+        let (mut filter, mut queue) = (Vec::new(), Vec::new());
+        self.matching(subject).into_iter().any(|id| {
+            filter.clear();
+            queue.clear();
+            self.router.filter_of(id, &mut filter) && filter == subject && {
+                self.router.queue_of(id, &mut queue);
+                queue == group
+            }
+        })
+    }
+
     /// Those that a message on `subject` would reach.
     // Another place that asks the router directly would cost each published message a few instructions.
     #[inline(never)]

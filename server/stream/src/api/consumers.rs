@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Failure, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
+use super::{Answer, Failure, LIST_MAX, NAMES_MAX, OffsetRequest, Page, Request, SUCCESS, answer};
 use crate::config::{CreateConsumer, is_group, stamp_consumer, time_text};
 use crate::consumer::Info;
 use crate::engine::{Engine, cx};
@@ -156,20 +156,20 @@ impl Engine {
     }
 
     pub(super) fn consumer_names(&mut self, request: &Request<'_>) -> Answer {
-        let ask: PageRequest = request.read_optional()?;
+        let ask: OffsetRequest = request.read_optional()?;
         let id = self.stream_id(request.account, request.token(2))?;
         let (stream, _) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
-        let page = ask.page(stream.shown().count(), NAMES_MAX);
+        let page = Page::new(ask.offset, stream.shown().count(), NAMES_MAX);
         let names = stream.shown().map(|consumer| &consumer.name);
         let consumers: Vec<_> = names.skip(page.offset).take(NAMES_MAX).collect();
         answer("consumer_names", Names { page, consumers })
     }
 
     pub(super) fn consumer_list(&mut self, request: &Request<'_>) -> Answer {
-        let ask: PageRequest = request.read_optional()?;
+        let ask: OffsetRequest = request.read_optional()?;
         let id = self.stream_id(request.account, request.token(2))?;
         let (stream, _) = self.stream_cx(id, request.now).ok_or(error::STREAM_NOT_FOUND)?;
-        let page = ask.page(stream.shown().count(), LIST_MAX);
+        let page = Page::new(ask.offset, stream.shown().count(), LIST_MAX);
         let shown = stream.shown().skip(page.offset).take(LIST_MAX);
         let consumers: Vec<_> = shown.map(|consumer| consumer.listed(request.now.wall)).collect();
         answer("consumer_list", Names { page, consumers })

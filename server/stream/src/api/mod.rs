@@ -150,9 +150,22 @@ struct PageRequest {
     subject: String,
 }
 
+/// The same, where there is nothing to choose from.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OffsetRequest {
+    offset: i64,
+}
+
 impl PageRequest {
     fn page(&self, total: usize, limit: usize) -> Page {
-        Page { total, offset: usize::try_from(self.offset).unwrap_or(0).min(total), limit }
+        Page::new(self.offset, total, limit)
+    }
+}
+
+impl Page {
+    fn new(offset: i64, total: usize, limit: usize) -> Self {
+        Self { total, offset: usize::try_from(offset).unwrap_or(0).min(total), limit }
     }
 }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Answer, Failure, LIST_MAX, NAMES_MAX, Page, PageRequest, Request, SUCCESS, answer};
-use crate::config::{Storage, StreamConfig, check_stream_among, check_update, stamp_stream};
+use crate::config::{
+    Storage, StreamConfig, check_source_filters, check_stream_among, check_update, stamp_stream,
+};
 use crate::engine::Engine;
 use crate::error::{self, ApiError};
 use crate::seam::Account;
@@ -62,9 +64,15 @@ impl Request<'_> {
         let mut pedantic = false;
         // The member stands beside those of the configuration, which don't know it.
         let text = match serde_json::from_slice::<Value>(self.message.payload) {
-            Ok(Value::Object(mut members)) if members.contains_key("pedantic") => {
-                pedantic = members.remove("pedantic") == Some(Value::Bool(true));
-                Cow::Owned(crate::json::write(&members))
+            Ok(Value::Object(mut members)) => {
+                let name = members.keys().find(|name| name.eq_ignore_ascii_case("pedantic")).cloned();
+                match name.and_then(|name| members.remove(&name)) {
+                    Some(said) => {
+                        pedantic = said == Value::Bool(true);
+                        Cow::Owned(crate::json::write(&members))
+                    }
+                    None => Cow::Borrowed(self.message.payload),
+                }
             }
             _ => Cow::Borrowed(self.message.payload),
         };
@@ -105,6 +113,7 @@ impl Engine {
             }
             Err(_) => {
                 self.check_overlap(request.account, &config)?;
+                check_source_filters(&config)?;
                 self.create_stream(request.account, config, request.now)?
             }
         };

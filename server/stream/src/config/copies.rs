@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_protocol::subject::{Filter, is_literal};
+use midge_protocol::subject::Filter;
 use midge_router::mapping::{MappingError, Single};
 
 use super::stream::{invalid, overlaps, refuse};
@@ -107,7 +107,7 @@ impl Elsewhere {
 
     fn check(&self) -> Result<(), ApiError> {
         for prefix in &self.deliver {
-            if !is_literal(prefix.as_bytes()) {
+            if !is_prefix(prefix) {
                 return Err(error::STREAM_INVALID_EXTERNAL_DELIVERY_SUBJ.with(&[prefix]));
             }
             for subject in &self.subjects {
@@ -117,7 +117,7 @@ impl Elsewhere {
             }
         }
         for prefix in &self.api {
-            if !is_literal(prefix.as_bytes()) {
+            if !is_prefix(prefix) {
                 return Err(invalid(format_args!(
                     "stream external api prefix {prefix:?} must be a valid subject without wildcards"
                 )));
@@ -128,6 +128,10 @@ impl Elsewhere {
         }
         Ok(())
     }
+}
+
+fn is_prefix(text: &str) -> bool {
+    Filter::new(text.as_bytes()).is_ok_and(Filter::is_literal)
 }
 
 /// Begins the subjects of the API.
@@ -200,11 +204,6 @@ fn check_sources(config: &StreamConfig, find: Find<'_>, elsewhere: &mut Elsewher
             !source.filter_subject.is_empty() && !transforms.is_empty(),
             error::SOURCE_MULTIPLE_FILTERS_NOT_ALLOWED,
         )?;
-        let filter = &source.filter_subject;
-        if !filter.is_empty() && Filter::new(filter.as_bytes()).is_err() {
-            let why = format!("subject filter '{filter}' for the source: invalid subject");
-            return Err(error::STREAM_CREATE.with(&[&why]));
-        }
         for transform in transforms {
             transform
                 .check(error::SOURCE_INVALID_SUBJECT_FILTER, error::SOURCE_INVALID_TRANSFORM_DESTINATION)?;
@@ -229,6 +228,20 @@ fn check_sources(config: &StreamConfig, find: Find<'_>, elsewhere: &mut Elsewher
         }
     }
     Ok(())
+}
+
+/// Filters of sources are looked at last, as in nats-server.
+pub(crate) fn check_source_filters(config: &StreamConfig) -> Result<(), ApiError> {
+    let filters = config.sources.iter().map(|source| &source.filter_subject);
+    let wrong =
+        filters.filter(|filter| !filter.is_empty()).find(|filter| Filter::new(filter.as_bytes()).is_err());
+    match wrong {
+        Some(filter) => {
+            let why = format!("subject filter '{filter}' for the source: invalid subject");
+            Err(error::STREAM_CREATE.with(&[&why]))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A stream that would get back what it gave is refused.
@@ -263,6 +276,17 @@ pub(super) fn check_transform(config: &StreamConfig) -> Result<(), ApiError> {
             .check(error::STREAM_TRANSFORM_INVALID_SOURCE, error::STREAM_TRANSFORM_INVALID_DESTINATION),
         None => Ok(()),
     }
+}
+
+/// In an update, no destination is any, as in nats-server.
+pub(super) fn settle_republish_again(config: &mut StreamConfig) -> Result<(), ApiError> {
+    let Some(republish) = config.republish.as_mut().filter(|it| it.dest.is_empty()) else { return Ok(()) };
+    ">".clone_into(&mut republish.dest);
+    Single::new(&republish.src, &republish.dest).map(drop).map_err(|_| {
+        let (src, dest) = (&republish.src, &republish.dest);
+        let why = format!("stream configuration for republish from '{src}' to '{dest}': invalid subject");
+        error::STREAM_UPDATE.with(&[&why])
+    })
 }
 
 pub(super) fn settle_republish(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {

@@ -6,11 +6,14 @@ mod metadata;
 mod stream;
 mod words;
 
+use std::time::Duration;
+
 pub(crate) use consumer::is_group;
 pub use consumer::{
     ConsumerConfig, ConsumerContext, CreateConsumer, check_consumer, consumer_defaults, sample_percent,
 };
 pub use copies::Find;
+pub(crate) use copies::check_source_filters;
 pub use metadata::{API_LEVEL, NATS_VERSION, stamp_consumer, stamp_stream, with_server};
 pub(crate) use stream::overlaps;
 pub use stream::{
@@ -40,11 +43,69 @@ pub struct Limits {
     pub max_request_batch: i64,
     /// Consumers of one stream, unless it says otherwise.
     pub default_max_consumers: i64,
+    /// Of batches.
+    pub batches: BatchLimits,
+}
+
+/// Ceilings for batches. Source: nats-server's `jetstream{limits{batch{}}}`.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// Atomic batches of one stream that are open.
+    pub atomic: usize,
+    /// Those of all streams.
+    pub atomic_total: usize,
+    /// Fast batches of one stream that are open.
+    pub fast: usize,
+    /// Those of all streams.
+    pub fast_total: usize,
+    /// Messages of one atomic batch.
+    pub messages: u64,
+    /// How long a batch may be silent.
+    pub silence: Duration,
+}
+
+impl BatchLimits {
+    /// Those of a configuration, which has one number for both kinds; 0: as it is by default.
+    pub fn of(per_stream: u64, total: u64, messages: u64, silence: Duration) -> Self {
+        let default = Self::default();
+        let or = |asked: u64, default: usize| match usize::try_from(asked) {
+            Ok(0) => default,
+            Ok(asked) => asked,
+            Err(_) => usize::MAX,
+        };
+        Self {
+            atomic: or(per_stream, default.atomic),
+            atomic_total: or(total, default.atomic_total),
+            fast: or(per_stream, default.fast),
+            fast_total: or(total, default.fast_total),
+            messages: if messages == 0 { default.messages } else { messages },
+            silence: if silence.is_zero() { default.silence } else { silence },
+        }
+    }
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            atomic: 50,
+            atomic_total: 1000,
+            fast: 1000,
+            fast_total: 50_000,
+            messages: 1000,
+            silence: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { duplicate_window: 0, max_ack_pending: 0, max_request_batch: 0, default_max_consumers: 1000 }
+        Self {
+            duplicate_window: 0,
+            max_ack_pending: 0,
+            max_request_batch: 0,
+            default_max_consumers: 1000,
+            batches: BatchLimits::default(),
+        }
     }
 }
 

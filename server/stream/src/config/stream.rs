@@ -444,6 +444,8 @@ pub fn check_update(old: &StreamConfig, new: StreamConfig) -> Result<StreamConfi
         (new.deny_delete, new.deny_purge) = (true, true);
         new.allow_rollup_hdrs = false;
     }
+    copies::check_source_filters(&new)?;
+    copies::settle_republish_again(&mut new)?;
     Ok(new)
 }
 

@@ -21,10 +21,12 @@ struct Acked {
 }
 
 impl Acked {
-    /// `$JS.ACK.<stream>.<consumer>.<count>.<stream seq>.<consumer seq>.<time>.<pending>`.
+    /// `$JS.ACK.<stream>.<consumer>.<count>.<stream seq>.<consumer seq>.<time>.<pending>`, or with domain and account in
+    /// front of the stream, and perhaps more behind.
     fn read(subject: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(subject).ok()?;
-        let mut numbers = text.split('.').skip(4).map(str::parse::<u64>);
+        let front = if text.split('.').count() > 9 { 6 } else { 4 };
+        let mut numbers = text.split('.').skip(front).map(str::parse::<u64>);
         let mut number = || numbers.next().and_then(Result::ok);
         let acked = Self { count: number()?, stream: number()?, consumer: number()? };
         (acked.stream > 0).then_some(acked)
@@ -286,6 +288,8 @@ mod tests {
     fn subjects_are_read() {
         let acked = Acked::read(b"$JS.ACK.S.C.2.7.9.1795220540244149815.3");
         assert_eq!(acked, Some(Acked { count: 2, stream: 7, consumer: 9 }));
+        let long = Acked::read(b"$JS.ACK._.hash.S.C.2.7.9.1795220540244149815.3.random");
+        assert_eq!(long, acked);
         for bad in ["$JS.ACK.S.C", "$JS.ACK.S.C.1.0.1.1.1", "$JS.ACK.S.C.x.1.1.1.1", ""] {
             assert_eq!(Acked::read(bad.as_bytes()), None, "{bad}");
         }

@@ -25,6 +25,7 @@ mod tick;
 mod update;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 pub(crate) use info::Info;
 use kept::{Journal, Step};
@@ -77,7 +78,9 @@ pub(crate) struct Consumer {
     pub(crate) config: Box<ConsumerConfig>,
     pub(crate) created: Nanos,
     filters: Filters,
-    /// `$JS.ACK.<stream>.<name>.`
+    /// `<domain>.<account>.`, what longer subjects of acks and flow control have in front of the stream.
+    place: Arc<str>,
+    /// `$JS.ACK.<stream>.<name>.`, or with the place in front of the stream.
     ack_prefix: Box<[u8]>,
     /// The number of the next message to look at.
     cursor: u64,
@@ -150,6 +153,8 @@ impl Consumer {
         cx: &Cx<'_>,
     ) -> Self {
         let filters = Filters::new(config.filters());
+        let place = cx.space.map_or_else(|| Arc::from("_._."), |space| Arc::clone(&space.place));
+        let front = if cx.long_acks { &*place } else { "" };
         let replay = (config.replay_policy == ReplayPolicy::Original).then(|| Replay {
             last: 0,
             until: 0,
@@ -164,7 +169,8 @@ impl Consumer {
             config: Box::new(config),
             created: cx.now.wall,
             filters,
-            ack_prefix: format!("$JS.ACK.{stream_name}.{name}.").into_bytes().into(),
+            ack_prefix: format!("$JS.ACK.{front}{stream_name}.{name}.").into_bytes().into(),
+            place,
             cursor: 1,
             next_delivery: 1,
             delivered: Place::default(),
@@ -197,11 +203,14 @@ impl Consumer {
             (format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"), self.tag(What::Next)),
             (format!("$JS.API.CONSUMER.RESET.{stream}.{name}"), self.tag(What::Reset)),
         ];
-        if self.config.ack_policy != AckPolicy::None {
+        let place = &self.place;
+        if !matches!(self.config.ack_policy, AckPolicy::None | AckPolicy::FlowControl) {
             list.push((format!("$JS.ACK.{stream}.{name}.*.*.*.*.*"), self.tag(What::Ack)));
+            list.push((format!("$JS.ACK.{place}{stream}.{name}.*.*.*.*.>"), self.tag(What::Ack)));
         }
         if self.config.flow_control {
             list.push((format!("$JS.FC.{stream}.{name}.*"), self.tag(What::Flow)));
+            list.push((format!("$JS.FC.{place}{stream}.{name}.*"), self.tag(What::Flow)));
         }
         list
     }

@@ -133,7 +133,7 @@ impl Consumer {
         let now = cx.now.mono;
         if ask.no_wait {
             let there = self.unseen + self.queue.len() as u64;
-            if there == 0 && ask.expires <= 0 {
+            if there == 0 && ask.expires == 0 {
                 return Some("404 No Messages".to_owned());
             }
             let wanted: i64 = self.pull.waiting.iter().map(|request| request.left).sum();
@@ -141,6 +141,7 @@ impl Consumer {
                 return Some("408 Requests Pending".to_owned());
             }
         }
+        let is_over = ask.expires < 0;
         let request = Request {
             reply: Bytes::copy_from_slice(reply),
             left: ask.batch,
@@ -174,6 +175,9 @@ impl Consumer {
             _ => self.pull.waiting.len(),
         };
         self.pull.waiting.insert(at, request);
+        if is_over {
+            self.dismiss(at, "408 Request Timeout", true, cx);
+        }
         None
     }
 

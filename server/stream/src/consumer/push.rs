@@ -62,7 +62,7 @@ impl Push {
 impl Consumer {
     pub(super) fn watch_push(&self, cx: &mut Cx<'_>) {
         if self.config.is_push() {
-            cx.watch(self.config.deliver_subject.as_bytes(), self.tag(What::Push));
+            cx.watch_group(&self.config.deliver_subject, &self.config.deliver_group, self.tag(What::Push));
         }
     }
 
@@ -147,7 +147,8 @@ impl Consumer {
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>) {
-        let reply = format!("$JS.FC.{}.{}.{}", self.stream_name, self.name, cx.random.name(4));
+        let front = if cx.long_acks { &*self.place } else { "" };
+        let reply = format!("$JS.FC.{front}{}.{}.{}", self.stream_name, self.name, cx.random.name(4));
         let publish = crate::seam::Publish {
             account: cx.account,
             subject: self.push.subject.clone(),

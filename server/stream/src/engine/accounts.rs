@@ -22,8 +22,10 @@ impl Engine {
     /// What the account has on disk can't be read.
     pub fn open(&mut self, account: Account, name: &str, grant: Grant, now: Now) -> Result<(), LogError> {
         let now = self.read_clock(now);
+        let domain = self.settings.domain.as_deref().unwrap_or("_");
         let space = Space {
             name: name.into(),
+            place: format!("{domain}.{}.", crate::hash::short(name)).into(),
             grant,
             streams: BTreeMap::new(),
             requests: 0,

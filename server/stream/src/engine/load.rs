@@ -60,6 +60,7 @@ impl Engine {
         let mut stream = Stream::new(id, account, record.config, record.created, log, domain);
         stream.set_sync(self.settings.sync);
         let mut cx = cx!(self, account, now);
+        stream.undo_batch(&mut cx)?;
         stream.rebuild_dedup(&cx)?;
         stream.rebuild_ttl(&cx);
         stream.resume_copies();

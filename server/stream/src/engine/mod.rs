@@ -78,16 +78,14 @@ macro_rules! cx {
         $crate::cx::Cx {
             now: $now,
             calendar: &$engine.calendar,
-            events: $engine
-                .spaces
-                .get(&$account)
-                .filter(|space| space.events)
-                .map(|space| space.name.clone()),
+            space: $engine.spaces.get(&$account),
             out: &mut $engine.out,
             random: &mut $engine.random,
             account: $account,
             domain: $engine.settings.domain.as_deref(),
+            long_acks: $engine.settings.long_acks,
             zones: $engine.settings.zones,
+            limits: &$engine.settings.limits,
             aside: &mut $engine.aside,
         }
     };

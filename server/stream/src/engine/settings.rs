@@ -13,6 +13,9 @@ use crate::sync::{SYNC_EVERY, Sync};
 pub struct Settings {
     /// The name by which these streams are told from those of a hub.
     pub domain: Option<String>,
+    /// Subjects that messages are acknowledged on, and flow control is answered on, name domain and account. Answers on
+    /// either form are taken. Source: nats-server's feature flag `js_ack_fc_v2`.
+    pub long_acks: bool,
     /// Requests with unknown members are refused.
     pub strict: bool,
     /// Bytes of all streams in memory; `None`: any number.
@@ -42,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             domain: None,
+            long_acks: false,
             strict: true,
             memory_bytes_max: None,
             file_bytes_max: None,

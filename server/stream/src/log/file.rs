@@ -27,6 +27,9 @@ const CLOCK: &[u8] = b"clock";
 /// The note.
 const CLOCK_NOTE: &[u8] = b"now";
 
+/// Bytes that the store needs for a message besides what it consists of, at most.
+const RECORD_OVERHEAD: usize = 64;
+
 /// A store that its logs share. One thread uses it, so nobody ever waits for the lock.
 struct Shared<D: Disk> {
     store: Arc<Mutex<Store<D>>>,
@@ -170,7 +173,8 @@ where
         if first > 1 {
             self.store.stage(Sync::Always, |store| store.purge(id, first))?;
         }
-        Ok(Box::new(FileLog { store: self.store.clone(), id, sync: Sync::Always }))
+        let emptied = first == 1;
+        Ok(Box::new(FileLog { store: self.store.clone(), id, sync: Sync::Always, emptied }))
     }
 
     fn load(&mut self) -> Result<Vec<Loaded>, LogError> {
@@ -184,7 +188,10 @@ where
                 self.clock = Some(id);
                 continue;
             }
-            logs.push((config, Box::new(FileLog { store: self.store.clone(), id, sync: Sync::Always })));
+            logs.push((
+                config,
+                Box::new(FileLog { store: self.store.clone(), id, sync: Sync::Always, emptied: false }),
+            ));
         }
         Ok(logs)
     }
@@ -240,6 +247,8 @@ struct FileLog<D: Disk> {
     store: Shared<D>,
     id: StreamId,
     sync: Sync,
+    /// What there was was taken out, if there was anything, or number 1 was asked for as the first.
+    emptied: bool,
 }
 
 impl<D: Disk> FileLog<D> {
@@ -270,7 +279,7 @@ where
         State {
             messages: state.messages,
             bytes: state.bytes,
-            first_seq: if never && state.first_seq <= 1 { 0 } else { state.first_seq },
+            first_seq: if never && state.first_seq <= 1 && !self.emptied { 0 } else { state.first_seq },
             last_seq: state.last_seq.max(state.first_seq.saturating_sub(1)),
             last_time: state.last_time,
         }
@@ -328,7 +337,9 @@ where
     }
 
     fn truncate_front(&mut self, seq: u64, _now: Nanos) -> Result<u64, LogError> {
-        self.store.stage(self.sync, |store| store.purge(self.id, seq)).map(|(messages, _)| messages)
+        let (messages, _) = self.store.stage(self.sync, |store| store.purge(self.id, seq))?;
+        self.emptied |= seq > self.store.lock().state(self.id).map_or(0, |state| state.last_seq);
+        Ok(messages)
     }
 
     fn next(&self, from: u64, filters: &Filters) -> Option<u64> {
@@ -382,6 +393,18 @@ where
         for (seq, _, expires) in store.entries(self.id, 0).filter(|(_, _, expires)| *expires != 0) {
             each(seq, expires);
         }
+    }
+
+    fn can_take_at_once(&mut self, messages: usize, bytes: usize) -> Result<bool, LogError> {
+        let mut store = self.store.lock();
+        let (needed, most) = (bytes + messages * RECORD_OVERHEAD, store.message_bytes_max());
+        if needed > most {
+            return Ok(false);
+        }
+        if store.staged_bytes() + needed > most {
+            store.commit()?;
+        }
+        Ok(true)
     }
 
     fn put_note(&mut self, key: &str, value: &[u8]) -> Result<(), LogError> {

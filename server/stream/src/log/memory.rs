@@ -63,7 +63,7 @@ impl MemoryLog {
     /// An empty log whose first message will be `first`, at least 1.
     pub fn new(first: u64) -> Self {
         let mut log = Self::default();
-        if first > 1 {
+        if first > 0 {
             log.state.first_seq = first;
             log.state.last_seq = first - 1;
         }
@@ -171,11 +171,13 @@ impl Log for MemoryLog {
     fn truncate_front(&mut self, seq: u64, now: Nanos) -> Result<u64, LogError> {
         let before = self.state.messages;
         if seq > self.state.last_seq {
-            // Everything goes: no need to look at each.
+            // Everything goes: no need to look at each. Numbers that were never used count as a change, as in nats-server.
+            let skips = seq > self.state.last_seq + 1;
+            let last_time = if skips { now } else { self.state.last_time };
             self.messages = BTreeMap::new();
             self.subjects = BTreeMap::new();
             self.state =
-                State { first_seq: seq, last_seq: seq.saturating_sub(1), last_time: now, ..State::default() };
+                State { first_seq: seq, last_seq: seq.saturating_sub(1), last_time, ..State::default() };
             return Ok(before);
         }
         while let Some(entry) = self.messages.first_entry().filter(|entry| *entry.key() < seq) {
@@ -269,6 +271,10 @@ impl Log for MemoryLog {
     }
 
     // Nothing outlives the process, so nothing needs to be noted.
+
+    fn can_take_at_once(&mut self, _messages: usize, _bytes: usize) -> Result<bool, LogError> {
+        Ok(true)
+    }
 
     fn put_note(&mut self, _key: &str, _value: &[u8]) -> Result<(), LogError> {
         Ok(())
@@ -374,7 +380,9 @@ mod tests {
         assert_eq!((state.first_seq, state.last_seq, state.last_time), (4, 3, 12));
         assert_eq!(put(&mut log, "c", 20), 4);
         assert_eq!(log.truncate_front(5, 30).unwrap(), 1);
-        assert_eq!((log.state().first_seq, log.state().last_seq, log.state().last_time), (5, 4, 30));
+        assert_eq!((log.state().first_seq, log.state().last_seq, log.state().last_time), (5, 4, 20));
+        log.truncate_front(9, 30).unwrap();
+        assert_eq!((log.state().first_seq, log.state().last_seq, log.state().last_time), (9, 8, 30));
     }
 
     #[test]

@@ -236,6 +236,10 @@ pub trait Log: Send {
     /// The messages that have a time to go: number and time.
     fn expiring(&self, each: &mut dyn FnMut(u64, Nanos));
 
+    /// Whether so many messages of so many bytes altogether that are appended now become durable at once, or none of them.
+    /// What waits may be committed for it.
+    fn can_take_at_once(&mut self, messages: usize, bytes: usize) -> Result<bool, LogError>;
+
     /// Keeps a note under `key`, in place of an earlier one. Notes are as durable as messages.
     fn put_note(&mut self, key: &str, value: &[u8]) -> Result<(), LogError>;
 

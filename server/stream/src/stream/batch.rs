@@ -10,7 +10,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -19,6 +18,7 @@ use super::Stream;
 use super::fast::Fast;
 use super::ingest::{Arriving, Origin, Refusal};
 use super::staged::Staged;
+use crate::config::BatchLimits;
 use crate::cx::Cx;
 use crate::error::{self, ApiError};
 use crate::headers;
@@ -28,22 +28,18 @@ use crate::time::Instant;
 
 /// Longest name of a batch, in bytes.
 pub(super) const ID_BYTES_MAX: usize = 64;
-/// Messages of one batch.
-const MESSAGES_MAX: u64 = 1000;
-/// Batches of one stream at a time.
-const BATCHES_MAX: usize = 50;
-/// Batches of all streams at a time.
-const ALL_MAX: usize = 1000;
+/// The note that a batch is being stored: the number of the last message before it.
+const NOTE: &str = "batch";
 /// Bytes of all batches that are kept aside.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long a batch may be silent.
-pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
 /// What batches of all streams take.
 #[derive(Debug, Default)]
 pub(crate) struct Aside {
     batches: usize,
     bytes: usize,
+    /// Fast batches, of which nothing is kept.
+    pub(super) fast: usize,
 }
 
 /// The batches of a stream that are open.
@@ -164,16 +160,18 @@ impl Stream {
             Some(b"eob") => Some(End::Before),
             _ => None,
         };
+        let limits = &cx.limits.batches;
         let length = seq - u64::from(end == Some(End::Before) && seq > 0);
         if !self.batches.atomic.contains_key(id) {
             if seq != 1 {
-                return Err(if length > MESSAGES_MAX { too_large() } else { incomplete() });
+                return Err(if length > limits.messages { too_large(limits) } else { incomplete() });
             }
-            if self.batches.atomic.len() >= BATCHES_MAX || cx.aside.batches >= ALL_MAX {
+            if self.batches.atomic.len() >= limits.atomic || cx.aside.batches >= limits.atomic_total {
                 return Err(error::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT.error());
             }
             cx.aside.batches += 1;
-            let batch = Batch { messages: Vec::new(), bytes: 0, last: 0, until: cx.now.mono + SILENCE };
+            let batch =
+                Batch { messages: Vec::new(), bytes: 0, last: 0, until: cx.now.mono + limits.silence };
             self.batches.atomic.insert(id.into(), batch);
         }
         if commit.is_some() && end.is_none() {
@@ -189,15 +187,15 @@ impl Stream {
             header = headers::without(&header, headers::REQUIRED_API_LEVEL);
         }
         let Some(batch) = self.batches.atomic.get_mut(id) else { return Err(incomplete()) };
-        batch.until = cx.now.mono + SILENCE;
+        batch.until = cx.now.mono + limits.silence;
         batch.last += 1;
         if batch.last != seq || (seq == 1 && end == Some(End::Before)) {
             self.abandon_batch(id, "incomplete", cx);
             return Err(incomplete());
         }
-        if length > MESSAGES_MAX {
+        if length > limits.messages {
             self.abandon_batch(id, "large", cx);
-            return Err(too_large());
+            return Err(too_large(limits));
         }
         if end != Some(End::Before) {
             let kept = Kept::new(message, header);
@@ -248,27 +246,69 @@ impl Stream {
         if let (Some(last), End::Before) = (checked.last_mut(), end) {
             last.header = Cow::Owned(headers::with(&last.header, headers::BATCH_COMMIT, "1"));
         }
-        let mut stored = Vec::with_capacity(checked.len());
-        for arriving in &mut checked {
-            match self.admit(arriving, cx) {
-                Ok(seq) => stored.push(seq),
+        match self.store_batch(&mut checked, cx) {
+            Ok(last) => {
+                self.answer_batch(reply, last, id, checked.len() as u64, cx);
+                Ok(())
+            }
+            Err(why) => {
+                let error = match why {
+                    LogError::Full => error::INSUFFICIENT_RESOURCES.error(),
+                    _ => error::STREAM_STORE_FAILED.with(&[&why]),
+                };
+                self.refuse(reply, &error, cx);
+                if why.is_of_all() { Err(why) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Stores all of it or nothing, whatever happens meanwhile. Gives the number of the last.
+    fn store_batch(&mut self, checked: &mut [Arriving<'_>], cx: &mut Cx<'_>) -> Result<u64, LogError> {
+        let bytes = checked.iter().map(Arriving::len).sum();
+        let before = self.log.state().last_seq;
+        // In several commits it is only if the last of them is there: this note is in the first, and not after the last.
+        let noted = !self.log.can_take_at_once(checked.len(), bytes)?;
+        if noted {
+            self.log.put_note(NOTE, &before.to_le_bytes())?;
+        }
+        let mut last = before;
+        for arriving in &mut *checked {
+            match self.put(arriving, cx) {
+                Ok(seq) => last = seq,
+                Err(why) if why.is_of_all() => return Err(why),
                 Err(why) => {
-                    // All of it or nothing.
-                    for seq in stored.iter().filter(|_| !why.is_of_all()) {
-                        self.remove(*seq, false, cx)?;
+                    self.remove_after(before, cx)?;
+                    if noted {
+                        self.log.drop_note(NOTE)?;
                     }
-                    let error = match why {
-                        LogError::Full => error::INSUFFICIENT_RESOURCES.error(),
-                        _ => error::STREAM_STORE_FAILED.with(&[&why]),
-                    };
-                    self.refuse(reply, &error, cx);
-                    return if why.is_of_all() { Err(why) } else { Ok(()) };
+                    return Err(why);
                 }
             }
         }
-        let last = stored.last().copied().unwrap_or(0);
-        self.answer_batch(reply, last, id, stored.len() as u64, cx);
-        Ok(())
+        if noted {
+            self.log.drop_note(NOTE)?;
+        }
+        // Nothing goes for it before it is there.
+        for (arriving, seq) in checked.iter().zip(before + 1..) {
+            self.make_way(arriving, seq, cx)?;
+        }
+        self.enforce_limits(cx)?;
+        Ok(last)
+    }
+
+    fn remove_after(&mut self, before: u64, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let last = self.log.state().last_seq;
+        (before + 1..=last).try_for_each(|seq| self.remove(seq, false, cx).map(|_| ()))
+    }
+
+    /// Takes out what there is of a batch of which the power cut off the end.
+    pub(crate) fn undo_batch(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        let noted = self.log.notes().remove(NOTE);
+        let before = noted.as_ref().and_then(|parts| <[u8; 8]>::try_from(parts.first()?.as_slice()).ok());
+        if let Some(before) = before {
+            self.remove_after(u64::from_le_bytes(before), cx)?;
+        }
+        if noted.is_some() { self.log.drop_note(NOTE) } else { Ok(()) }
     }
 
     /// The one acknowledgement of a batch.
@@ -296,7 +336,9 @@ impl Stream {
         let over = self.batches.atomic.iter().filter(|(_, batch)| batch.until <= now);
         let over: Vec<Box<str>> = over.map(|(id, _)| id.clone()).collect();
         over.iter().for_each(|id| self.abandon_batch(id, "timeout", cx));
+        let before = self.batches.fast.len();
         self.batches.fast.retain(|_, fast| fast.until > now);
+        cx.aside.fast = cx.aside.fast.saturating_sub(before - self.batches.fast.len());
     }
 
     /// Drops batches that are not allowed any more; all of them, if the stream ends.
@@ -306,6 +348,7 @@ impl Stream {
             ids.iter().for_each(|id| drop(self.drop_batch(id, cx)));
         }
         if ends || !self.config.allow_batched {
+            cx.aside.fast = cx.aside.fast.saturating_sub(self.batches.fast.len());
             self.batches.fast.clear();
         }
     }
@@ -315,6 +358,6 @@ fn incomplete() -> ApiError {
     error::ATOMIC_PUBLISH_INCOMPLETE_BATCH.error()
 }
 
-fn too_large() -> ApiError {
-    error::ATOMIC_PUBLISH_TOO_LARGE_BATCH.with(&[&MESSAGES_MAX])
+fn too_large(limits: &BatchLimits) -> ApiError {
+    error::ATOMIC_PUBLISH_TOO_LARGE_BATCH.with(&[&limits.messages])
 }

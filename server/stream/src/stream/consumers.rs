@@ -269,7 +269,7 @@ impl Stream {
 
 /// An ephemeral consumer shows after which time it goes.
 fn stamp_inactive(config: &mut ConsumerConfig) {
-    if !config.is_durable() && config.inactive_threshold == 0 {
+    if !config.is_durable() && config.inactive_threshold <= 0 {
         config.inactive_threshold = INACTIVE;
     }
 }

@@ -76,7 +76,10 @@ impl Stream {
             time: cx.now.wall,
             expires: 0,
         };
-        let stored = self.store(&entry, cx).and_then(|_| self.enforce_limits(cx));
+        let stored = self
+            .store(&entry, cx)
+            .and_then(|_| self.enforce_subject(entry.subject, cx))
+            .and_then(|()| self.enforce_limits(cx));
         stored.map_err(|error| error.to_string())
     }
 }

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::Stream;
-use super::batch::{ID_BYTES_MAX, SILENCE};
+use super::batch::ID_BYTES_MAX;
 use super::ingest::{Arriving, Origin, Refusal};
 use super::staged::Staged;
 use crate::cx::Cx;
@@ -28,8 +28,6 @@ use crate::time::Instant;
 
 /// Ends the subjects of answers to such messages.
 const SUFFIX: &[u8] = b".$FI";
-/// Batches of one stream at a time.
-const BATCHES_MAX: usize = 1000;
 /// Messages for one acknowledgement, at most, of all batches together.
 const FLOW_MAX: u16 = 500;
 
@@ -136,7 +134,7 @@ impl Stream {
             }
         };
         let Some(fast) = self.batches.fast.get_mut(part.id) else { return Ok(()) };
-        fast.until = cx.now.mono + SILENCE;
+        fast.until = cx.now.mono + cx.limits.batches.silence;
         if part.operation == Operation::Ping {
             self.ping_fast(part, reply, cx);
             return Ok(());
@@ -176,7 +174,7 @@ impl Stream {
         header: &[u8],
         payload: usize,
         room: Result<(), ApiError>,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
     ) -> Result<Part<'a>, ApiError> {
         if self.config.sealed {
             return Err(error::STREAM_SEALED.error());
@@ -197,7 +195,8 @@ impl Stream {
             if part.number != 1 {
                 return Err(error::BATCH_PUBLISH_UNKNOWN_BATCH_ID.error());
             }
-            if others >= BATCHES_MAX {
+            let limits = &cx.limits.batches;
+            if others >= limits.fast || cx.aside.fast >= limits.fast_total {
                 return Err(error::BATCH_PUBLISH_TOO_MANY_INFLIGHT.error());
             }
             // Who is alone may go on as it likes; others begin slowly.
@@ -210,12 +209,13 @@ impl Stream {
                 flow,
                 flow_max: part.flow,
                 gaps: part.gaps,
-                until: cx.now.mono + SILENCE,
+                until: cx.now.mono + cx.limits.batches.silence,
             };
             self.batches.fast.insert(part.id.into(), fast);
+            cx.aside.fast += 1;
         }
         if headers::needs_newer_api(header) {
-            self.batches.fast.remove(part.id);
+            self.forget_fast(part.id, cx);
             return Err(error::REQUIRED_API_LEVEL.error());
         }
         Ok(part)
@@ -308,7 +308,7 @@ impl Stream {
                 }
                 Refusal::Error(error) => self.refuse(Some(reply), error, cx),
             }
-            self.batches.fast.remove(part.id);
+            self.forget_fast(part.id, cx);
             return;
         }
         if let Refusal::Error(error) = &refusal {
@@ -345,9 +345,15 @@ impl Stream {
 
     /// Ends a batch with what came so far.
     fn end_fast(&mut self, id: &str, reply: &[u8], cx: &mut Cx<'_>) {
-        if let Some(fast) = self.batches.fast.remove(id) {
+        if let Some(fast) = self.forget_fast(id, cx) {
             self.answer_batch(Some(reply), fast.seq, id, fast.last, cx);
         }
+    }
+
+    fn forget_fast(&mut self, id: &str, cx: &mut Cx<'_>) -> Option<Fast> {
+        let fast = self.batches.fast.remove(id)?;
+        cx.aside.fast = cx.aside.fast.saturating_sub(1);
+        Some(fast)
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Stream;
 use super::copy::CopyInfo;
-use crate::config::{StreamConfig, with_server};
+use crate::config::{Storage, StreamConfig, with_server};
 use crate::cx::Cx;
 use crate::json::Members;
 use crate::log::Filters;
@@ -95,17 +95,18 @@ impl Stream {
 
     pub(crate) fn state_info(&self, details: bool) -> StateInfo {
         let state = self.log.state();
+        let deleted = if details { self.deleted() } else { Vec::new() };
         StateInfo {
             messages: state.messages,
             bytes: state.bytes,
-            first_seq: state.first_seq.max(u64::from(self.config.first_seq == 1)),
+            first_seq: state.first_seq,
             first_ts: rfc3339(self.log.time_of(state.first_seq).ok().flatten().unwrap_or(0)),
             last_seq: state.last_seq,
             last_ts: rfc3339(state.last_time.max(self.skipped_at)),
             num_subjects: self.log.subject_count(),
             subjects: None,
-            num_deleted: state.deleted(),
-            deleted: if details { self.deleted() } else { Vec::new() },
+            num_deleted: if deleted == [0] { 1 } else { state.deleted() },
+            deleted,
             lost: Some(self.log.damaged(LOST_MAX))
                 .filter(|(msgs, _)| !msgs.is_empty())
                 .map(|(msgs, bytes)| Lost { msgs, bytes }),
@@ -115,6 +116,10 @@ impl Stream {
 
     fn deleted(&self) -> Vec<u64> {
         let mut deleted = Vec::new();
+        // One on disk to which nothing was ever done misses number 0, in nats-server.
+        if self.log.state().last_seq == 0 && self.config.storage == Storage::Memory {
+            return deleted;
+        }
         let mut from = self.log.state().first_seq;
         while let Some(seq) = self.log.next(from, &Filters::all()) {
             deleted.extend((from..seq).take(DELETED_MAX.saturating_sub(deleted.len())));

@@ -38,6 +38,8 @@ pub(super) struct Arriving<'a> {
     pub(super) value: Option<String>,
     /// It makes other messages.
     pub(super) scheduled: bool,
+    /// Nobody wanted it, so that it has only a number.
+    skipped: bool,
     rollup: Option<Rollup>,
     ttl: Option<MessageTtl>,
 }
@@ -88,9 +90,15 @@ impl<'a> Arriving<'a> {
             increment,
             value,
             scheduled: false,
+            skipped: false,
             rollup: None,
             ttl: None,
         }
+    }
+
+    /// Bytes that it consists of.
+    pub(super) fn len(&self) -> usize {
+        self.subject.len() + self.header.len() + self.payload.len()
     }
 
     /// A stream made it, so that what clients may not say is not asked.
@@ -252,6 +260,9 @@ pub(super) fn not_too_large(stream: &Stream, arriving: &mut Arriving<'_>) -> Res
 
 pub(super) fn ttl_valid(stream: &Stream, arriving: &mut Arriving<'_>) -> Result<(), Refusal> {
     let Some(value) = headers::get(&arriving.header, headers::TTL) else { return Ok(()) };
+    if stream.is_uninteresting(&arriving.subject) {
+        return Ok(());
+    }
     let read = std::str::from_utf8(value).ok().and_then(MessageTtl::read);
     let ttl = read.ok_or_else(|| Refusal::from(error::MESSAGE_TTL_INVALID))?;
     // A mark must not outlive what it marks, or it would be missed.
@@ -357,67 +368,86 @@ impl Stream {
 
     /// Stores a message that passed.
     pub(super) fn admit(&mut self, arriving: &mut Arriving<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
+        let seq = self.put(arriving, cx)?;
+        self.make_way(arriving, seq, cx)?;
+        self.enforce_limits(cx)?;
+        Ok(seq)
+    }
+
+    /// Stores a message. What it takes the place of stays.
+    pub(super) fn put(&mut self, arriving: &mut Arriving<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
         let time = match arriving.origin {
             Origin::Mirror { time } => time,
             Origin::Client | Origin::Source | Origin::Schedule => cx.now.wall,
         };
         // Copies keep what they say, even where it is of no effect.
         let ttl = arriving.ttl.filter(|_| self.config.allow_msg_ttl);
-        let skipped = self.is_uninteresting(&arriving.subject);
-        let seq = if skipped {
+        arriving.skipped = self.is_uninteresting(&arriving.subject);
+        if arriving.skipped {
             let seq = self.log.state().last_seq + 1;
             self.log.skip_to(seq, cx.now.wall)?;
             self.skipped_at = cx.now.wall;
-            seq
-        } else {
-            let entry = Entry {
-                subject: &arriving.subject,
-                header: &arriving.header,
-                payload: &arriving.payload,
-                time,
-                expires: ttl.map_or(0, |ttl| ttl.expires(time)),
-            };
-            self.store(&entry, cx)?
+            self.note_id(&arriving.header, seq, cx);
+            return Ok(seq);
+        }
+        let entry = Entry {
+            subject: &arriving.subject,
+            header: &arriving.header,
+            payload: &arriving.payload,
+            time,
+            expires: ttl.map_or(0, |ttl| ttl.expires(time)),
         };
-        match arriving.rollup {
-            None => {}
-            Some(rollup) => {
-                let filter = match rollup {
-                    Rollup::Subject => String::from_utf8_lossy(&arriving.subject).into_owned(),
-                    Rollup::All => String::new(),
-                };
-                let keep = u64::from(!skipped);
-                self.purge(&PurgeRequest { seq: 0, filter, keep }, cx)?;
+        self.store(&entry, cx)
+    }
+
+    /// Takes out what a message takes the place of, which was stored as `seq`.
+    pub(super) fn make_way(
+        &mut self,
+        arriving: &Arriving<'_>,
+        seq: u64,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), LogError> {
+        self.enforce_subject(&arriving.subject, cx)?;
+        if let Some(rollup) = arriving.rollup {
+            let filter = match rollup {
+                Rollup::Subject => String::from_utf8_lossy(&arriving.subject).into_owned(),
+                Rollup::All => String::new(),
+            };
+            let end = seq + u64::from(arriving.skipped);
+            if end > 1 {
+                self.purge(&PurgeRequest { seq: end, filter, keep: 0 }, cx)?;
             }
         }
         if self.config.allow_msg_schedules {
             self.end_schedule(&arriving.header, cx)?;
         }
-        self.enforce_limits(cx)?;
-        Ok(seq)
+        Ok(())
     }
 
-    /// Puts an entry into the log, and what hangs on it where it belongs.
+    /// Puts an entry into the log, and what hangs on it where it belongs. There may be more on its subject now than may be.
     pub(super) fn store(&mut self, entry: &Entry<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
         let again = self.again(entry.subject, cx.random);
         let seq = self.append(entry, cx)?;
-        let id = headers::text(entry.header, headers::MSG_ID);
+        self.note_id(entry.header, seq, cx);
+        self.ttl.insert(seq, entry.expires, entry.time.saturating_sub(cx.calendar.age_of(entry.time)));
+        self.note_schedule(entry.subject, entry.header, seq, entry.time, cx);
+        for consumer in self.consumers.values_mut() {
+            consumer.on_stored(seq, entry.subject);
+        }
+        if let Some(again) = again {
+            self.publish_again(&again, entry, seq, cx);
+        }
+        Ok(seq)
+    }
+
+    fn note_id(&mut self, header: &[u8], seq: u64, cx: &Cx<'_>) {
+        let id = headers::text(header, headers::MSG_ID);
         if let Some(id) = id {
             self.dedup.insert(id, seq, duration(self.config.duplicate_window), cx.now.mono);
         }
         if id.is_some() || !self.last_msg_id.is_empty() {
             self.last_msg_id = id.unwrap_or_default().into();
         }
-        self.ttl.insert(seq, entry.expires, entry.time.saturating_sub(cx.calendar.age_of(entry.time)));
-        self.note_schedule(entry.subject, entry.header, seq, entry.time, cx);
-        for consumer in self.consumers.values_mut() {
-            consumer.on_stored(seq, entry.subject);
-        }
-        self.enforce_subject(entry.subject, cx)?;
-        if let Some(again) = again {
-            self.publish_again(&again, entry, seq, cx);
-        }
-        Ok(seq)
     }
 
     /// Remembers the ids of the messages that are within the window.

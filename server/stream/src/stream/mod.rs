@@ -284,13 +284,14 @@ impl Stream {
     /// Ages, or stamps, are not what they were: what is counted with them is counted again.
     pub(crate) fn on_clock(&mut self, cx: &mut Cx<'_>) {
         self.rebuild_ttl(cx);
+        self.look_for_schedules(cx);
         self.consumers.values_mut().for_each(|consumer| consumer.on_clock(cx));
     }
 
     /// When [`Stream::tick`] has something to do next.
     pub(crate) fn deadline(&self, cx: &Cx<'_>) -> Option<Instant> {
         let others =
-            self.next_schedule(cx).into_iter().chain(self.batches.deadline()).chain(self.links_deadline());
+            self.next_schedule().into_iter().chain(self.batches.deadline()).chain(self.links_deadline());
         self.next_expiry(cx).into_iter().chain(self.dedup.deadline()).chain(others).min()
     }
 

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use midge_protocol::subject::{Filter, is_literal};
@@ -24,18 +25,22 @@ use crate::engine::Zone;
 use crate::error;
 use crate::headers;
 use crate::log::{Filters, LogError};
-use crate::time::{Instant, Nanos, SECOND, duration, parse_go_duration, parse_rfc3339, rfc3339};
+use crate::time::{Instant, Nanos, Now, SECOND, duration, parse_go_duration, parse_rfc3339, rfc3339};
 
 /// What ends a schedule.
 const PURGE: &str = "purge";
 /// Messages that are made in one go.
 const AT_ONCE: usize = 1000;
+/// Least time from a change to the look for what is due, and between two of them. Source: nats-server's `resetTimer`.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Schedules, the first that is due in front.
 #[derive(Debug, Default)]
 pub(super) struct Schedules {
     due: BTreeSet<(Nanos, u64)>,
     by_subject: HashMap<Box<[u8]>, (Nanos, u64)>,
+    /// When to look for what is due.
+    look_at: Option<Instant>,
 }
 
 impl Schedules {
@@ -49,6 +54,13 @@ impl Schedules {
         if let Some(was) = self.by_subject.remove(subject) {
             self.due.remove(&was);
         }
+    }
+
+    /// Looks for what is due once the first is, unless it looks earlier.
+    fn look_later(&mut self, now: Now) {
+        let Some((at, _)) = self.due.first() else { return };
+        let at = now.mono + duration(at.saturating_sub(now.wall)).max(PAUSE);
+        self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
     }
 }
 
@@ -222,6 +234,7 @@ impl Stream {
         {
             self.schedules.set(scheduler, at, seq);
         }
+        self.schedules.look_later(cx.now);
     }
 
     /// Finds schedules again.
@@ -237,21 +250,33 @@ impl Stream {
         }
     }
 
-    pub(super) fn next_schedule(&self, cx: &Cx<'_>) -> Option<Instant> {
-        let (at, _) = self.schedules.due.first()?;
-        Some(cx.now.mono + duration(at.saturating_sub(cx.now.wall)))
+    /// The clock says something else.
+    pub(super) fn look_for_schedules(&mut self, cx: &Cx<'_>) {
+        self.schedules.look_at = None;
+        self.schedules.look_later(cx.now);
+    }
+
+    pub(super) fn next_schedule(&self) -> Option<Instant> {
+        self.schedules.look_at
     }
 
     /// Makes the messages that are due.
     pub(super) fn run_schedules(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        if self.schedules.look_at.is_none_or(|at| at > cx.now.mono) {
+            return Ok(());
+        }
+        self.schedules.look_at = None;
         for _ in 0..AT_ONCE {
-            let Some((at, seq)) = self.schedules.due.first().copied() else { break };
+            let Some((at, seq)) = self.schedules.due.first().copied() else { return Ok(()) };
             if at > cx.now.wall {
-                break;
+                self.schedules.look_later(cx.now);
+                return Ok(());
             }
             self.schedules.due.remove(&(at, seq));
             self.run_schedule(seq, at, cx)?;
         }
+        // The rest in the next turn.
+        self.schedules.look_at = Some(cx.now.mono);
         Ok(())
     }
 

@@ -147,6 +147,7 @@ impl Stream {
         let entry =
             Entry { subject, header: &header, payload: b"", time: cx.now.wall, expires: cx.now.wall + ttl };
         self.store(&entry, cx)?;
+        self.enforce_subject(entry.subject, cx)?;
         self.enforce_limits(cx)
     }
 

@@ -95,6 +95,55 @@ fn batches_are_few_and_not_silent_for_long() {
     assert!(part(&mut world, "7", 3, &[COMMIT]).contains(r#""count":3"#));
 }
 
+/// A batch of 64 kB, more than the store of these worlds writes at once, up to its last message, in a stream that has two
+/// messages, of which it may keep so many.
+fn large(max_msgs: i64) -> World {
+    let mut world = World::of_segments(1 << 17);
+    world.good(
+        "STREAM.CREATE.S",
+        &format!(
+            r#"{{"name":"S","subjects":["a.*"],"allow_atomic":true,"allow_rollup_hdrs":true,"max_msgs":{max_msgs}}}"#
+        ),
+    );
+    world.ask("a.old", "1");
+    world.ask("a.old", "2");
+    let body = "x".repeat(4000);
+    for seq in 1..=15 {
+        let seq = seq.to_string();
+        let mut lines = vec![("Nats-Batch-Id", "b"), ("Nats-Batch-Sequence", &*seq), ("Nats-Msg-Id", &*seq)];
+        if seq == "1" {
+            lines.push(("Nats-Rollup", "all"));
+        }
+        assert_eq!(world.ask_with("a.new", &block(&lines), &body).remove(0).payload, "");
+    }
+    world
+}
+
+const LAST: &str = "NATS/1.0\r\nNats-Batch-Id: b\r\nNats-Batch-Sequence: 16\r\nNats-Batch-Commit: 1\r\n\r\n";
+
+#[test]
+fn a_batch_that_takes_several_writes_is_there_as_a_whole_or_not_at_all() {
+    for (seed, max_msgs) in [(1, -1), (2, 3)] {
+        let mut world = large(max_msgs);
+        let before = world.syncs();
+        world.stage("a.new", Some("_IN.ack"), LAST, "last");
+        assert!(world.syncs() > before, "a part of it is on the disk");
+        world.power_cut(seed);
+        let text = world.text("$JS.API.STREAM.MSG.GET.S", r#"{"seq":2}"#);
+        assert!(text.contains(r#""data":"Mg==""#), "what it would have replaced is still there: {text}");
+        assert_eq!(world.sums("S").0, 2);
+        let again = world.ask_with("a.new", "NATS/1.0\r\nNats-Msg-Id: 3\r\n\r\n", "").remove(0).payload;
+        assert!(!again.contains("duplicate"), "{again}");
+    }
+    for (max_msgs, left) in [(-1, 16), (3, 3)] {
+        let mut world = large(max_msgs);
+        let ack = world.ask_with("a.new", LAST, "last").remove(0).payload;
+        assert_eq!(ack, r#"{"stream":"S","seq":18,"batch":"b","count":16}"#);
+        world.power_cut(3);
+        assert_eq!(world.sums("S"), (left, 19 - left, 18));
+    }
+}
+
 /// Publishes a message of a fast batch, and gives what its subject for answers gets.
 fn fast(world: &mut World, reply: &str) -> Vec<String> {
     world.stage("a.x", Some(&format!("_IN.{reply}.$FI")), "", "m");

@@ -243,6 +243,9 @@ impl Model {
             true => self.store(kept),
             false => {
                 self.last += 1;
+                if let Some(id) = kept.id {
+                    self.ids.insert(id, (self.last, self.now + WINDOW));
+                }
                 self.last
             }
         };

@@ -58,6 +58,18 @@ fn again_and_again_until_it_ends() {
 }
 
 #[test]
+fn what_is_due_is_looked_for_a_quarter_of_a_second_after_a_change() {
+    let mut world = world();
+    plan(&mut world, "plan.a", "@at 2001-01-01T00:00:00Z", "Nats-Schedule-Target: out.a\r\n");
+    world.pass(Duration::from_millis(200));
+    plan(&mut world, "plan.b", "@at 2001-01-01T00:00:00Z", "Nats-Schedule-Target: out.b\r\n");
+    world.pass(Duration::from_millis(40));
+    assert_eq!(world.sums("S"), (2, 1, 2));
+    world.pass(Duration::from_millis(20));
+    assert_eq!((count(&mut world, "out.a"), count(&mut world, "out.b")), (1, 1), "both in one look");
+}
+
+#[test]
 fn what_is_made_may_be_the_last_of_another_subject() {
     let mut world = world();
     world.ask("in", "sample");

@@ -1,6 +1,6 @@
 //! Subscribers and publishers inside the daemon.
 
-use midge_broker::{AccountSettings, Post};
+use midge_broker::{AccountSettings, Heard, Post};
 
 use super::world::{World, settings};
 
@@ -109,10 +109,10 @@ fn interest_in_watched_subjects_is_told() {
     let mut world = world();
     let mailbox = world.broker.open_mailbox(2048).unwrap();
     let account = world.broker.account_named("A").unwrap();
-    assert!(world.broker.watch(account, b"in.x", mailbox, 1));
-    assert!(!world.broker.watch(account, b"in.x", mailbox, 1), "twice");
-    assert!(world.broker.watch(account, b"out.>", mailbox, 2));
-    assert!(!world.broker.watch(account, b"in..x", mailbox, 3), "no subject");
+    assert!(world.broker.watch(account, b"in.x", Heard::Anyhow, mailbox, 1));
+    assert!(!world.broker.watch(account, b"in.x", Heard::Anyhow, mailbox, 1), "twice");
+    assert!(world.broker.watch(account, b"out.>", Heard::Anyhow, mailbox, 2));
+    assert!(!world.broker.watch(account, b"in..x", Heard::Anyhow, mailbox, 3), "no subject");
     let told = move |world: &mut World| -> Vec<(u64, bool)> {
         world.broker.take_interest(mailbox).into_iter().map(|it| (it.tag, it.exists)).collect()
     };
@@ -137,4 +137,27 @@ fn interest_in_watched_subjects_is_told() {
     world.broker.unwatch(account, b"in.x", mailbox, 1);
     world.broker.unsubscribe_inside(sub);
     assert_eq!(told(&mut world), [(2, false)]);
+}
+
+#[test]
+fn interest_may_be_that_of_one_queue_group_in_one_very_subject() {
+    let mut world = world();
+    let mailbox = world.broker.open_mailbox(2048).unwrap();
+    let account = world.broker.account_named("A").unwrap();
+    for (tag, group) in [(1, b"".as_slice()), (2, b"q")] {
+        assert!(world.broker.watch(account, b"in.x", Heard::Literally(group), mailbox, tag));
+    }
+    let told = move |world: &mut World| -> Vec<(u64, bool)> {
+        world.broker.take_interest(mailbox).into_iter().map(|it| (it.tag, it.exists)).collect()
+    };
+    assert_eq!(told(&mut world), [(1, false), (2, false)]);
+    let mut a = world.connect("A");
+    a.say(&mut world, "SUB in.* 1\r\nSUB in.* q 2\r\nSUB in.x other 3");
+    assert_eq!(told(&mut world), []);
+    a.say(&mut world, "SUB in.x q 4");
+    assert_eq!(told(&mut world), [(2, true)]);
+    a.say(&mut world, "SUB in.x 5\r\nUNSUB 4");
+    assert_eq!(told(&mut world), [(1, true), (2, false)]);
+    a.say(&mut world, "UNSUB 1\r\nUNSUB 5");
+    assert_eq!(told(&mut world), [(1, false)]);
 }
