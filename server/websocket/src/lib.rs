@@ -1,8 +1,9 @@
 //! WebSocket without sockets (RFC 6455), and its compression (RFC 7692), from the server's side.
 //!
 //! [`Request`] is what a peer asks for and what it is answered, [`Decoder`] takes its frames apart, [`Encoder`] makes
-//! ours. None of them holds a message: payload goes from the peer's bytes straight to where it is wanted. What a peer is
-//! told that breaks a rule is nats-server's.
+//! ours. None of them holds a message: payload goes from the peer's bytes straight to where it is wanted. That is why no
+//! library of frames is used: they hand out whole messages, from a buffer in each connection, and most don't decompress. HTTP
+//! and deflate are libraries'. What a peer is told that breaks a rule is nats-server's.
 
 mod decoder;
 mod encoder;
