@@ -225,8 +225,8 @@ impl Decoder {
                     let (taken, filled) = inflater.inflate(&TAIL[*used..], free)?;
                     *used += taken;
                     done.filled += filled;
-                    // With room left, nothing is held back.
-                    if filled < free.len() {
+                    // Room that is left doesn't tell that nothing is held back: a decompressor stops where its window ends.
+                    if (taken, filled) == (0, 0) {
                         self.inflater = None;
                         self.state = State::Head { bytes: [0; HEAD_MAX], len: 0 };
                     }
@@ -504,6 +504,17 @@ mod tests {
         // Not masked, as servers send.
         let (payload, _) = read(&mut Decoder::new(false, true), &packed, 4096, 1000).unwrap();
         assert_eq!(payload, [7; 1_000_000]);
+    }
+
+    #[test]
+    fn what_is_held_back_at_the_end_of_a_window_comes() {
+        for room in 1..40 {
+            let mut packed = Vec::new();
+            let message = [11; 2 * (1 << 15) + 67];
+            Encoder { compressed: true, browser: false }.message(&message, &mut packed);
+            let (payload, _) = read(&mut Decoder::new(false, true), &packed, 25, room).unwrap();
+            assert_eq!(payload, message, "{room}");
+        }
     }
 
     fn messages() -> impl Strategy<Value = Vec<(Vec<u8>, bool)>> {

@@ -75,7 +75,7 @@ fn compress(payload: &[u8], out: &mut Vec<u8>) -> bool {
                 break false;
             }
             if packed.len() < packed.capacity() {
-                break packed.ends_with(&TAIL);
+                break compressor.total_in() == payload.len() as u64 && packed.ends_with(&TAIL);
             }
             packed.reserve(1024);
         };

@@ -305,6 +305,6 @@ fn nats_js_as_browsers_have_it() {
         // Before version 22, Node has WebSocket for those who ask for it.
         command.env("NODE_OPTIONS", "--experimental-websocket").arg(format!("ws://{address}"));
         let ended = Process::start(&mut command).and_then(Process::end).expect("node ends");
-        assert_eq!(ended.stdout, "5\n100000\n", "{}", ended.stderr);
+        assert_eq!(ended.stdout, "5\n100000", "{}", ended.stderr);
     });
 }

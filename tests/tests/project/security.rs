@@ -22,8 +22,14 @@ fn code(directory: &Path, into: &mut String) {
 fn what_the_table_names_exists() {
     let text = fs::read_to_string(root().join("docs/SECURITY.md")).expect("the table");
     let mut tests = String::new();
-    let places =
-        ["tests/tests", "server/broker/src", "server/broker/tests", "server/jwt/tests", "server/tls/tests"];
+    let places = [
+        "tests/tests",
+        "server/broker/src",
+        "server/broker/tests",
+        "server/jwt/tests",
+        "server/tls/tests",
+        "server/websocket/src",
+    ];
     for directory in places {
         code(&root().join(directory), &mut tests);
     }
