@@ -22,16 +22,11 @@ impl Session {
             broker.stage_err(self.id, error::INVALID_PUBLISH_SUBJECT);
         }
         let Some(account) = broker.conn(self.id).map(Conn::account) else { return Cost::default() };
-        if message.header_size.is_some() && trace::asks(message.header()) {
-            match broker.begin_trace(self.id, message, now) {
-                Begun::Untraced => {}
-                Begun::Dropped => return Cost::default(),
-                Begun::Denied(subject) => {
-                    self.violation(broker, Violation::Publish(subject.as_bytes()));
-                    return Cost::default();
-                }
-                Begun::Traced(trace) => return self.publish_traced(broker, message, trace, now),
-            }
+        if message.header_size.is_some()
+            && trace::asks(message.header())
+            && let Some(cost) = self.publish_for_trace(broker, message, now)
+        {
+            return cost;
         }
         let mut mapped = Vec::new();
         let mut message = *message;
@@ -52,6 +47,26 @@ impl Session {
         }
         self.ok(broker);
         broker.publish(self.id, &message, now)
+    }
+
+    /// The same for a message with headers for tracing; `None` if they mean nothing.
+    #[cold]
+    #[inline(never)]
+    fn publish_for_trace<P: Port>(
+        &self,
+        broker: &mut Broker<P>,
+        message: &Message<'_>,
+        now: Now,
+    ) -> Option<Cost> {
+        Some(match broker.begin_trace(self.id, message, now) {
+            Begun::Untraced => return None,
+            Begun::Dropped => Cost::default(),
+            Begun::Denied(subject) => {
+                self.violation(broker, Violation::Publish(subject.as_bytes()));
+                Cost::default()
+            }
+            Begun::Traced(trace) => self.publish_traced(broker, message, trace, now),
+        })
     }
 
     /// The same for a message whose publisher wants to know where it goes.
