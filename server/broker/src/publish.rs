@@ -282,7 +282,7 @@ struct Fanout<'a, P> {
 
 impl<P: Port> Fanout<'_, P> {
     /// Appends the message to a subscriber's output. False if it can't have it, or is no connection of this account.
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, id: SubId) -> bool {
         self.deliver_as(id, self.message.subject, None)
     }
