@@ -21,6 +21,7 @@ use super::staged::Staged;
 use crate::config::BatchLimits;
 use crate::cx::Cx;
 use crate::error::{self, ApiError};
+use crate::full::Full;
 use crate::headers;
 use crate::log::LogError;
 use crate::seam::Message;
@@ -267,7 +268,9 @@ impl Stream {
         let bytes = checked.iter().map(Arriving::len).sum();
         let before = self.log.state().last_seq;
         // In several commits it is only if the last of them is there: this note is in the first, and not after the last.
-        let noted = !self.log.can_take_at_once(checked.len(), bytes)?;
+        // Where the oldest go on a full disk, there may be a commit at any message.
+        let drops = Full::read(&self.config) == Some(Full::DropOld);
+        let noted = !self.log.can_take_at_once(checked.len(), bytes)? || drops;
         if noted {
             self.log.put_note(NOTE, &before.to_le_bytes())?;
         }

@@ -37,6 +37,40 @@ fn the_oldest_go_for_new_messages() {
     assert_eq!(world.sums("S"), (messages, first, last));
 }
 
+/// Room for a batch is made in the midst of it, which takes a commit.
+#[test]
+fn a_batch_that_the_oldest_go_for_is_there_as_a_whole_or_not_at_all() {
+    let payload = "x".repeat(1_000);
+    let mut cut = 0;
+    for more in 0..60 {
+        let mut world = World::of_segments(64 << 10);
+        let config = json!({
+            "name": "S", "subjects": ["s"], "allow_atomic": true, "metadata": {"midge.full": "drop_old"},
+        });
+        world.good("STREAM.CREATE.S", &config.to_string());
+        world.leave_room(4 << 16);
+        for _ in 0..250 + more {
+            world.text("s", &payload);
+        }
+        let (_, _, before) = world.sums("S");
+        for seq in 1..10 {
+            let header = format!("NATS/1.0\r\nNats-Batch-Id: b\r\nNats-Batch-Sequence: {seq}\r\n\r\n");
+            world.ask_with("s", &header, &payload);
+        }
+        let syncs = world.syncs();
+        let last = "NATS/1.0\r\nNats-Batch-Id: b\r\nNats-Batch-Sequence: 10\r\nNats-Batch-Commit: 1\r\n\r\n";
+        world.stage("s", Some("_IN.ack"), last, &payload);
+        cut += u32::from(world.syncs() > syncs);
+        world.power_cut(more);
+        let found = (before + 1..=before + 10).filter(|seq| {
+            world.text("$JS.API.STREAM.MSG.GET.S", &format!(r#"{{"seq":{seq}}}"#)).contains("\"data\"")
+        });
+        let found = found.count();
+        assert!(found == 0 || found == 10, "{found} of 10, with {more} more");
+    }
+    assert!(cut > 0, "room was never made in the midst");
+}
+
 #[test]
 fn whoever_does_not_say_so_is_refused() {
     let mut world = world();
