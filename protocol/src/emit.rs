@@ -152,6 +152,54 @@ pub fn publish(
     out.put(CRLF);
 }
 
+/// The head of LMSG, or of HMSG if `header_size` is given, with the queue groups of which one member is to get the message.
+/// The body, with its CR LF, goes behind it.
+pub fn leaf_msg<'q>(
+    out: &mut impl Sink,
+    subject: &[u8],
+    reply: Option<&[u8]>,
+    queues: impl IntoIterator<Item = &'q [u8]>,
+    header_size: Option<&[u8]>,
+    size: &[u8],
+) {
+    out.put(if header_size.is_some() { b"HMSG " } else { b"LMSG " });
+    out.put(subject);
+    out.put(b" ");
+    let mut queues = queues.into_iter().peekable();
+    if queues.peek().is_some() {
+        out.put(if reply.is_some() { b"+ " } else { b"| " });
+    }
+    optional(out, reply);
+    queues.for_each(|queue| optional(out, Some(queue)));
+    optional(out, header_size);
+    out.put(size);
+    out.put(CRLF);
+}
+
+/// `LS+ subject [queue weight]`, whole.
+pub fn leaf_sub(out: &mut impl Sink, subject: &[u8], queue: Option<(&[u8], u32)>) {
+    out.put(b"LS+ ");
+    out.put(subject);
+    if let Some((queue, weight)) = queue {
+        out.put(b" ");
+        out.put(queue);
+        out.put(b" ");
+        out.put(Digits::new(weight).as_bytes());
+    }
+    out.put(CRLF);
+}
+
+/// `LS- subject [queue]`, whole.
+pub fn leaf_unsub(out: &mut impl Sink, subject: &[u8], queue: Option<&[u8]>) {
+    out.put(b"LS- ");
+    out.put(subject);
+    if let Some(queue) = queue {
+        out.put(b" ");
+        out.put(queue);
+    }
+    out.put(CRLF);
+}
+
 /// `SUB subject [queue] sid`, whole.
 pub fn sub(out: &mut impl Sink, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
     out.put(b"SUB ");
@@ -288,6 +336,18 @@ mod tests {
         assert_eq!(text(|o| sub(o, b"a.>", Some(b"q"), b"7")), "SUB a.> q 7\r\n");
         assert_eq!(text(|o| unsub(o, b"7", Some(3))), "UNSUB 7 3\r\n");
         assert_eq!(text(|o| err(o, "Stale Connection")), "-ERR 'Stale Connection'\r\n");
+    }
+
+    #[test]
+    fn what_leaf_nodes_say() {
+        let queues = [&b"q1"[..], b"q2"];
+        assert_eq!(text(|o| leaf_msg(o, b"a", None, [], None, b"2")), "LMSG a 2\r\n");
+        assert_eq!(text(|o| leaf_msg(o, b"a", Some(b"r"), [], Some(b"4"), b"6")), "HMSG a r 4 6\r\n");
+        assert_eq!(text(|o| leaf_msg(o, b"a", None, queues, None, b"2")), "LMSG a | q1 q2 2\r\n");
+        assert_eq!(text(|o| leaf_msg(o, b"a", Some(b"r"), queues, None, b"2")), "LMSG a + r q1 q2 2\r\n");
+        assert_eq!(text(|o| leaf_sub(o, b"a.>", None)), "LS+ a.>\r\n");
+        assert_eq!(text(|o| leaf_sub(o, b"a", Some((b"q", 2)))), "LS+ a q 2\r\n");
+        assert_eq!(text(|o| leaf_unsub(o, b"a", Some(b"q"))), "LS- a q\r\n");
     }
 
     #[test]

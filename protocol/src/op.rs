@@ -45,6 +45,69 @@ pub enum ServerOp<'a> {
     Err(&'a [u8]),
 }
 
+/// What a server and a leaf node say to each other, either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeafOp<'a> {
+    /// `INFO {json}`.
+    Info(&'a [u8]),
+    /// `CONNECT {json}`.
+    Connect(&'a [u8]),
+    /// `LS+ subject [queue weight]`: somebody there wants messages.
+    Sub(LeafSub<'a>),
+    /// `LS- subject [queue]`: nobody there does any more.
+    Unsub {
+        /// As in LS+.
+        subject: &'a [u8],
+        /// As in LS+.
+        queue: Option<&'a [u8]>,
+    },
+    /// `LMSG` or `HMSG`.
+    Msg {
+        /// The queue groups of which one member here is to get it, besides those who are in none.
+        queues: Queues<'a>,
+        /// The message.
+        message: Message<'a>,
+    },
+    /// `PING`.
+    Ping,
+    /// `PONG`.
+    Pong,
+    /// `+OK`.
+    Ok,
+    /// `-ERR 'text'`, without the quotes.
+    Err(&'a [u8]),
+}
+
+/// `LS+ subject [queue weight]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafSub<'a> {
+    /// What is asked for. Not checked; see [`crate::subject::Filter::new`].
+    pub subject: &'a [u8],
+    /// The queue group, and how many members it has there.
+    pub queue: Option<(&'a [u8], u32)>,
+}
+
+/// Names of queue groups as they stand in LMSG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Queues<'a> {
+    /// The names.
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.split(|byte| matches!(byte, b' ' | b'\t')).filter(|name| !name.is_empty())
+    }
+
+    /// True if none is named.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this one is named.
+    pub fn contains(self, queue: &[u8]) -> bool {
+        self.iter().any(|name| name == queue)
+    }
+}
+
 /// A message as it stands on the wire: `subject [reply] [header size] size CR LF body`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {

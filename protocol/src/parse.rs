@@ -18,7 +18,7 @@
 
 use crate::error::Rule;
 use crate::limits::{Limits, MAX_SIZE_DIGITS};
-use crate::op::{ClientOp, Head, Message, ServerOp, Size, Sub, Unsub};
+use crate::op::{ClientOp, Head, LeafOp, LeafSub, Message, Queues, ServerOp, Size, Sub, Unsub};
 
 /// What became of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +86,49 @@ pub fn server_op<'a>(input: &'a [u8], limits: &Limits) -> Step<ServerOp<'a>> {
         },
         b'i' => line(input, b"info", Gap::Needed, limits, |arg| Some(ServerOp::Info(arg.trim_ascii_end()))),
         b'+' => bare(input, b"+ok", limits, ServerOp::Ok),
-        b'-' => line(input, b"-err", Gap::Needed, limits, |arg| {
-            let text = arg.trim_ascii();
-            Some(ServerOp::Err(text.strip_prefix(b"'").and_then(|t| t.strip_suffix(b"'")).unwrap_or(text)))
-        }),
+        b'-' => line(input, b"-err", Gap::Needed, limits, |arg| Some(ServerOp::Err(unquoted(arg)))),
         _ => Step::Bad(Rule::UnknownOperation),
     }
+}
+
+/// Reads one operation of a server that is a leaf node, or has them. `limits` are the reader's own.
+pub fn leaf_op<'a>(input: &'a [u8], limits: &Limits) -> Step<LeafOp<'a>> {
+    let Some(&first) = input.first() else { return Step::Need(1) };
+    let msg = |verb| match verb {
+        Verb::Args(rest) => leaf_message(input, rest, limits, first | 0x20 == b'h'),
+        Verb::Other(step) => step,
+    };
+    match first | 0x20 {
+        b'l' => match input.get(1).map(|b| b | 0x20) {
+            None => Step::Need(2),
+            Some(b'm') => msg(verb(input, b"lmsg", Gap::Needed)),
+            Some(b's') => match input.get(2) {
+                None => Step::Need(3),
+                Some(b'+') => line(input, b"ls+", Gap::Needed, limits, leaf_subscribe),
+                Some(b'-') => line(input, b"ls-", Gap::Needed, limits, leaf_unsubscribe),
+                Some(_) => Step::Bad(Rule::UnknownOperation),
+            },
+            Some(_) => Step::Bad(Rule::UnknownOperation),
+        },
+        b'h' => msg(verb(input, b"hmsg", Gap::Needed)),
+        b'p' => match input.get(1).map(|b| b | 0x20) {
+            None => Step::Need(2),
+            Some(b'i') => bare(input, b"ping", limits, LeafOp::Ping),
+            Some(b'o') => bare(input, b"pong", limits, LeafOp::Pong),
+            Some(_) => Step::Bad(Rule::UnknownOperation),
+        },
+        b'c' => line(input, b"connect", Gap::Optional, limits, |arg| Some(LeafOp::Connect(arg))),
+        b'i' => line(input, b"info", Gap::Needed, limits, |arg| Some(LeafOp::Info(arg.trim_ascii_end()))),
+        b'+' => bare(input, b"+ok", limits, LeafOp::Ok),
+        b'-' => line(input, b"-err", Gap::Needed, limits, |arg| Some(LeafOp::Err(unquoted(arg)))),
+        _ => Step::Bad(Rule::UnknownOperation),
+    }
+}
+
+/// The text of -ERR.
+fn unquoted(arg: &[u8]) -> &[u8] {
+    let text = arg.trim_ascii();
+    text.strip_prefix(b"'").and_then(|text| text.strip_suffix(b"'")).unwrap_or(text)
 }
 
 /// Whether white space must stand between a verb and its argument.
@@ -255,6 +292,70 @@ fn header_publish<'a>(input: &'a [u8], rest: &'a [u8], limits: &Limits) -> Step<
 fn message<'a>(input: &'a [u8], rest: &'a [u8], limits: &Limits, with_header: bool) -> Step<ServerOp<'a>> {
     with_body(input, rest, limits, |arg| message_head(arg, with_header))
         .map_op(|sid, message| ServerOp::Msg { sid, message })
+}
+
+fn leaf_subscribe(arg: &[u8]) -> Option<LeafOp<'_>> {
+    let sub = match split::<3>(arg, is_blank_or_line_end)? {
+        ([subject, ..], 1) => LeafSub { subject, queue: None },
+        // A weight that isn't a number counts as one, and so does none.
+        ([subject, queue, weight], 3) => {
+            let weight = size(weight).map_or(1, |weight| weight.value.max(1));
+            LeafSub { subject, queue: Some((queue, weight)) }
+        }
+        _ => return None,
+    };
+    Some(LeafOp::Sub(sub))
+}
+
+fn leaf_unsubscribe(arg: &[u8]) -> Option<LeafOp<'_>> {
+    match split::<2>(arg, is_blank_or_line_end)? {
+        ([subject, _], 1) => Some(LeafOp::Unsub { subject, queue: None }),
+        ([subject, queue], 2) => Some(LeafOp::Unsub { subject, queue: Some(queue) }),
+        _ => None,
+    }
+}
+
+fn leaf_message<'a>(input: &'a [u8], rest: &'a [u8], limits: &Limits, with_header: bool) -> Step<LeafOp<'a>> {
+    with_body(input, rest, limits, |arg| leaf_head(arg, with_header))
+        .map_op(|queues, message| LeafOp::Msg { queues: Queues(queues), message })
+}
+
+/// `subject [reply] [header size] size`, or with queue groups `subject | queue… …` or `subject + reply queue… …`. The
+/// groups stand in the place of the sid.
+fn leaf_head(arg: &[u8], with_header: bool) -> Option<Head<'_>> {
+    let (rest, total) = last_word(arg)?;
+    let total = size(total)?;
+    let (rest, header_size) = if with_header {
+        let (rest, header) = last_word(rest)?;
+        (rest, Some(size(header)?))
+    } else {
+        (rest, None)
+    };
+    let (subject, rest) = first_word(rest)?;
+    let (reply, queues) = match first_word(rest) {
+        None => (None, &[][..]),
+        Some((reply, rest)) => match (reply, first_word(rest)) {
+            (reply, None) => (Some(reply), &[][..]),
+            (b"|", Some(_)) => (None, rest),
+            (b"+", Some((reply, queues))) if first_word(queues).is_some() => (Some(reply), queues),
+            _ => return None,
+        },
+    };
+    Some(Head { sid: queues.trim_ascii(), subject, reply, header_size, size: total })
+}
+
+/// The first word, and what follows it.
+fn first_word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let text = text.trim_ascii_start();
+    let end = text.iter().position(|byte| is_blank(*byte)).unwrap_or(text.len());
+    text.split_at_checked(end).filter(|(word, _)| !word.is_empty())
+}
+
+/// What stands before the last word, and the last word.
+fn last_word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let text = text.trim_ascii_end();
+    let start = text.iter().rposition(|byte| is_blank(*byte)).map_or(0, |at| at.saturating_add(1));
+    text.split_at_checked(start).filter(|(_, word)| !word.is_empty())
 }
 
 fn message_head(arg: &[u8], with_header: bool) -> Option<Head<'_>> {
@@ -441,6 +542,86 @@ mod tests {
         }
         let no_headers = Limits { headers: false, ..LIMITS };
         assert_eq!(client_op(b"HPUB a 12 14\r\n", &no_headers), Step::Bad(Rule::Headers));
+    }
+
+    fn leaf(input: &[u8]) -> std::string::String {
+        let text = |bytes: &[u8]| std::string::String::from_utf8_lossy(bytes).into_owned();
+        match leaf_op(input, &LIMITS) {
+            Step::Op(op, used) => {
+                assert_eq!(used, input.len(), "{}", text(input));
+                match op {
+                    LeafOp::Sub(LeafSub { subject, queue }) => std::format!(
+                        "+ {} {:?}",
+                        text(subject),
+                        queue.map(|(queue, weight)| (text(queue), weight))
+                    ),
+                    LeafOp::Unsub { subject, queue } => {
+                        std::format!("- {} {:?}", text(subject), queue.map(text))
+                    }
+                    LeafOp::Msg { queues, message } => std::format!(
+                        "{} {:?} {:?} {:?} {:?}",
+                        text(message.subject),
+                        message.reply.map(text),
+                        queues.iter().map(text).collect::<Vec<_>>(),
+                        text(message.header()),
+                        text(message.payload()),
+                    ),
+                    op => std::format!("{op:?}"),
+                }
+            }
+            step => std::format!("{step:?}"),
+        }
+    }
+
+    #[test]
+    fn what_leaf_nodes_say() {
+        for (input, read) in [
+            ("LS+ a.>\r\n", "+ a.> None"),
+            ("ls+ a q 3\r\n", "+ a Some((\"q\", 3))"),
+            ("LS+ a q x\r\n", "+ a Some((\"q\", 1))"),
+            ("LS- a\r\n", "- a None"),
+            ("LS- a q\r\n", "- a Some(\"q\")"),
+            ("LMSG a 2\r\nhi\r\n", "a None [] \"\" \"hi\""),
+            ("LMSG a r 2\r\nhi\r\n", "a Some(\"r\") [] \"\" \"hi\""),
+            ("LMSG a | q 2\r\nhi\r\n", "a None [\"q\"] \"\" \"hi\""),
+            ("LMSG  a | q1  q2 0\r\n\r\n", "a None [\"q1\", \"q2\"] \"\" \"\""),
+            ("LMSG a + r q1 q2 2\r\nhi\r\n", "a Some(\"r\") [\"q1\", \"q2\"] \"\" \"hi\""),
+            ("HMSG a 2 4\r\nhdhi\r\n", "a None [] \"hd\" \"hi\""),
+            ("HMSG a r 2 4\r\nhdhi\r\n", "a Some(\"r\") [] \"hd\" \"hi\""),
+            ("HMSG a + r q 2 4\r\nhdhi\r\n", "a Some(\"r\") [\"q\"] \"hd\" \"hi\""),
+            ("PING\r\n", "Ping"),
+            ("pong\r\n", "Pong"),
+        ] {
+            assert_eq!(leaf(input.as_bytes()), read, "{input:?}");
+        }
+        assert_eq!(leaf_op(b"-ERR 'gone'\r\n", &LIMITS), Step::Op(LeafOp::Err(b"gone"), 13));
+        assert_eq!(leaf_op(b"INFO {} \r\n", &LIMITS), Step::Op(LeafOp::Info(b"{}"), 10));
+    }
+
+    #[test]
+    fn what_leaf_nodes_may_not_say() {
+        for input in [
+            "LS+ a q\r\n",
+            "LS+ a q 1 2\r\n",
+            "LS+ \r\n",
+            "LS- a b c\r\n",
+            "LMSG a\r\n",
+            "LMSG 2\r\n",
+            "LMSG a b c 2\r\nhi\r\n",
+            "LMSG a + r 2\r\nhi\r\n",
+            "LMSG a r -1\r\n",
+            "HMSG a 2\r\n",
+            "HMSG a 4 2\r\n",
+        ] {
+            assert_eq!(leaf_op(input.as_bytes(), &LIMITS), Step::Bad(Rule::Arguments), "{input:?}");
+        }
+        for input in ["SUB a 1\r\n", "PUB a 0\r\n\r\n", "MSG a 1 0\r\n\r\n", "LX", "LS=", "LMSGS a"] {
+            assert_eq!(leaf_op(input.as_bytes(), &LIMITS), Step::Bad(Rule::UnknownOperation), "{input:?}");
+        }
+        assert_eq!(leaf_op(b"LMSG a 101\r\n", &LIMITS), Step::Bad(Rule::Payload { size: 101 }));
+        for input in ["", "L", "LS", "LS+", "LS+ a", "LMSG a 2\r\nh"] {
+            assert!(matches!(leaf_op(input.as_bytes(), &LIMITS), Step::Need(_)), "{input:?}");
+        }
     }
 
     #[test]

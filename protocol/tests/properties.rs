@@ -6,8 +6,8 @@ use midge_protocol::emit::{self, Digits, Slice};
 use midge_protocol::header::{Block, Field, Header};
 use midge_protocol::info::Info;
 use midge_protocol::limits::Limits;
-use midge_protocol::op::{ClientOp, ServerOp};
-use midge_protocol::parse::{Step, client_op, server_op};
+use midge_protocol::op::{ClientOp, LeafOp, ServerOp};
+use midge_protocol::parse::{Step, client_op, leaf_op, server_op};
 use midge_protocol::subject::{Filter, Subject};
 use proptest::prelude::*;
 use std::fmt::Debug;
@@ -57,6 +57,11 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
         Just("PONG"),
         Just("MSG "),
         Just("HMSG "),
+        Just("LS+ "),
+        Just("LS- "),
+        Just("LMSG "),
+        Just(" | "),
+        Just(" + "),
         Just("INFO {}"),
         Just("-ERR 'x'"),
         Just("+OK"),
@@ -73,6 +78,7 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
         Just("NATS/1.0\r\n\r\nhi\r\n"),
         Just("PUB a 2\r\nhi\r\n"),
         Just("MSG a 1 2\r\nhi\r\n"),
+        Just("LMSG a + r q 2\r\nhi\r\n"),
         Just("\u{1}"),
     ];
     let noise = prop::collection::vec(any::<u8>(), 0..4);
@@ -136,6 +142,34 @@ proptest! {
     fn cuts_make_no_difference(input in wire(), cuts in prop::collection::vec(any::<usize>(), 0..8)) {
         prop_assert_eq!(read_cut(&input, &cuts, client_op), read_cut(&input, &[], client_op));
         prop_assert_eq!(read_cut(&input, &cuts, server_op), read_cut(&input, &[], server_op));
+        prop_assert_eq!(read_cut(&input, &cuts, leaf_op), read_cut(&input, &[], leaf_op));
+    }
+
+    #[test]
+    fn what_leaf_nodes_say_survives(
+        filter in filter(), reply in prop::option::of(subject()), weight in 1..1_000_000_000u32,
+        queues in prop::collection::vec("[a-z]{1,5}", 0..4), payload in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let (subject, reply) = (filter.as_bytes(), reply.as_ref().map(String::as_bytes));
+        let names: Vec<_> = queues.iter().map(String::as_bytes).collect();
+        let size = Digits::new(payload.len() as u64);
+        let mut wire =
+            written(|out| emit::leaf_msg(out, subject, reply, names.iter().copied(), None, size.as_bytes()));
+        wire.extend_from_slice(&payload);
+        wire.extend_from_slice(b"\r\n");
+        let Step::Op(LeafOp::Msg { queues, message }, used) = leaf_op(&wire, &Limits::default()) else {
+            panic!()
+        };
+        prop_assert_eq!((message.subject, message.reply, used), (subject, reply, wire.len()));
+        prop_assert_eq!((queues.iter().collect::<Vec<_>>(), message.payload()), (names.clone(), &payload[..]));
+
+        let queue = names.first().map(|name| (*name, weight));
+        let wire = written(|out| emit::leaf_sub(out, subject, queue));
+        let Step::Op(LeafOp::Sub(sub), _) = leaf_op(&wire, &Limits::default()) else { panic!() };
+        prop_assert_eq!((sub.subject, sub.queue), (subject, queue));
+        let wire = written(|out| emit::leaf_unsub(out, subject, names.first().copied()));
+        let gone = LeafOp::Unsub { subject, queue: names.first().copied() };
+        prop_assert_eq!(leaf_op(&wire, &Limits::default()), Step::Op(gone, wire.len()));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use midge_protocol::limits::Limits;
-use midge_protocol::op::{ClientOp, Message, ServerOp};
-use midge_protocol::parse::{Step, client_op, server_op};
+use midge_protocol::op::{ClientOp, LeafOp, Message, ServerOp};
+use midge_protocol::parse::{Step, client_op, leaf_op, server_op};
 
 fuzz_target!(|data: &[u8]| {
     let [piece, limits, input @ ..] = data else { return };
@@ -19,6 +19,8 @@ fuzz_target!(|data: &[u8]| {
     let piece = usize::from(*piece).max(1);
     let client = |input: &'_ [u8]| client_op(input, &limits).check(input, client_facts);
     let server = |input: &'_ [u8]| server_op(input, &limits).check(input, server_facts);
+    let leaf = |input: &'_ [u8]| leaf_op(input, &limits).check(input, leaf_facts);
+    assert_eq!(read(input, piece, leaf), read(input, usize::MAX, leaf));
     assert_eq!(read(input, piece, client), read(input, usize::MAX, client));
     assert_eq!(read(input, piece, server), read(input, usize::MAX, server));
 });
@@ -93,6 +95,24 @@ fn server_facts(op: &ServerOp<'_>) -> u64 {
         ServerOp::Ping => 1,
         ServerOp::Pong => 2,
         ServerOp::Ok => 3,
+    }
+}
+
+fn leaf_facts(op: &LeafOp<'_>) -> u64 {
+    match op {
+        LeafOp::Msg { queues, message } => {
+            let names: Vec<_> = queues.iter().collect();
+            sum(&[&sum(&names).to_le_bytes(), &body(message).to_le_bytes()])
+        }
+        LeafOp::Sub(sub) => {
+            let (queue, weight) = sub.queue.unwrap_or((b"\n", 0));
+            sum(&[sub.subject, queue, &weight.to_le_bytes()])
+        }
+        LeafOp::Unsub { subject, queue } => sum(&[subject, queue.unwrap_or(b"\n")]),
+        LeafOp::Info(text) | LeafOp::Connect(text) | LeafOp::Err(text) => sum(&[text]),
+        LeafOp::Ping => 1,
+        LeafOp::Pong => 2,
+        LeafOp::Ok => 3,
     }
 }
 
