@@ -89,13 +89,17 @@ impl Consumer {
         self.floor.stream = self.floor.stream.max(first.saturating_sub(1));
         let goes = |seq: u64| seq < first || (is_wider && !matches!(log.get(seq), Ok(Some(_))));
         let gone: Vec<u64> = self.pending.keys().copied().filter(|seq| goes(*seq)).collect();
+        let mut rises_to = 0;
         for seq in gone {
             if let Some(pending) = self.pending.remove(&seq) {
-                self.floor.consumer = self.floor.consumer.max(pending.delivery);
+                rises_to = pending.delivery.max(rises_to);
                 self.acked_at = now;
             }
             self.again.remove(&seq);
         }
+        // Not above what is open: what is said to messages below the floor isn't heard.
+        let open = self.pending.values().map(|pending| pending.delivery.saturating_sub(1)).min();
+        self.floor.consumer = self.floor.consumer.max(rises_to.min(open.unwrap_or(u64::MAX)));
         self.delivered = Place { consumer: self.next_delivery - 1, stream: self.cursor - 1 };
         if self.pending.is_empty() {
             self.floor = self.delivered;
