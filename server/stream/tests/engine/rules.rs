@@ -1,8 +1,8 @@
 //! Streams with all their rules, and what hangs on them, judged by plain maps: retention, limits, discard, ages and times
-//! of their own, marks, duplicates, expectations, roll-ups, atomic batches; consumers whose messages are acknowledged,
+//! of their own, marks, duplicates, expectations, roll-ups, batches; consumers whose messages are acknowledged,
 //! refused, refused for a while, worked on, terminated, forgotten, and go at most three times, at ever longer intervals;
 //! others that acknowledge all up to one, or nothing, or are sent what comes; pauses, dead letters, a mirror, a source that
-//! renames, republishing, counters, schedules. Over random requests, time that passes, clocks that jump, and power that
+//! renames, republishing, counters, schedules, priority groups. Over random requests, time that passes, clocks that jump, and power that
 //! goes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,6 +12,8 @@ use midge_stream::Trust;
 use midge_stream::time::rfc3339;
 use serde_json::json;
 
+use crate::groups::Groups;
+use crate::plans::Plans;
 use crate::world::{EPOCH, World, header};
 
 /// Seeds that are tried. A failure names its own; `SEED=7 SEEDS=1` plays one.
@@ -27,15 +29,15 @@ const BACKOFF: [i64; 3] = [2 * SECOND, 5 * SECOND, 20 * SECOND];
 /// The longest of them.
 const WAIT_MAX: i64 = 20 * SECOND;
 
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 
-    fn chance(&mut self, one_in: u64) -> bool {
+    pub(crate) fn chance(&mut self, one_in: u64) -> bool {
         self.below(one_in) == 0
     }
 }
@@ -105,7 +107,7 @@ impl Rules {
             "max_msgs": some(self.max_msgs), "max_msgs_per_subject": some(self.max_per_subject),
             "max_age": if self.aged { MAX_AGE } else { 0 }, "duplicate_window": WINDOW,
             "allow_msg_ttl": true, "subject_delete_marker_ttl": if self.marks { MARK } else { 0 },
-            "allow_rollup_hdrs": true, "allow_atomic": true,
+            "allow_rollup_hdrs": true, "allow_atomic": true, "allow_batched": true,
             "republish": {"src": "a.x.*", "dest": "again.x.{{wildcard(1)}}"},
             "metadata": {"midge.dlq": "D"},
         })
@@ -169,9 +171,6 @@ struct Model {
     renamed: u64,
     republished: u64,
     counters: BTreeMap<u64, i64>,
-    /// When schedules are due, by the calendar.
-    due: Vec<i64>,
-    made: u64,
 }
 
 /// What a publisher is told.
@@ -207,6 +206,30 @@ impl Model {
         rules.max_msgs == 0 || self.messages.len() < rules.max_msgs || at_limit
     }
 
+    /// What is asked of messages in a batch is simpler: what goes for it isn't taken into account.
+    fn has_room_in_batch(&self, subject: &str) -> bool {
+        let (rules, count) = (&self.rules, self.count(subject));
+        !rules.discard_new
+            || (rules.max_msgs == 0 || self.messages.len() < rules.max_msgs)
+                && !(rules.new_per_subject && count >= rules.max_per_subject)
+    }
+
+    /// Nobody reads some of them.
+    fn is_wanted(&self, subject: &str) -> bool {
+        self.rules.retention != Retention::Interest || !subject.starts_with("a.z.")
+    }
+
+    fn add(&mut self, kept: Kept) -> u64 {
+        if self.is_wanted(&kept.subject) {
+            return self.store(kept);
+        }
+        self.last += 1;
+        if let Some(id) = kept.id {
+            self.ids.insert(id, (self.last, self.now + WINDOW));
+        }
+        self.last
+    }
+
     fn enforce(&mut self) {
         while self.rules.max_msgs > 0 && self.messages.len() > self.rules.max_msgs {
             let first = *self.messages.keys().next().unwrap();
@@ -235,20 +258,10 @@ impl Model {
             return Told::Duplicate(*seq);
         }
         let subject = kept.subject.clone();
-        let wanted = self.rules.retention != Retention::Interest || !subject.starts_with("a.z.");
-        if wanted && !self.has_room(&subject) {
+        if self.is_wanted(&subject) && !self.has_room(&subject) {
             return Told::Refused(10077);
         }
-        let seq = match wanted {
-            true => self.store(kept),
-            false => {
-                self.last += 1;
-                if let Some(id) = kept.id {
-                    self.ids.insert(id, (self.last, self.now + WINDOW));
-                }
-                self.last
-            }
-        };
+        let seq = self.add(kept);
         if let Some(rollup) = rollup {
             let of = |it: &Kept| rollup == "all" || it.subject == subject;
             let gone: Vec<u64> =
@@ -392,6 +405,8 @@ struct Game {
     random: Random,
     world: World,
     model: Model,
+    plans: Plans,
+    groups: Groups,
     at: String,
     names: u64,
 }
@@ -430,10 +445,7 @@ impl Game {
             "STREAM.CREATE.K",
             r#"{"name":"K","subjects":["k.*"],"allow_msg_counter":true,"max_msgs_per_subject":1}"#,
         );
-        world.good(
-            "STREAM.CREATE.P",
-            r#"{"name":"P","subjects":["plan.*","made.*"],"allow_msg_schedules":true}"#,
-        );
+        Plans::create(&mut world);
         let model = Model {
             rules,
             now: 0,
@@ -452,10 +464,9 @@ impl Game {
             renamed: 0,
             republished: 0,
             counters: BTreeMap::new(),
-            due: Vec::new(),
-            made: 0,
         };
-        Self { random, world, model, at: String::new(), names: 0 }
+        let groups = Groups::create(&mut world);
+        Self { random, world, model, plans: Plans::default(), groups, at: String::new(), names: 0 }
     }
 
     fn stamp(&self) -> i64 {
@@ -470,6 +481,7 @@ impl Game {
     fn pass(&mut self, time: i64) {
         self.world.pass(Duration::from_nanos(time as u64));
         self.model.pass(time);
+        self.groups.pass(time);
     }
 
     fn subject(&mut self) -> String {
@@ -477,9 +489,10 @@ impl Game {
     }
 
     fn step(&mut self) {
-        let what = self.random.below(30);
+        let what = self.random.below(34);
         match what {
             0..8 => self.publish(),
+            8 if self.random.chance(2) => self.fast(),
             8 => self.batch(),
             9..13 => {
                 let most = 1 + self.random.below(5) as usize;
@@ -496,15 +509,24 @@ impl Game {
             24 => {
                 // Somebody sets the clock.
                 let by = (self.random.below(7200) as i64 - 3600) * SECOND;
+                let before = self.stamp();
+                self.plans.pass(before);
                 self.world.now.wall += by;
                 self.pass(0);
                 self.pass(0);
+                if self.stamp() != before {
+                    self.plans.jump(self.stamp());
+                }
             }
             25 => self.count(),
-            26 => self.plan(),
+            26 | 30 => {
+                let stamp = self.stamp();
+                self.plans.step(&mut self.world, &mut self.random, stamp, &self.at);
+            }
             27 => self.pause(),
             28 => self.fetch_all(),
-            _ => self.cut(),
+            29 => self.cut(),
+            _ => self.groups.step(&mut self.world, &mut self.random, &self.at),
         }
         self.check();
     }
@@ -604,6 +626,49 @@ impl Game {
             }
         }
         self.model.copy();
+    }
+
+    /// Three messages one after the other. The first that is refused ends it.
+    fn fast(&mut self) {
+        let (id, at) = (self.name(), self.model.now);
+        let mut stored = Some(0);
+        for n in 1..=3 {
+            let (subject, payload) = (self.subject(), self.name());
+            let operation = ["0", "1", "2"][n - 1];
+            let reply = format!("_IN.{id}.10.fail.{n}.{operation}.$FI");
+            self.world.stage(&subject, Some(&reply), "", &payload);
+            self.world.run();
+            let told = self.world.take(|seen| seen.to == reply);
+            let told: Vec<serde_json::Value> =
+                told.iter().map(|seen| serde_json::from_str(&seen.payload).unwrap()).collect();
+            let code = |at: usize| told[at]["error"]["err_code"].as_u64();
+            let Some(before) = stored else {
+                assert_eq!(code(0), Some(10208), "{}: {told:?}", self.at);
+                continue;
+            };
+            let mut expected = Vec::new();
+            if n == 1 {
+                expected.push(json!({"type": "ack", "seq": 0, "msgs": 10}));
+            }
+            let end = json!({"stream": "S", "seq": self.model.last, "batch": id, "count": before});
+            if !self.model.has_room_in_batch(&subject) {
+                assert_eq!(code(expected.len()), Some(10077), "{}: {told:?}", self.at);
+                if n > 1 {
+                    assert_eq!(told.last(), Some(&end), "{}", self.at);
+                }
+                stored = None;
+                continue;
+            }
+            let kept = Kept { subject, payload, at, until: None, id: None, mark: false };
+            self.model.add(kept);
+            self.model.enforce();
+            self.model.copy();
+            if n == 3 {
+                expected.push(json!({"stream": "S", "seq": self.model.last, "batch": id, "count": 3}));
+            }
+            assert_eq!(told, expected, "{}", self.at);
+            stored = Some(n);
+        }
     }
 
     fn fetch(&mut self, most: usize) {
@@ -722,18 +787,6 @@ impl Game {
         assert!(answer.payload.contains(&format!("\"val\":\"{value}\"")), "{}: {}", self.at, answer.payload);
     }
 
-    fn plan(&mut self) {
-        let due = (self.stamp() / SECOND + 1 + self.random.below(40) as i64) * SECOND;
-        let name = self.name();
-        let block = format!(
-            "NATS/1.0\r\nNats-Schedule: @at {}\r\nNats-Schedule-Target: made.{name}\r\n\r\n",
-            rfc3339(due)
-        );
-        let answer = self.world.ask_with(&format!("plan.{name}"), &block, "").remove(0).payload;
-        assert!(answer.contains("\"seq\""), "{}: {answer}", self.at);
-        self.model.due.push(due);
-    }
-
     fn pause(&mut self) {
         let until = self.stamp() + self.random.below(20) as i64 * SECOND;
         let request = json!({"pause_until": rfc3339(until)}).to_string();
@@ -752,6 +805,7 @@ impl Game {
         let seed = self.random.below(1 << 30);
         self.world.stage("a.x.0", Some("_IN.lost"), "", "never acknowledged");
         self.world.power_cut(seed);
+        self.groups.cut();
         let (now, messages) = (self.model.now, &self.model.messages);
         // Ids are found again in the messages that are there.
         self.model.ids.retain(|_, (seq, until)| *until > now && messages.contains_key(seq));
@@ -848,14 +902,8 @@ impl Game {
         }
         let again = self.world.take(|seen| seen.to.starts_with("again.x.")).len() as u64;
         assert_eq!(again, std::mem::take(&mut model.republished), "{at}: republished");
-        let due = model.due.len();
-        model.due.retain(|due| *due > stamp);
-        model.made += (due - model.due.len()) as u64;
-        assert_eq!(
-            self.world.sums("P").0,
-            model.made + model.due.len() as u64,
-            "{at}: plans, and what they made"
-        );
+        self.plans.check(&mut self.world, stamp, &at);
+        self.groups.check(&mut self.world, &at);
     }
 }
 

@@ -96,7 +96,8 @@ impl World {
     pub(crate) fn power_cut(&mut self, seed: u64) {
         let shelf = shelf(self.keeper.with_disk(|disk| disk.crash(seed)), self.segment_bytes);
         self.keeper = shelf.keeper();
-        self.engine = Engine::new(Settings { trust: self.trust, ..Settings::default() }, Box::new(shelf));
+        self.engine =
+            Engine::new(Settings { trust: self.trust, seed, ..Settings::default() }, Box::new(shelf));
         (self.subs, self.watched) = (Vec::new(), Vec::new());
         self.open();
     }
