@@ -219,14 +219,13 @@ impl<D: Disk> Store<D> {
             self.start_filling(slot);
             return;
         }
+        // Of the segments before the active one, the newest that commits wrote. Once it is held, all others are older.
         let before =
             self.segments.range(..self.active.number).rev().find(|(_, s)| s.header.kind == Kind::Hot);
         let is_last_hot =
             segment.header.kind == Kind::Hot && before.is_none_or(|(before, _)| *before < number);
-        if is_last_hot && number < self.active.number {
-            if let Some(held) = self.held.replace(slot) {
-                self.free.push(held);
-            }
+        if is_last_hot && self.held.is_none() {
+            self.held = Some(slot);
         } else {
             self.free.push(slot);
         }

@@ -202,6 +202,12 @@ impl<'a> Frame<'a> {
         one.or(two).map(Cow::Borrowed).or_else(|| self.mended_ops().map(Cow::Owned))
     }
 
+    /// Whether there are fewer heads of records than there were, and no ops to say of what messages.
+    pub(crate) fn lacks_messages(&self) -> bool {
+        let heads = || self.walk().filter(|at| !matches!(at.found, record::Found::Nothing)).count();
+        self.any_ops().is_none() && (heads() as u64) < u64::from(self.head.records)
+    }
+
     fn copies(&self) -> (&'a [u8], &'a [u8]) {
         let len = self.head.ops_bytes as usize;
         let first = HEAD + self.head.records_bytes as usize;

@@ -172,6 +172,8 @@ impl<D: Disk> Store<D> {
             let bytes = self.frame_bytes(&slot.file, header, at)?;
             let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { continue };
             let ops = self.choose_ops(&frame, at, slot.number, offset);
+            // Nothing else tells which messages the frame had.
+            complete &= !frame.lacks_messages();
             let mut expected = Vec::new();
             for op in op::read(&ops).flatten() {
                 match op {

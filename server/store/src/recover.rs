@@ -20,7 +20,7 @@ use crate::replay::Doubts;
 use crate::room::{RESERVE, state_bytes};
 use crate::scan::{At, Scan, accept};
 use crate::segment::{Active, Segment, Slot, Waiting, file_name};
-use crate::store::{Health, Options, Store, Usage, note_removed, weight};
+use crate::store::{DAMAGES_MAX, Health, Options, Store, Usage, note_removed, weight};
 use crate::stream::{Lost, Stream};
 
 /// What opening found.
@@ -78,6 +78,7 @@ impl<D: Disk> Store<D> {
             state_bytes: 0,
             health: Health::Good,
             damages: Vec::new(),
+            missed: Vec::new(),
             damaged_files: BTreeSet::new(),
             usage: Usage::default(),
             filling: None,
@@ -270,8 +271,16 @@ impl<D: Disk> Store<D> {
                 self.streams.values_mut().for_each(Stream::sort_chunks);
                 self.note_gaps(segment, &sealed, &told);
             }
-            self.active.removed.clear();
             let (mut expected_page, mut doubts) = (header::PAGES, Doubts::new());
+            let gone = header.first_frame.saturating_sub(self.next_frame);
+            if gone > 0 && self.active.number > 0 {
+                // The end of the segment before it, or segments between them.
+                self.note_frame(slot.number, u64::from(header::PAGES) * u64::from(header.page_bytes));
+                let room = (header.segment - self.active.number).saturating_mul(header.bytes());
+                let frames = gone.saturating_mul(u64::from(self.options.frame_bytes_max));
+                self.doubt(&mut doubts, room.min(frames));
+            }
+            self.active.removed.clear();
             let moved = retired.contains(&header.segment);
             for frame in &scan.frames {
                 if frame.after_gap && !moved {
@@ -281,9 +290,7 @@ impl<D: Disk> Store<D> {
                     );
                 }
                 expected_page = frame.page + frame.head.pages;
-                for stream in self.replay(&slot, &header, frame, moved)? {
-                    doubts.remove(&stream);
-                }
+                self.replay(&slot, &header, frame, moved, &mut doubts)?;
                 clean = frame.head.flags & frame::CLOSED != 0 && scan.cut.is_none();
                 self.next_frame = frame.head.number + 1;
                 self.active.last_sum = frame.sum;
@@ -337,6 +344,7 @@ impl<D: Disk> Store<D> {
                 }
             }
         }
+        self.name_lost();
         for stream in self.streams.values_mut() {
             stream.settle_first();
             self.state_bytes += state_bytes(stream);
@@ -544,17 +552,36 @@ impl<D: Disk> Store<D> {
         self.note(Damage { stream: None, first_seq: 0, last_seq: 0, file, offset, what });
     }
 
+    /// Messages are missing from where they should be. Those of the range that turn up elsewhere until everything is read aren't lost.
     pub(crate) fn note_lost(&mut self, id: u32, slot: u32, lost: Lost) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.add_lost(lost);
-        self.note(Damage {
-            stream: Some(id),
-            first_seq: lost.first_seq,
-            last_seq: lost.last_seq,
-            file: file_name(slot),
-            offset: lost.offset,
-            what: Damaged::Messages,
-        });
+        if self.missed.len() < DAMAGES_MAX {
+            self.missed.push((id, slot, lost));
+        }
+    }
+
+    /// Everything is read: names what is lost.
+    fn name_lost(&mut self) {
+        for stream in self.streams.values_mut().filter(|stream| !stream.lost.is_empty()) {
+            stream.sort_chunks();
+            stream.forget_found();
+        }
+        for (id, slot, missed) in std::mem::take(&mut self.missed) {
+            let Some(stream) = self.streams.get(&id) else { continue };
+            let lost: Vec<(u64, u64)> = stream.lost.iter().filter_map(|lost| lost.common(&missed)).collect();
+            for (first_seq, last_seq) in lost {
+                let (file, what) = (file_name(slot), Damaged::Messages);
+                self.note(Damage {
+                    stream: Some(id),
+                    first_seq,
+                    last_seq,
+                    file,
+                    offset: missed.offset,
+                    what,
+                });
+            }
+        }
     }
 }
 

@@ -33,27 +33,28 @@ impl<D: Disk> Store<D> {
     pub(crate) fn settle_doubts(&mut self, doubts: Doubts, header: &Header, slot: u32) {
         for (id, (known, bytes)) in doubts {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            stream.last_seq = stream.last_seq.max(known + bytes / 8);
-            let messages = (bytes / (record::HEAD_SHORT + record::ALIGN) as u64).max(1);
+            let (found, messages) = (stream.last_seq, bytes / (record::HEAD_SHORT + record::ALIGN) as u64);
+            stream.last_seq = found.max(known + bytes / 8);
+            let last_seq = (known + messages.max(1)).max(found);
             let offset = u64::from(header::PAGES) * u64::from(header.page_bytes);
-            let lost =
-                Lost { first_seq: known + 1, last_seq: known + messages, segment: header.segment, offset };
+            let lost = Lost { first_seq: known + 1, last_seq, segment: header.segment, offset };
             self.note_lost(id, slot, lost);
         }
     }
 
-    /// Applies a frame of a segment that is replayed. Gives the streams that it tells the messages of. If what was alive in the
-    /// segment was `moved` since, the messages aren't here any more, and what is missing isn't missed.
+    /// Applies a frame of a segment that is replayed. If what was alive in the segment was `moved` since, the messages aren't here
+    /// any more, and what is missing isn't missed.
     pub(crate) fn replay(
         &mut self,
         slot: &Candidate<D::File>,
         header: &Header,
         at: &At,
         moved: bool,
-    ) -> io::Result<Vec<u32>> {
+        doubts: &mut Doubts,
+    ) -> io::Result<()> {
         let bytes = self.frame_bytes(&slot.file, header, at)?;
         let offset = u64::from(at.page) * u64::from(header.page_bytes);
-        let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { return Ok(Vec::new()) };
+        let Some(frame) = Frame::new(at.head, &bytes, header.seed(), offset) else { return Ok(()) };
         let checkpoint = at.head.flags & frame::CHECKPOINT != 0;
         if at.after_gap {
             self.note_frame(slot.number, offset);
@@ -70,12 +71,21 @@ impl<D: Disk> Store<D> {
                 ref op => self.apply_state(op),
             }
         }
+        if frame.any_ops().is_none() {
+            // It may have made streams, and they had messages.
+            self.next_stream = self.next_stream.saturating_add(frame.head.ops_bytes);
+        }
         if moved {
             self.pass_over(&frame, &expected);
         } else {
-            if !checkpoint {
-                self.note_jumps(header.segment, slot.number, offset, &ops, &expected);
+            if frame.lacks_messages() {
+                self.doubt(doubts, u64::from(frame.head.records_bytes));
             }
+            if !checkpoint {
+                self.note_jumps(header.segment, slot.number, offset, &ops, &expected, doubts);
+            }
+            // This frame tells how far they are.
+            doubts.retain(|stream, _| expected.iter().all(|messages| messages.stream != *stream));
             self.absorb(&frame, &bytes, header, slot.number, offset, &expected, true);
         }
         for op in &ops {
@@ -91,7 +101,7 @@ impl<D: Disk> Store<D> {
                 _ => {}
             }
         }
-        Ok(expected.iter().map(|messages| messages.stream).collect())
+        Ok(())
     }
 
     /// The ops of a frame, from the copy that is right. Names what isn't.
@@ -113,7 +123,8 @@ impl<D: Disk> Store<D> {
         ops
     }
 
-    /// Where a frame says that a stream's messages go on further than we know, frames between are gone.
+    /// Where a frame says that a stream's messages go on further than we know, frames between are gone. What was skipped since,
+    /// we don't know more of.
     pub(crate) fn note_jumps(
         &mut self,
         segment: u64,
@@ -121,6 +132,7 @@ impl<D: Disk> Store<D> {
         offset: u64,
         ops: &[Op<'_>],
         expected: &[Messages],
+        doubts: &Doubts,
     ) {
         for messages in expected {
             let Some(stream) = self.streams.get_mut(&messages.stream) else { continue };
@@ -128,7 +140,11 @@ impl<D: Disk> Store<D> {
                 Op::Purge { stream, first_seq } if *stream == messages.stream => Some(*first_seq - 1),
                 _ => None,
             });
-            let known = stream.last_seq.max(purged.unwrap_or(0));
+            let known = match doubts.get(&messages.stream) {
+                Some((known, _)) => (*known).max(stream.first_seq.saturating_sub(1)),
+                None => stream.last_seq,
+            };
+            let known = known.max(purged.unwrap_or(0));
             if messages.after > known {
                 let lost = Lost { first_seq: known + 1, last_seq: messages.after, segment, offset };
                 self.note_lost(messages.stream, slot, lost);
@@ -215,11 +231,11 @@ impl<D: Disk> Store<D> {
             let floor = stream.first_seq;
             let mut next = messages.first_seq;
             let mut gaps = Vec::new();
-            for seq in found.iter().copied().chain([messages.last_seq + 1]) {
+            for seq in found.iter().copied().chain([messages.last_seq.saturating_add(1)]) {
                 if seq > next {
                     gaps.push((next, seq - 1));
                 }
-                next = seq + 1;
+                next = seq.saturating_add(1);
             }
             for (first_seq, last_seq) in gaps.into_iter().filter(|(_, last)| *last >= floor) {
                 let first_seq = first_seq.max(floor);

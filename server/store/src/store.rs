@@ -188,6 +188,8 @@ pub struct Store<D: Disk> {
     pub(crate) state_bytes: usize,
     pub(crate) health: Health,
     pub(crate) damages: Vec<Damage>,
+    /// What opening misses, of which stream and in which slot, until all is read and the rest of it can be named.
+    pub(crate) missed: Vec<(u32, u32, stream::Lost)>,
     /// Files with damage, all of them.
     pub(crate) damaged_files: BTreeSet<String>,
     pub(crate) usage: Usage,
@@ -200,7 +202,7 @@ pub struct Store<D: Disk> {
 }
 
 /// Damages that are kept until somebody takes them.
-const DAMAGES_MAX: usize = 1_000;
+pub(crate) const DAMAGES_MAX: usize = 1_000;
 /// Messages of a stream that are in the index, are damaged, and are remembered to be.
 const ROTTEN_MAX: usize = 16_384;
 

@@ -30,6 +30,12 @@ impl Lost {
         self.first_seq <= other.first_seq && other.last_seq <= self.last_seq
     }
 
+    /// First and last sequence that both say it of.
+    pub(crate) fn common(&self, other: &Self) -> Option<(u64, u64)> {
+        let (first, last) = (self.first_seq.max(other.first_seq), self.last_seq.min(other.last_seq));
+        (first <= last).then_some((first, last))
+    }
+
     /// What is left of it when messages were removed after all: nothing, one part or two.
     pub(crate) fn without(&self, first: u64, last: u64) -> impl Iterator<Item = Self> + use<> {
         let before = Self { last_seq: self.last_seq.min(first.saturating_sub(1)), ..*self };
@@ -287,6 +293,33 @@ impl Stream {
     fn forget_lost(&mut self) {
         let first = self.first_seq;
         self.lost.retain(|lost| lost.last_seq >= first);
+    }
+
+    /// What is there isn't lost, dead or alive: frames of cold segments have messages of which others lie between. And nothing is
+    /// lost twice.
+    pub(crate) fn forget_found(&mut self) {
+        let mut all = std::mem::take(&mut self.lost);
+        all.sort_by_key(|lost| lost.first_seq);
+        let mut from = 0;
+        for lost in all {
+            from = lost.first_seq.max(from);
+            let chunks = self.chunks.iter().skip(self.chunk_at(from));
+            let there = chunks.take_while(|chunk| chunk.seqs().0 <= lost.last_seq).flat_map(Chunk::all);
+            let first = from;
+            for (_, entry) in there.skip_while(|(_, entry)| entry.seq < first) {
+                if entry.seq > lost.last_seq {
+                    break;
+                }
+                if entry.seq > from {
+                    self.lost.push(Lost { first_seq: from, last_seq: entry.seq - 1, ..lost });
+                }
+                from = entry.seq.saturating_add(1);
+            }
+            if from <= lost.last_seq {
+                self.lost.push(Lost { first_seq: from, ..lost });
+                from = lost.last_seq.saturating_add(1);
+            }
+        }
     }
 
     /// Moves `first_seq` to the first message that is left.
