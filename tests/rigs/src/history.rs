@@ -20,10 +20,12 @@ pub enum Keeps {
     Newest(u64),
     /// The newest message of each subject, as a key-value bucket does.
     Latest,
+    /// As much as there is room for: on a full disk its oldest go for what comes.
+    Room,
 }
 
-/// The streams of every workload. `log` has a consumer, `scrap` sees deletes and purges.
-pub const STREAMS: [Stream; 4] = [LOG, ROLL, KEYS, SCRAP];
+/// The streams of every workload. `log` has a consumer, `scrap` sees deletes and purges, `ring` fills disks.
+pub const STREAMS: [Stream; 5] = [LOG, ROLL, KEYS, SCRAP, RING];
 /// Keeps all, and has a consumer.
 pub const LOG: Stream = Stream { name: "log", keeps: Keeps::All };
 /// Rolls over.
@@ -32,6 +34,8 @@ pub const ROLL: Stream = Stream { name: "roll", keeps: Keeps::Newest(40) };
 pub const KEYS: Stream = Stream { name: "keys", keeps: Keeps::Latest };
 /// Has messages deleted, and is purged.
 pub const SCRAP: Stream = Stream { name: "scrap", keeps: Keeps::All };
+/// Drops its oldest on a full disk.
+pub const RING: Stream = Stream { name: "ring", keeps: Keeps::Room };
 
 /// Something asked of the store that changes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

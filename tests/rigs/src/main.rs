@@ -262,10 +262,12 @@ impl Options {
             Tier::Full => {
                 let found = full::run(subject, self.count(4, 200), self.full_at(subject), self.seed)?;
                 println!(
-                    "full   {name:<12} sizes {} unstarted {} filled {} wrong {} dead after space {} back within {:?}; stuck while full: delete {} purge {} ack {}; acked {} refused {} late {} unanswered {}",
+                    "full   {name:<12} sizes {} unstarted {} filled {} (the oldest dropped for new ones {}, not dropped {}) wrong {} dead after space {} back within {:?}; stuck while full: delete {} purge {} ack {}; acked {} refused {} late {} unanswered {}",
                     found.sizes,
                     found.unstarted,
                     found.filled,
+                    found.rolled,
+                    found.unrolled,
                     found.wrong,
                     found.dead,
                     found.back,
@@ -278,7 +280,11 @@ impl Options {
                     found.tally.unanswered
                 );
                 tell(&found.verdict);
-                found.wrong == 0 && found.dead == 0 && found.stuck == [0; 3] && found.tally.unanswered == 0
+                found.wrong == 0
+                    && found.dead == 0
+                    && found.stuck == [0; 3]
+                    && found.unrolled == 0
+                    && found.tally.unanswered == 0
             }
             Tier::Flip => {
                 let found = flip::run(subject, 250, self.count(300, 10_000) as usize, self.seed)?;

@@ -252,6 +252,8 @@ fn judge_stream(
                 let after = published.len() - published.partition_point(|other| other <= number);
                 newest >= seq + count && after as u64 >= count
             }
+            // The oldest went, and nothing from the middle; never all of them.
+            Keeps::Room => held.messages.keys().next().is_some_and(|first| first > seq),
             // A newer one that was acknowledged is judged in its own right.
             Keeps::Latest => [&newest_of, &newest_acked_of]
                 .into_iter()
@@ -340,7 +342,7 @@ pub fn judge_more(before: &History, dump: &Dump, more: &[(&'static str, Option<A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Entry, KEYS, LOG, ROLL, SCRAP, Stream};
+    use crate::history::{Entry, KEYS, LOG, RING, ROLL, SCRAP, Stream};
 
     fn created(stream: Stream) -> Entry {
         Entry { deed: Deed::Create(stream), asked: 0, answered: Some((0, Answer::Done(0))) }
@@ -410,6 +412,13 @@ mod tests {
         let all: Vec<_> = (11..=50).map(|seq| (seq, "roll.a", seq as usize)).collect();
         assert!(judge(&history(entries.clone()), &held("roll", &all)).right());
         assert_eq!(judge(&history(entries), &held("roll", &all[1..])).lost, 1);
+
+        let mut entries = vec![created(RING)];
+        entries.extend((1..=4).map(|seq| published(RING, "ring.a", Some(seq))));
+        let (ring, message) = (history(entries), |seq| (seq, "ring.a", seq as usize));
+        assert!(judge(&ring, &held("ring", &[message(3), message(4)])).right());
+        assert_eq!(judge(&ring, &held("ring", &[message(1), message(3)])).lost, 2);
+        assert_eq!(judge(&ring, &held("ring", &[])).lost, 4);
 
         let past = history(vec![
             created(KEYS),

@@ -20,6 +20,7 @@ pub struct Driver<'a> {
     clock: &'a dyn Fn() -> u64,
     in_flight: BTreeMap<u64, Instant>,
     window: usize,
+    queries: u64,
     /// It gives a store up that has left so many deeds without an answer.
     pub silence: u64,
     /// How the answers came.
@@ -74,6 +75,7 @@ impl<'a> Driver<'a> {
             clock,
             in_flight: BTreeMap::new(),
             window,
+            queries: 0,
             silence: u64::MAX,
             tally: Tally::default(),
         }
@@ -120,16 +122,32 @@ impl<'a> Driver<'a> {
 
     /// Has the consumer of a stream deliver messages.
     pub fn fetch(&mut self, stream: &str, count: u64) -> io::Result<Vec<u64>> {
+        match self.query(&Request::Fetch { stream, count })? {
+            Some(Reply::Delivered(seqs)) => Ok(seqs),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The sequence number of a stream's first message, if it says.
+    pub fn first_seq(&mut self, stream: &str) -> io::Result<Option<u64>> {
+        match self.query(&Request::Bounds { stream })? {
+            Some(Reply::Bounds(first, ..)) => Ok(Some(first)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks for something that isn't a deed, once nothing is in flight.
+    fn query(&mut self, request: &Request<'_>) -> io::Result<Option<Reply>> {
         self.settle()?;
-        let id = (1 << 30) + self.history.entries.len() as u64;
-        self.port.send(id, &Request::Fetch { stream, count })?;
+        self.queries += 1;
+        let id = (1 << 30) + self.queries;
+        self.port.send(id, request)?;
         let deadline = Instant::now() + GIVE_UP;
         loop {
             match self.port.receive(deadline)? {
-                Some((of, Reply::Delivered(seqs))) if of == id => return Ok(seqs),
-                Some((of, _)) if of == id => return Ok(Vec::new()),
+                Some((of, reply)) if of == id => return Ok(Some(reply)),
                 Some(_) => {}
-                None => return Ok(Vec::new()),
+                None => return Ok(None),
             }
         }
     }

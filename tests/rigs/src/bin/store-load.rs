@@ -77,6 +77,7 @@ struct Known {
 enum Keeps {
     All,
     Latest,
+    Room,
     Newest(u64),
 }
 
@@ -177,10 +178,34 @@ impl Load {
             self.commit(out);
             done = self.request(request);
         }
+        if matches!(done, Err(Error::Full)) && self.drop_old(request, out) {
+            done = self.request(request);
+        }
         match done {
             Ok(Answer::Staged(answer)) => self.waiting.push((id.into(), answer)),
             Ok(Answer::Known(answer)) => drop(say(out, &format!("{id} {answer}"))),
             Err(error) => drop(say(out, &format!("{id} refused {error}"))),
+        }
+    }
+
+    /// Has the oldest go for a message if its stream is one of those. What is staged is committed, and answered, before.
+    fn drop_old(&mut self, request: &str, out: &mut impl Write) -> bool {
+        let stream = request.strip_prefix("put ").and_then(|rest| rest.split(' ').next());
+        let known = stream.and_then(|name| self.streams.get(name));
+        let Some(id) = known.filter(|known| matches!(known.keeps, Keeps::Room)).map(|known| known.id) else {
+            return false;
+        };
+        self.commit(out);
+        loop {
+            match self.store.reclaim() {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(_) => return false,
+            }
+            let Some(before) = self.store.reclaimable(id) else { return false };
+            if self.store.purge(id, before).is_err() {
+                return false;
+            }
         }
     }
 
@@ -291,6 +316,7 @@ impl Keeps {
     fn named(name: &str) -> Self {
         match (name, name.parse()) {
             ("latest", _) => Self::Latest,
+            ("room", _) => Self::Room,
             (_, Ok(count)) => Self::Newest(count),
             _ => Self::All,
         }

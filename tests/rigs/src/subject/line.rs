@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request            answer
-//! ID new STREAM KEEPS        ID ok 0            KEEPS is `all`, `latest` or a number
+//! ID new STREAM KEEPS        ID ok 0            KEEPS is `all`, `latest`, `room` or a number
 //! ID put STREAM SUBJECT BODY ID ok SEQ          BODY has no space
 //! ID del STREAM SEQ          ID ok 0
 //! ID purge STREAM            ID ok 0
@@ -60,6 +60,7 @@ impl Port for Line {
             Request::Create(stream) => match stream.keeps {
                 Keeps::All => format!("{id} new {} all", stream.name),
                 Keeps::Latest => format!("{id} new {} latest", stream.name),
+                Keeps::Room => format!("{id} new {} room", stream.name),
                 Keeps::Newest(count) => format!("{id} new {} {count}", stream.name),
             },
             Request::Publish { stream, subject, body } => {

@@ -243,6 +243,7 @@ fn stream_config(stream: Stream) -> Value {
         Keeps::All => {}
         Keeps::Newest(count) => config["max_msgs"] = json!(count),
         Keeps::Latest => config["max_msgs_per_subject"] = json!(1),
+        Keeps::Room => config["metadata"] = json!({"midge.full": "drop_old"}),
     }
     config
 }

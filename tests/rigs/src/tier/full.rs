@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::disk::mount::Small;
-use crate::history::{Answer, Deed, History, LOG, SCRAP};
+use crate::history::{Answer, Deed, History, LOG, RING, SCRAP};
 use crate::oracle::Verdict;
 use crate::subject::{Start, Subject};
 use crate::workload::{Driver, Tally, Workload, check};
@@ -29,6 +29,10 @@ pub struct Found {
     pub tally: Tally,
     /// While full: a delete, a purge and an acknowledgement that were not done.
     pub stuck: [u64; 3],
+    /// Sizes at which a stream that drops its oldest filled the disk, and did.
+    pub rolled: u64,
+    /// Messages that it refused once it had.
+    pub unrolled: u64,
     /// Sizes at which no publish was done within a second after there was space.
     pub dead: u64,
     /// Slowest return to service.
@@ -65,7 +69,8 @@ fn one(subject: &Subject, free: u64, most: u64, seed: u64, found: &mut Found) ->
         Err(_) => found.unstarted += 1,
         Ok(mut instance) => {
             let mut driver = Driver::new(&mut *instance.port, &mut history, &clock, 16);
-            let lived = until_full(&mut driver, most, &filler, found, &mut wrong);
+            let ring = found.sizes.is_multiple_of(2);
+            let lived = until_full(&mut driver, most, ring, &filler, found, &mut wrong);
             found.tally.add(&driver.tally);
             if let Err(error) = lived {
                 wrong.unavailable += 1;
@@ -89,6 +94,7 @@ fn one(subject: &Subject, free: u64, most: u64, seed: u64, found: &mut Found) ->
 fn until_full(
     driver: &mut Driver<'_>,
     most: u64,
+    ring: bool,
     filler: &std::path::Path,
     found: &mut Found,
     wrong: &mut Verdict,
@@ -101,6 +107,8 @@ fn until_full(
     }
     driver.settle()?;
     let delivered = driver.fetch(LOG.name, 5)?;
+    let rolled = ring && roll(driver, most, found)?;
+
     // As much again as could be stored, so that it is full whatever else is on it.
     let mut asked = 0;
     while driver.tally.refused + driver.tally.unanswered == 0 && asked < 2 * most {
@@ -126,6 +134,13 @@ fn until_full(
         }
     }
 
+    if rolled {
+        // The log can't, and this one still can, if what it has fills files of its own.
+        let held = driver.history.last_acked(RING.name) - driver.first_seq(RING.name)?.unwrap_or(0);
+        let refused = refused_of(driver, 200)?;
+        found.unrolled += if held * RING_BYTES > most / 6 { refused } else { 0 };
+    }
+
     fs::remove_file(filler)?;
     let since = Instant::now();
     loop {
@@ -145,6 +160,42 @@ fn until_full(
         thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Publishes to the stream that drops its oldest until it has done so for a while. `false` if the disk never filled up, or is so
+/// small that what it could drop makes no room.
+fn roll(driver: &mut Driver<'_>, most: u64, found: &mut Found) -> io::Result<bool> {
+    let mut asked = 0;
+    while asked < 2 * most {
+        asked += 200 * RING_BYTES;
+        let refused = refused_of(driver, 200)?;
+        let first = driver.first_seq(RING.name)?.unwrap_or(1);
+        if refused > 0 && first <= 1 {
+            return Ok(false);
+        }
+        found.unrolled += refused;
+        // Twice what it held when it began to drop has gone through it.
+        if refused > 0 || 2 * first > driver.history.last_acked(RING.name) {
+            break;
+        }
+    }
+    let rolled = driver.first_seq(RING.name)?.is_some_and(|first| first > 1);
+    found.rolled += u64::from(rolled);
+    Ok(rolled)
+}
+
+/// Publishes to it, and counts what isn't stored.
+fn refused_of(driver: &mut Driver<'_>, count: usize) -> io::Result<u64> {
+    let before = driver.tally.refused + driver.tally.unanswered;
+    for _ in 0..count {
+        let length = RING_BYTES as usize;
+        driver.ask(Deed::Publish { stream: RING.name, subject: "ring.a".into(), length })?;
+    }
+    driver.settle()?;
+    Ok(driver.tally.refused + driver.tally.unanswered - before)
+}
+
+/// Of a message to the stream that drops its oldest.
+const RING_BYTES: u64 = 4_000;
 
 fn fill(path: &std::path::Path, bytes: u64) -> io::Result<()> {
     let mut file = File::create(path)?;
