@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use midge_protocol::emit::{CRLF, Digits};
 use midge_protocol::op::{Message, Size};
 use midge_router::SubId;
@@ -41,6 +41,10 @@ impl MailboxId {
 const SYSTEM_BYTES_MAX: usize = 1024 * 1024;
 /// What is put together at once and kept for the next message.
 const BODY_BYTES_KEPT: usize = 16 * 1024;
+/// Bytes of letters' texts that share memory.
+const TEXT_BYTES: usize = 16 * 1024;
+/// Letters whose memory is kept for others.
+const LETTERS_KEPT: usize = 256;
 /// Mailboxes of one broker at most.
 const MAILBOXES_MAX: u8 = 32;
 
@@ -59,7 +63,7 @@ pub struct InsideSub {
     inside: Inside,
 }
 
-/// A message for somebody inside the daemon. One allocation.
+/// A message for somebody inside the daemon. Those that wait together may share memory: they are to be gone together.
 #[derive(Clone, Debug)]
 pub struct Letter {
     /// What the subscriber called the subscription.
@@ -76,17 +80,7 @@ pub struct Letter {
 }
 
 impl Letter {
-    fn new(tag: u64, account: AccountId, from: Option<(ConnId, u64)>, message: &Message<'_>) -> Self {
-        let (reply, header, payload) =
-            (message.reply.unwrap_or_default(), message.header(), message.payload());
-        let parts = [message.subject, reply, header, payload];
-        let mut text = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
-        parts.iter().for_each(|part| text.extend_from_slice(part));
-        let len = |part: &[u8]| u32::try_from(part.len()).expect("a message has less than 4 GiB");
-        let (subject, reply, header) = (len(message.subject), len(reply), len(header));
-        Self { tag, account, from, text: text.into(), subject, reply, header }
-    }
-
+    #[inline]
     fn part(&self, skip: &[u32], len: Option<u32>) -> &[u8] {
         let start: usize = skip.iter().map(|len| *len as usize).sum();
         let end = len.map_or(self.text.len(), |len| start + len as usize);
@@ -94,21 +88,25 @@ impl Letter {
     }
 
     /// Where it was published.
+    #[inline]
     pub fn subject(&self) -> &[u8] {
         self.part(&[], Some(self.subject))
     }
 
     /// Where an answer is wanted.
+    #[inline]
     pub fn reply(&self) -> Option<&[u8]> {
         Some(self.part(&[self.subject], Some(self.reply))).filter(|reply| !reply.is_empty())
     }
 
     /// The header block, from `NATS/1.0` to its empty line; empty if there is none.
+    #[inline]
     pub fn header(&self) -> &[u8] {
         self.part(&[self.subject, self.reply], Some(self.header))
     }
 
     /// The payload.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         self.part(&[self.subject, self.reply, self.header], None)
     }
@@ -138,6 +136,8 @@ pub struct Post<'a> {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     letters: VecDeque<Letter>,
+    /// Room for the texts of the next.
+    room: BytesMut,
     bytes: usize,
     bytes_max: usize,
     /// Messages that did not fit.
@@ -146,7 +146,7 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     fn new(bytes_max: usize) -> Self {
-        Self { letters: VecDeque::new(), bytes: 0, bytes_max, refused: 0 }
+        Self { letters: VecDeque::new(), room: BytesMut::new(), bytes: 0, bytes_max, refused: 0 }
     }
 }
 
@@ -212,17 +212,36 @@ impl Mail {
         mine
     }
 
-    /// False if the mailbox is full.
-    pub(crate) fn put(&mut self, mailbox: MailboxId, letter: Letter) -> bool {
-        let Some(to) = self.boxes.get_mut(mailbox.index()) else { return false };
-        let bytes = letter.bytes();
-        if to.bytes + bytes > to.bytes_max {
-            to.refused += 1;
+    /// A copy of a message, for a subscriber inside. False if its mailbox is full.
+    #[inline] // So that it is compiled as what calls it is.
+    pub(crate) fn post(
+        &mut self,
+        to: Inside,
+        account: AccountId,
+        from: Option<(ConnId, u64)>,
+        message: &Message<'_>,
+    ) -> bool {
+        let Some(mailbox) = self.boxes.get_mut(to.mailbox.index()) else { return false };
+        let (reply, header, payload) =
+            (message.reply.unwrap_or_default(), message.header(), message.payload());
+        let parts = [message.subject, reply, header, payload];
+        let len = parts.iter().map(|part| part.len()).sum();
+        let bytes = size_of::<Letter>() + len;
+        if mailbox.bytes + bytes > mailbox.bytes_max {
+            mailbox.refused += 1;
             return false;
         }
-        to.bytes += bytes;
-        to.letters.push_back(letter);
-        self.rings |= 1 << mailbox.0;
+        // The more come together, the more share memory; one that comes alone has no more than it needs.
+        if mailbox.room.capacity() < len {
+            mailbox.room = BytesMut::with_capacity(mailbox.bytes.min(TEXT_BYTES).max(len));
+        }
+        parts.iter().for_each(|part| mailbox.room.extend_from_slice(part));
+        let text = mailbox.room.split().freeze();
+        let len = |part: &[u8]| u32::try_from(part.len()).expect("a message has less than 4 GiB");
+        let (subject, reply, header) = (len(message.subject), len(reply), len(header));
+        mailbox.bytes += bytes;
+        mailbox.letters.push_back(Letter { tag: to.tag, account, from, text, subject, reply, header });
+        self.rings |= 1 << to.mailbox.0;
         true
     }
 }
@@ -289,7 +308,35 @@ impl<P: Port> Broker<P> {
     pub fn take_letters(&mut self, mailbox: MailboxId) -> VecDeque<Letter> {
         let Some(from) = self.mail.boxes.get_mut(mailbox.index()) else { return VecDeque::new() };
         from.bytes = 0;
+        from.room = BytesMut::new();
         std::mem::take(&mut from.letters)
+    }
+
+    /// Empties a mailbox into `letters`, which is empty. Its memory is used for what comes next.
+    pub fn swap_letters(&mut self, mailbox: MailboxId, letters: &mut VecDeque<Letter>) {
+        let Some(from) = self.mail.boxes.get_mut(mailbox.index()) else { return };
+        from.bytes = 0;
+        from.room = BytesMut::new();
+        letters.clear();
+        letters.shrink_to(LETTERS_KEPT);
+        std::mem::swap(letters, &mut from.letters);
+    }
+
+    /// Empties a mailbox if there are at most `most` letters in it, `wanted` says yes to the tag of each, and there is nothing
+    /// that [`Broker::take_interest`] would tell. None come if not.
+    pub fn take_letters_if(
+        &mut self,
+        mailbox: MailboxId,
+        most: usize,
+        wanted: impl Fn(u64) -> bool,
+    ) -> VecDeque<Letter> {
+        let Some(from) = self.mail.boxes.get(mailbox.index()) else { return VecDeque::new() };
+        let alone = self.mail.told.iter().all(|told| told.2 != mailbox);
+        if alone && from.letters.len() <= most && from.letters.iter().all(|letter| wanted(letter.tag)) {
+            self.take_letters(mailbox)
+        } else {
+            VecDeque::new()
+        }
     }
 
     /// Messages that a mailbox had no room for, ever.
@@ -334,7 +381,7 @@ impl<P: Port> Broker<P> {
             size: Size::from(&none),
             body: CRLF,
         };
-        self.mail.put(MailboxId::SYSTEM, Letter::new(0, account, None, &message));
+        self.mail.post(Inside { mailbox: MailboxId::SYSTEM, tag: 0 }, account, None, &message);
     }
 
     /// Hands a message to a subscriber inside. False if its mailbox is full.
@@ -346,7 +393,6 @@ impl<P: Port> Broker<P> {
         message: &Message<'_>,
     ) -> bool {
         let from = self.conn(from).map(|conn| (from, conn.cid()));
-        let letter = Letter::new(inside.tag, account, from, message);
-        self.mail.put(inside.mailbox, letter)
+        self.mail.post(inside, account, from, message)
     }
 }

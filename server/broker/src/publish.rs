@@ -12,6 +12,7 @@ use crate::account::{Account, AccountId};
 use crate::broker::Broker;
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port, at};
+use crate::inside::Mail;
 use crate::notice::{Level, Notice};
 use crate::outbox::SHARE_MIN;
 use crate::subs::Subscriptions;
@@ -110,6 +111,8 @@ impl<P: Port> Broker<P> {
             conns: &mut self.conns,
             subs,
             targets,
+            account: account_id,
+            mail: &mut self.mail,
             dirty: &mut self.dirty,
             later: Vec::new(),
             from,
@@ -160,6 +163,8 @@ impl<P: Port> Broker<P> {
             conns: &mut self.conns,
             subs: &mut account.subs,
             targets: &account.targets,
+            account: account_id,
+            mail: &mut self.mail,
             dirty: &mut self.dirty,
             later: Vec::new(),
             from,
@@ -261,6 +266,8 @@ struct Fanout<'a, P> {
     conns: &'a mut [Option<Box<Conn<P>>>],
     subs: &'a mut Subscriptions,
     targets: &'a Targets,
+    account: AccountId,
+    mail: &'a mut Mail,
     dirty: &'a mut Vec<ConnId>,
     later: Vec<Later>,
     from: ConnId,
@@ -287,12 +294,17 @@ impl<P: Port> Fanout<'_, P> {
         self.deliver_as(id, self.message.subject, None)
     }
 
-    /// A subscription that is no connection's own: a shadow gets the message now, the others later.
-    #[cold]
+    /// A subscription that is no connection's own: a shadow, or a part of the daemon, gets the message now, the others later.
+    #[inline(never)]
     fn deliver_beyond(&mut self, id: SubId) -> bool {
-        let target = self.subs.get(id).and_then(|sub| self.targets.get(sub.conn()));
-        match target {
+        let Some((sub, _)) = self.subs.get_mut(id) else { return false };
+        match self.targets.get(sub.conn) {
             None => false,
+            Some(Target::Inside(inside)) => {
+                sub.delivered += 1;
+                let from = at(self.conns, self.from).map(|conn| (self.from, conn.cid()));
+                self.mail.post(*inside, self.account, from, &self.message)
+            }
             Some(Target::Shadow(shadow)) => {
                 let expires = shadow.import.expires;
                 // What comes by one border doesn't leave by another.

@@ -105,13 +105,19 @@ impl Clerk {
 
     fn take_in(&mut self) {
         let mailbox = self.mailbox;
-        let (version, letters, interest) = self.hub.look(|broker, _| {
-            (broker.accounts_version(), broker.take_letters(mailbox), broker.take_interest(mailbox))
+        let letters = &mut self.letters;
+        let (version, interest) = self.hub.look(|broker, _| {
+            // Those that are left come first.
+            if letters.is_empty() {
+                broker.swap_letters(mailbox, letters);
+            } else {
+                letters.extend(broker.take_letters(mailbox));
+            }
+            (broker.accounts_version(), broker.take_interest(mailbox))
         });
         if version != self.accounts.version() {
             self.follow_accounts();
         }
-        self.letters.extend(letters);
         let now = self.now();
         for (receipt, subject) in self.outputs.take_lost() {
             self.engine.handle(Input::Lost { receipt, subject: &subject }, now);

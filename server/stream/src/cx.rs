@@ -52,6 +52,13 @@ impl Cx<'_> {
         self.promise(reply, payload, Promise::Answer);
     }
 
+    /// The same, of parts that are short. Many share one allocation.
+    pub(crate) fn answer_of(&mut self, reply: &[u8], parts: &[&[u8]]) {
+        let (subject, payload) = (self.out.text(&[reply]), self.out.text(parts));
+        let (account, promise) = (self.account, Promise::Answer);
+        self.out.push(Output::Publish(Publish { account, subject, payload, promise, ..Publish::default() }));
+    }
+
     /// An answer with a header.
     pub(crate) fn answer_with(&mut self, reply: &[u8], header: Bytes, payload: impl Into<Bytes>) {
         self.out.push(Output::Publish(Publish {

@@ -34,11 +34,13 @@ pub(crate) const PIN_ID: &str = "Nats-Pin-Id";
 pub(crate) const MSG_SIZE: &str = "Nats-Msg-Size";
 
 /// The value of a header, if it is there and not empty.
+#[inline]
 pub(crate) fn get<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
     // Most messages have no headers, most headers none of ours.
-    if block.is_empty() {
-        return None;
-    }
+    if block.is_empty() { None } else { find(block, name) }
+}
+
+fn find<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
     Header::parse(block).ok()?.get(name.as_bytes()).filter(|value| !value.is_empty())
 }
 
@@ -48,6 +50,7 @@ pub(crate) fn raw<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The value as text.
+#[inline]
 pub(crate) fn text<'a>(block: &'a [u8], name: &str) -> Option<&'a str> {
     get(block, name).and_then(|value| std::str::from_utf8(value).ok())
 }

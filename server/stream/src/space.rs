@@ -30,10 +30,10 @@ pub(crate) const TIER: &str = "R1";
 
 impl Share {
     /// The ceilings of what is here.
-    pub(crate) fn limits(&self) -> Result<AccountLimits, ApiError> {
+    pub(crate) fn limits(&self) -> Result<&AccountLimits, ApiError> {
         match self {
-            Self::Flat(limits) => Ok(*limits),
-            Self::Tiers(tiers) => tiers.get(TIER).copied().ok_or_else(|| error::NO_LIMITS.error()),
+            Self::Flat(limits) => Ok(limits),
+            Self::Tiers(tiers) => tiers.get(TIER).ok_or_else(|| error::NO_LIMITS.error()),
         }
     }
 
@@ -90,7 +90,7 @@ impl Space {
     }
 
     /// The ceilings of its streams.
-    pub(crate) fn limits(&self) -> Result<AccountLimits, ApiError> {
+    pub(crate) fn limits(&self) -> Result<&AccountLimits, ApiError> {
         match &self.grant {
             Grant::Enabled(share) => share.limits(),
             Grant::Disabled | Grant::System => Err(error::NOT_ENABLED_FOR_ACCOUNT.error()),

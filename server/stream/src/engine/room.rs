@@ -4,7 +4,7 @@ use super::Engine;
 use crate::config::Storage;
 use crate::error::{self, ApiError};
 use crate::seam::Account;
-use crate::space::{AccountLimits, Grant, Share, Space};
+use crate::space::{AccountLimits, Grant, Share};
 
 impl Engine {
     /// Whether there is room on the server for an account of that name with that share, besides what the others may have.
@@ -34,12 +34,14 @@ impl Engine {
 
     /// The ceilings of an account's streams.
     pub(crate) fn limits_of(&self, account: Account) -> Result<AccountLimits, ApiError> {
-        self.spaces.get(&account).map_or_else(|| Err(error::NO_ACCOUNT.error()), Space::limits)
+        let space = self.spaces.get(&account).ok_or_else(|| error::NO_ACCOUNT.error())?;
+        space.limits().copied()
     }
 
     /// Whether the server has room for one more message.
     pub(super) fn check_room(&self, storage: Storage, account: Account, bytes: u64) -> Result<(), ApiError> {
-        let limits = self.limits_of(account)?;
+        let space = self.spaces.get(&account).ok_or_else(|| error::NO_ACCOUNT.error())?;
+        let limits = space.limits()?;
         let mine = match storage {
             Storage::Memory => limits.memory_bytes_max,
             Storage::File => limits.file_bytes_max,

@@ -52,7 +52,7 @@ impl<D: Disk> Shared<D> {
 
     /// As [`Shared::stage`], and nobody may hear of it before the next commit.
     fn owe<R>(&self, sync: Sync, what: impl FnMut(&mut Store<D>) -> Result<R, Error>) -> Result<R, LogError> {
-        self.owed.fetch_or(sync.bit(), Ordering::Relaxed);
+        note(&self.owed, sync);
         self.stage(sync, what)
     }
 
@@ -62,7 +62,7 @@ impl<D: Disk> Shared<D> {
         sync: Sync,
         mut what: impl FnMut(&mut Store<D>) -> Result<R, Error>,
     ) -> Result<R, LogError> {
-        self.held.fetch_or(sync.bit(), Ordering::Relaxed);
+        note(&self.held, sync);
         let mut store = self.lock();
         match what(&mut store) {
             Err(Error::CommitFirst) => {
@@ -71,6 +71,14 @@ impl<D: Disk> Shared<D> {
             }
             done => Ok(done?),
         }
+    }
+}
+
+/// One thread writes it, so reading it first is enough, and cheaper.
+fn note(modes: &AtomicU8, sync: Sync) {
+    let known = modes.load(Ordering::Relaxed);
+    if known & sync.bit() == 0 {
+        modes.store(known | sync.bit(), Ordering::Relaxed);
     }
 }
 

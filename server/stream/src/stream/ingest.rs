@@ -157,6 +157,9 @@ const CHECKS: &[Check] = &[
     ttl_valid,
 ];
 
+/// Those of them that a message without headers can fail.
+const CHECKS_BARE: &[Check] = &[not_sealed, not_too_large, counter::increment_there];
+
 fn not_sealed(stream: &Stream, _: &mut Arriving<'_>) -> Result<(), Refusal> {
     if stream.config.sealed { Err(error::STREAM_SEALED.into()) } else { Ok(()) }
 }
@@ -336,7 +339,8 @@ impl Stream {
 
     /// Whether a message may be stored. `room` is what the server says to its size.
     pub(super) fn pass(&self, arriving: &mut Arriving<'_>, room: Result<(), ApiError>) -> Passed {
-        let passed = CHECKS.iter().try_for_each(|check| check(self, arriving));
+        let checks = if arriving.header.is_empty() { CHECKS_BARE } else { CHECKS };
+        let passed = checks.iter().try_for_each(|check| check(self, arriving));
         let passed = passed.and_then(|()| {
             room?;
             if self.is_uninteresting(&arriving.subject) { Ok(()) } else { Ok(self.check_room(arriving)?) }
@@ -358,12 +362,7 @@ impl Stream {
     /// An acknowledgement, with what follows the number in it.
     pub(super) fn answer_with(&self, reply: Option<&[u8]>, seq: u64, rest: &str, cx: &mut Cx<'_>) {
         let Some(reply) = reply else { return };
-        let seq = Digits::new(seq);
-        let mut text = Vec::with_capacity(self.ack.len() + seq.as_bytes().len() + rest.len());
-        for part in [&self.ack[..], seq.as_bytes(), rest.as_bytes()] {
-            text.extend_from_slice(part);
-        }
-        cx.answer(reply, text);
+        cx.answer_of(reply, &[&self.ack, Digits::new(seq).as_bytes(), rest.as_bytes()]);
     }
 
     /// Stores a message that passed.

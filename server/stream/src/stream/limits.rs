@@ -62,6 +62,9 @@ impl Stream {
 
     /// Takes out the oldest until all limits are kept.
     pub(super) fn enforce_limits(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        if some(self.config.max_msgs).or(some(self.config.max_bytes)).is_none() {
+            return Ok(());
+        }
         loop {
             let state = self.log.state();
             let config = &self.config;
