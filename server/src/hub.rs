@@ -43,6 +43,16 @@ pub(crate) struct Hub {
 pub(crate) struct Sleeper {
     pub(crate) mailbox: MailboxId,
     pub(crate) thread: std::thread::Thread,
+    /// Does at once what is in the mailbox, on the thread that rings, if that waits for nothing. False: the sleeper has to.
+    pub(crate) at_once: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Sleeper {
+    fn ring(&self) {
+        if !(self.at_once)() {
+            self.thread.unpark();
+        }
+    }
 }
 
 /// More tasks than a process has descriptors.
@@ -122,7 +132,7 @@ impl Hub {
         drop(broker);
         for mailbox in rings {
             match self.sleeper.get() {
-                Some(sleeper) if sleeper.mailbox == mailbox => sleeper.thread.unpark(),
+                Some(sleeper) if sleeper.mailbox == mailbox => sleeper.ring(),
                 _ => self.bell(mailbox).into_iter().for_each(Notify::notify_one),
             }
         }

@@ -1,8 +1,8 @@
 //! What the storage thread does: takes in, commits, says what follows, sleeps.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use midge_broker::{Letter, MailboxId};
@@ -22,6 +22,17 @@ const OUTPUTS_A_TURN: usize = 512;
 const BYTES_A_TURN: usize = 256 * 1024;
 /// Letters that are handled before what follows from them is said.
 const LETTERS_AT_ONCE: usize = 4096;
+
+/// Requests that are answered by the thread that brings them; more are shared with the thread of the streams.
+const AT_ONCE: usize = 8;
+
+/// Why the thread has stopped working.
+enum Rest {
+    /// There is nothing to do, for so long or until it is rung.
+    Until(Option<Duration>),
+    /// All that it was told is on the disk.
+    End,
+}
 
 /// What the thread has.
 pub(super) struct Clerk {
@@ -49,7 +60,20 @@ impl Clerk {
         self.engine.load(now).map_err(|error| format!("streams can't be read: {error}"))
     }
 
-    pub(super) fn run(mut self, stop: &AtomicBool) {
+    /// What the thread does until it is told to stop. It has the clerk whenever it doesn't sleep.
+    pub(super) fn run(clerk: &Mutex<Self>, stop: &AtomicBool) {
+        loop {
+            let rest = clerk.lock().unwrap_or_else(PoisonError::into_inner).work_on(stop);
+            match rest {
+                Rest::End => return,
+                Rest::Until(None) => std::thread::park(),
+                Rest::Until(Some(wait)) => std::thread::park_timeout(wait),
+            }
+        }
+    }
+
+    /// Works until there is nothing to do.
+    fn work_on(&mut self, stop: &AtomicBool) -> Rest {
         loop {
             let ends = stop.load(Ordering::Acquire);
             self.take_in();
@@ -66,20 +90,51 @@ impl Clerk {
                 if let Err(error) = self.engine.save(now) {
                     self.hub.log.error(format_args!("streams: {error}"));
                 }
-                return;
+                return Rest::End;
             }
             if self.upkeep.work(&self.hub, &mut self.engine, &self.clock) {
                 continue;
             }
             let now = self.hub.clock.now().mono;
             match self.engine.deadline().into_iter().chain(self.upkeep.deadline()).min() {
-                None => std::thread::park(),
+                None => return Rest::Until(None),
                 Some(at) => match at.since(now) {
                     Duration::ZERO => {}
-                    wait => std::thread::park_timeout(wait),
+                    wait => return Rest::Until(Some(wait)),
                 },
             }
         }
+    }
+
+    /// Answers what is in the mailbox, on the thread that put it there, if these are requests for messages that need no
+    /// wait for the disk, and few of them. False if anything is left: the thread of the streams does it.
+    pub(super) fn answer_at_once(clerk: &Mutex<Self>) -> bool {
+        // Whoever works comes by and finds it.
+        let Ok(mut clerk) = clerk.try_lock() else { return false };
+        let clerk = &mut *clerk;
+        if !clerk.letters.is_empty() {
+            return false;
+        }
+        let (mailbox, version) = (clerk.mailbox, clerk.accounts.version());
+        let (letters, now) = clerk.hub.look(|broker, now| {
+            let letters = match broker.accounts_version() == version {
+                true => broker.take_letters_if(mailbox, AT_ONCE, |tag| Tag::from_bits(tag).is_direct()),
+                false => VecDeque::new(),
+            };
+            (letters, now)
+        });
+        if letters.is_empty() {
+            return false;
+        }
+        clerk.letters = letters;
+        let now = Now { mono: now.mono, wall: i64::try_from(now.wall.as_nanos()).unwrap_or(i64::MAX) };
+        while let Some(letter) = clerk.letters.front()
+            && clerk.engine.answer_at_once(&message(letter), now)
+        {
+            clerk.letters.pop_front();
+            clerk.say();
+        }
+        clerk.letters.is_empty() && !clerk.outputs.has_lost()
     }
 
     /// Takes in what came, does what is due, and commits.
@@ -128,14 +183,7 @@ impl Clerk {
         }
         for _ in 0..LETTERS_AT_ONCE {
             let Some(letter) = self.letters.pop_front() else { break };
-            let message = Message {
-                tag: Tag::from_bits(letter.tag),
-                subject: letter.subject(),
-                reply: letter.reply(),
-                header: letter.header(),
-                payload: letter.payload(),
-            };
-            self.engine.handle(Input::Message(message), now);
+            self.engine.handle(Input::Message(message(&letter)), now);
         }
     }
 
@@ -190,5 +238,16 @@ impl Clerk {
             });
         }
         self.engine.is_hungry() || self.outputs.has_lost()
+    }
+}
+
+/// As the engine reads it.
+fn message(letter: &Letter) -> Message<'_> {
+    Message {
+        tag: Tag::from_bits(letter.tag),
+        subject: letter.subject(),
+        reply: letter.reply(),
+        header: letter.header(),
+        payload: letter.payload(),
     }
 }

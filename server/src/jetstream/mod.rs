@@ -15,7 +15,8 @@
 //!
 //! The thread takes all that has come meanwhile, lets the engine handle it, commits once, and only then says what
 //! follows from it: everybody who published meanwhile shares one wait for the disk. It sleeps until it is rung or the
-//! engine's next deadline.
+//! engine's next deadline. While it sleeps, whoever rings answers requests for single messages itself, as far as that waits
+//! for nothing ([`clerk`]): a value of a key-value store needs no other thread.
 
 mod accounts;
 mod clerk;
@@ -24,8 +25,8 @@ mod outputs;
 mod questions;
 mod upkeep;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use midge_config::{BatchLimits, JetStreamLimits, Options};
@@ -81,14 +82,19 @@ impl Streams {
         // Whoever connects first finds the subjects taken.
         clerk.work();
         clerk.say();
+        let clerk = Arc::new(Mutex::new(clerk));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let stop = Arc::clone(&stop);
-            std::thread::Builder::new().name("streams".to_owned()).spawn(move || clerk.run(&stop))
+            let clerk = Arc::clone(&clerk);
+            std::thread::Builder::new().name("streams".to_owned()).spawn(move || Clerk::run(&clerk, &stop))
         };
         let thread = thread.map_err(|error| format!("the storage thread can't be started: {error}"))?;
         clock::heed(&options.clock, synchronised, hub, thread.thread());
-        hub.set_sleeper(Sleeper { mailbox, thread: thread.thread().clone() });
+        // The store is to be closed when the thread has ended.
+        let clerk = Arc::downgrade(&clerk);
+        let at_once = Box::new(move || clerk.upgrade().is_some_and(|clerk| Clerk::answer_at_once(&clerk)));
+        hub.set_sleeper(Sleeper { mailbox, thread: thread.thread().clone(), at_once });
         thread.thread().unpark();
         Ok(Self { thread, stop })
     }

@@ -487,6 +487,19 @@ impl<D: Disk> Store<D> {
         self.read_at(stream, &entry, place)
     }
 
+    /// Reads a message, if that doesn't wait for the disk and nothing is wrong with it. `None` says nothing:
+    /// [`read`](Self::read) knows more.
+    pub fn read_at_once(&mut self, stream: StreamId, seq: u64) -> Option<Message> {
+        let (entry, place) = self.streams.get(&stream)?.find(seq)?;
+        let Place::Segment(number) = place else { return None };
+        let segment = self.segments.get(&number)?;
+        let (offset, len) = extent(segment, &entry);
+        let mut bytes = vec![0; usize::try_from(len).ok()?];
+        let read = self.disk.read_at_once(&segment.file, &mut bytes, offset).ok()??;
+        let head = record::check(&bytes, segment.seed, offset).filter(|_| read == bytes.len())?;
+        if (head.stream, head.seq) == (stream, seq) { message(bytes.into(), &head) } else { None }
+    }
+
     /// The first message from `seq` on that is wanted: its sequence, and what [`read`](Self::read) says of it.
     pub fn read_next(
         &mut self,
@@ -543,11 +556,9 @@ impl<D: Disk> Store<D> {
     /// The bytes where the entry's record is, no more than it can take.
     pub(crate) fn read_record(&mut self, number: u64, entry: &Entry) -> io::Result<Bytes> {
         let Some(segment) = self.segments.get(&number) else { return Ok(Bytes::new()) };
-        let offset = u64::from(entry.place) * record::ALIGN as u64;
-        let longest = record::HEAD as u64 + u64::from(entry.size).saturating_sub(30) + 8;
+        let (offset, len) = extent(segment, entry);
         let end = segment.offset(segment.header.pages);
         let fixed = if number == self.active.number { segment.offset(self.active.durable_page) } else { end };
-        let len = longest.min(end.saturating_sub(offset));
         let piece = match self.ahead.look(number, offset, len, fixed) {
             Wanted::Here(bytes) => return Ok(bytes),
             Wanted::Read(piece) => piece,
@@ -647,6 +658,14 @@ impl<D: Disk> std::fmt::Debug for Store<D> {
             .field("health", &self.health)
             .finish_non_exhaustive()
     }
+}
+
+/// Where the entry's record is in its segment's file, and the bytes that it can take there.
+fn extent<F>(segment: &Segment<F>, entry: &Entry) -> (u64, u64) {
+    let offset = u64::from(entry.place) * record::ALIGN as u64;
+    let longest = record::HEAD as u64 + u64::from(entry.size).saturating_sub(30) + 8;
+    let end = segment.offset(segment.header.pages);
+    (offset, longest.min(end.saturating_sub(offset)))
 }
 
 /// What the message's record weighs in its segment, near enough: the same when it comes and when it goes.

@@ -28,6 +28,11 @@ impl Tag {
         matches!(self.split(), Some((What::Stream | What::Link, ..)))
     }
 
+    /// Whether messages to it ask for a stream's messages directly: [`Engine::answer_at_once`](crate::Engine::answer_at_once).
+    pub fn is_direct(self) -> bool {
+        matches!(self.split(), Some((What::Direct, ..)))
+    }
+
     /// Of such a number.
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -295,6 +300,15 @@ impl Out {
     pub(crate) fn commit(&mut self) {
         self.ready = self.queue.len();
         self.promises = false;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// All that waits may be taken, though nothing was committed: it promises nothing.
+    pub(crate) fn let_out(&mut self) {
+        self.ready = self.queue.len();
     }
 
     /// Drops what was not committed, but for subscriptions, which are of now. What promised that something was done becomes

@@ -46,6 +46,11 @@ impl Handles {
         self.list.last().map(|handle| &handle.fd).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The file's descriptor, if it is there.
+    pub(super) fn opened(&self, name: &str) -> Option<&OwnedFd> {
+        self.list.iter().rev().find(|handle| &*handle.name == name).map(|handle| &handle.fd)
+    }
+
     /// Whether the file has something to be synced.
     pub(super) fn set_dirty(&mut self, name: &str, dirty: bool) {
         if let Some(handle) = self.list.iter_mut().rev().find(|handle| &*handle.name == name) {

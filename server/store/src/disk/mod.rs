@@ -51,6 +51,19 @@ pub trait Disk {
         self.read_at(file, buffer, offset)
     }
 
+    /// Reads as [`read_at`](Disk::read_at) does, if that doesn't wait for the medium; `None` if it would, or if nobody knows.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn read_at_once(
+        &self,
+        _file: &Self::File,
+        _buffer: &mut [u8],
+        _offset: u64,
+    ) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+
     /// Writes at `offset`; the file grows if it must.
     ///
     /// # Errors

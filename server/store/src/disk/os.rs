@@ -2,12 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place")]
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::Disk;
 use super::handles::Handles;
@@ -141,6 +141,18 @@ impl Disk for OsDisk {
         read
     }
 
+    fn read_at_once(&self, file: &OsFile, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        // Opening may wait, too.
+        let handles = self.handles.borrow();
+        let Some(file) = handles.opened(&file.0) else { return Ok(None) };
+        match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(Some(read)),
+            // Or the kernel, or the file system, doesn't know how.
+            Err(Errno::AGAIN | Errno::INTR | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn write_at(&mut self, file: &OsFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let written = self
             .with(file, |file| Ok(rustix::io::retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?));
@@ -192,5 +204,25 @@ impl Disk for OsDisk {
             self.handles.borrow_mut().forget(name);
         }
         self.sync_dir()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_open_is_not_read_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut disk = OsDisk::open(directory.path()).unwrap();
+        let file = disk.open("a", true).unwrap();
+        disk.write_at(&file, b"0123456789", 0).unwrap();
+        let mut buffer = [0; 4];
+        // Some file systems can't tell whether it would wait.
+        if let Some(read) = disk.read_at_once(&file, &mut buffer, 3).unwrap() {
+            assert_eq!((read, &buffer), (4, b"3456"));
+        }
+        disk.handles.borrow_mut().forget("a");
+        assert_eq!(disk.read_at_once(&file, &mut buffer, 3).unwrap(), None);
     }
 }

@@ -319,6 +319,10 @@ impl Disk for SimDisk {
         Ok(length)
     }
 
+    fn read_at_once(&self, file: &usize, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.read_at(file, buffer, offset).map(Some)
+    }
+
     fn write_at(&mut self, file: &usize, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let fault = self.call()?;
         let mut bytes = bytes;

@@ -347,6 +347,7 @@ impl Model {
             assert_eq!(state.lost, 0);
             for (seq, expected) in &stream.messages {
                 let message = store.read(id, *seq).unwrap().unwrap();
+                assert!(store.read_at_once(id, *seq).is_none_or(|at_once| at_once == message));
                 assert_eq!(message.seq, *seq);
                 assert_eq!(
                     (&*message.subject, &*message.headers, &*message.payload, message.time, message.expires),

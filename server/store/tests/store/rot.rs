@@ -89,6 +89,14 @@ fn judge_once(disk: SimDisk, model: &Model, what: &str) -> (u64, Vec<Damaged>) {
         let state = store.state(*id).unwrap();
         assert!(state.last_seq >= stream.last_seq, "{what}: {state:?}, not {}; {report:?}", stream.last_seq);
         for (seq, expected) in &stream.messages {
+            let at_once = store.read_at_once(*id, *seq);
+            assert!(
+                at_once.is_none_or(|it| it.subject == expected.subject
+                    && it.headers == expected.headers
+                    && it.payload == expected.payload
+                    && (it.time, it.expires) == (expected.time, expected.expires)),
+                "{what}: message {seq} of {id} is wrong at once"
+            );
             match store.read(*id, *seq) {
                 Ok(Some(message)) => assert!(
                     !store.is_damaged(*id, *seq)

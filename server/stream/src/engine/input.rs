@@ -14,6 +14,20 @@ impl Engine {
         self.bear(done);
     }
 
+    /// Answers a request for one message, if that changes nothing and doesn't wait for the disk. The answer is there for
+    /// [`Engine::poll`] then. False: nothing was done, and the message is for [`Engine::handle`].
+    pub fn answer_at_once(&mut self, message: &Message<'_>, now: Now) -> bool {
+        let Some((What::Direct, id, _)) = message.tag.split() else { return false };
+        // What waits for a commit comes first, and is not to come out by this.
+        if self.is_owed() || !self.out.is_empty() || self.is_for_origin(id, message.subject) {
+            return false;
+        }
+        let Some((stream, mut cx)) = self.stream_cx(id, now) else { return false };
+        let answered = stream.answer_at_once(message, &mut cx);
+        self.out.let_out();
+        answered
+    }
+
     fn take(&mut self, input: Input<'_>, now: Now) -> Result<(), LogError> {
         match input {
             Input::Message(message) => self.on_message(&message, now),

@@ -312,6 +312,11 @@ where
         stored(self.store.lock().read(self.id, seq))
     }
 
+    fn get_at_once(&self, seq: u64) -> Option<Stored> {
+        let read = self.store.lock().read_at_once(self.id, seq);
+        stored(Ok(read)).ok().flatten()
+    }
+
     fn is_damaged(&self, seq: u64) -> bool {
         let mut store = self.store.lock();
         store.is_damaged(self.id, seq) || matches!(store.read(self.id, seq), Err(ReadError::Damaged(_)))

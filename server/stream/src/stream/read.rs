@@ -3,6 +3,7 @@
 //! Source: reference 3.12 (`STREAM.MSG.GET`), 3.16; nats-server's `stream.go` (`processDirectGetRequest`,
 //! `getDirectRequest`, `getDirectMulti`).
 
+use midge_protocol::subject::is_literal;
 use serde::Deserialize;
 
 use super::Stream;
@@ -96,6 +97,25 @@ impl Stream {
             cx.status(reply, &format!("500 {error}"), "");
         }
         sent
+    }
+
+    /// Answers a direct request for one message, if that is found and read without waiting. False: nothing was done.
+    pub(crate) fn answer_at_once(&self, message: &Message<'_>, cx: &mut Cx<'_>) -> bool {
+        let (Some(reply), Ok(mut asked)) = (message.reply, self.read_direct(message)) else { return false };
+        let (seq, subject) = (std::mem::take(&mut asked.seq), std::mem::take(&mut asked.last_by_subj));
+        let GetRequest { no_hdr, max_bytes, .. } = asked;
+        if asked != (GetRequest { no_hdr, max_bytes, ..Default::default() }) {
+            return false;
+        }
+        let seq = match seq {
+            0 if is_literal(subject.as_bytes()) => self.log.last_of(subject.as_bytes()),
+            0 => None,
+            seq => Some(seq),
+        };
+        let Some(found) = seq.and_then(|seq| self.log.get_at_once(seq)) else { return false };
+        let lines = self.origin(&found);
+        Self::send(&found, (!no_hdr).then_some(&lines), reply, cx);
+        true
     }
 
     fn read_direct(&self, message: &Message<'_>) -> Result<GetRequest, &'static str> {

@@ -49,6 +49,46 @@ fn messages_are_found_by_number_subject_and_time() {
 }
 
 #[test]
+fn one_message_is_answered_at_once_unless_something_is_to_be_committed() {
+    let mut world = World::new();
+    world.good("STREAM.CREATE.S", r#"{"name":"S","subjects":["a.*"],"allow_direct":true}"#);
+    for (subject, payload) in [("a.x", "1"), ("a.y", "2"), ("a.x", "3")] {
+        world.ask_with(subject, &header("K", "v"), payload);
+    }
+    let by_number = "$JS.API.DIRECT.GET.S";
+    for (subject, payload) in [
+        ("$JS.API.DIRECT.GET.S.a.x", ""),
+        (by_number, r#"{"seq":2}"#),
+        (by_number, r#"{"seq":2,"no_hdr":true}"#),
+        (by_number, r#"{"last_by_subj":"a.y"}"#),
+    ] {
+        let at_once = world.ask_at_once(subject, payload).expect("an answer at once");
+        let later = world.ask(subject, payload);
+        let what = |seen: &crate::world::Seen| (seen.header.clone(), seen.payload.clone());
+        assert_eq!(vec![what(&at_once)], later.iter().map(what).collect::<Vec<_>>(), "{subject} {payload}");
+    }
+    for (subject, payload) in [
+        ("$JS.API.DIRECT.GET.S.a.z", ""),
+        ("$JS.API.STREAM.INFO.S", ""),
+        (by_number, r#"{"seq":9}"#),
+        (by_number, r#"{"seq":"x"}"#),
+        (by_number, r#"{"seq":1,"batch":2}"#),
+        (by_number, r#"{"last_by_subj":"a.*"}"#),
+        (by_number, r#"{"next_by_subj":"a.x"}"#),
+        (by_number, r#"{"multi_last":["a.x"]}"#),
+        (by_number, r#"{"start_time":"2020-01-01T00:00:00Z"}"#),
+    ] {
+        assert_eq!(world.ask_at_once(subject, payload), None, "{subject} {payload}");
+    }
+    // Nobody is shown what the power may still take.
+    world.stage("a.x", Some("_IN.z"), "", "4");
+    assert_eq!(world.ask_at_once("$JS.API.DIRECT.GET.S.a.y", ""), None);
+    world.run();
+    let last = world.ask_at_once("$JS.API.DIRECT.GET.S.a.x", "").expect("an answer at once");
+    assert_eq!(last.payload, "4");
+}
+
+#[test]
 fn purging_leaves_what_was_not_meant() {
     let mut world = World::new();
     world.good("STREAM.CREATE.S", r#"{"name":"S","subjects":["a.*"]}"#);

@@ -293,6 +293,23 @@ impl World {
         !tags.is_empty()
     }
 
+    /// What a direct request is answered without a commit, if it is: as drivers do it before they hand it to the engine.
+    pub(crate) fn ask_at_once(&mut self, subject: &str, payload: &str) -> Option<Seen> {
+        let is_for = |filter: &Bytes| Filter::new(filter).unwrap().matches(subject.as_bytes());
+        let (_, tag) = self.subs.iter().find(|(filter, _)| is_for(filter)).expect("somebody hears it");
+        let (tag, reply) = (*tag, Some(&b"_IN.at-once"[..]));
+        let message =
+            Message { tag, subject: subject.as_bytes(), reply, header: b"", payload: payload.as_bytes() };
+        let answered = self.engine.answer_at_once(&message, self.now);
+        let output = self.engine.poll();
+        assert_eq!((answered, self.engine.poll()), (output.is_some(), None));
+        match output {
+            Some(Output::Publish(publish)) => self.deliver(publish),
+            other => assert_eq!(other, None),
+        }
+        self.take(|seen| seen.to == "_IN.at-once").pop()
+    }
+
     /// What a request is answered, everything that came to its inbox at once.
     pub(crate) fn ask_with(&mut self, subject: &str, header: &str, payload: &str) -> Vec<Seen> {
         self.ask_all(subject, header, payload.as_bytes())
