@@ -79,7 +79,7 @@ impl Accounts {
             return;
         }
         let births: BTreeMap<_, _> =
-            broker.placed_accounts().map(|(id, account)| (account.birth(), id)).collect();
+            gather(broker.placed_accounts().map(|(id, account)| (account.birth(), id)));
         for (_, known) in self.open.values_mut() {
             match births.get(&known.birth) {
                 Some(id) => known.id = *id,
@@ -95,7 +95,7 @@ impl Accounts {
         self.version = version;
         self.refused.clear();
         let known: BTreeMap<&str, &Open> =
-            self.open.values().map(|(name, known)| (name.as_str(), known)).collect();
+            gather(self.open.values().map(|(name, known)| (name.as_str(), known)));
         for (name, account) in &mut wanted {
             let Grant::Enabled(share) = &account.grant else { continue };
             if let Err(why) = engine.check_share_fits(name, share) {
@@ -123,7 +123,7 @@ impl Accounts {
             self.open.remove(&number);
         }
         let known: BTreeMap<String, u32> =
-            self.open.iter().map(|(number, (name, _))| (name.clone(), *number)).collect();
+            gather(self.open.iter().map(|(number, (name, _))| (name.clone(), *number)));
         for (name, account) in change.wanted {
             let grant = account.grant.clone();
             let done = match known.get(&name) {
@@ -144,7 +144,7 @@ impl Accounts {
             }
         }
         let enabled = self.open.values().filter(|(_, it)| matches!(it.grant, Grant::Enabled(_)));
-        hub.inquiry().set_accounts(enabled.map(|(name, _)| name.clone()).collect());
+        hub.inquiry().set_accounts(gather(enabled.map(|(name, _)| name.clone())));
     }
 }
 
@@ -153,7 +153,7 @@ impl Accounts {
 fn grants(broker: &Broker<Handle>) -> BTreeMap<String, Open> {
     let settings = broker.settings();
     let system = settings.system_account.as_deref();
-    let mut names: BTreeSet<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+    let mut names: BTreeSet<&str> = gather(settings.accounts.iter().map(|account| account.name.as_str()));
     let is_other = |name: &&str| *name != GLOBAL_ACCOUNT && Some(*name) != system;
     // Without any account but the server's own, everybody has streams.
     let alone = settings.directory.trust.is_none() && !names.iter().any(is_other);
@@ -169,7 +169,7 @@ fn grants(broker: &Broker<Handle>) -> BTreeMap<String, Open> {
         let (grant, tag) = (grant(account)?, account.tag().to_string());
         Some((account.name().to_owned(), Open { tag, id, birth: account.birth(), grant }))
     };
-    broker.placed_accounts().filter(|(_, account)| names.contains(account.name())).filter_map(open).collect()
+    gather(broker.placed_accounts().filter(|(_, account)| names.contains(account.name())).filter_map(open))
 }
 
 /// Whether another account answers who asks for the streams of this one.
@@ -191,8 +191,15 @@ fn share(share: &StreamShare) -> Share {
     };
     match share.tiers.is_empty() {
         true => Share::Flat(limits(share)),
-        false => Share::Tiers(
-            share.tiers.iter().map(|(tier, share)| (tier.as_str().into(), limits(share))).collect(),
-        ),
+        false => Share::Tiers(gather(
+            share.tiers.iter().map(|(tier, share)| (tier.as_str().into(), limits(share))),
+        )),
     }
+}
+
+/// As `collect` does, but one after the other: maps sort what they collect, and each kind would be 4 kB of program for it.
+fn gather<T, C: Default + Extend<T>>(items: impl Iterator<Item = T>) -> C {
+    let mut all = C::default();
+    all.extend(items);
+    all
 }

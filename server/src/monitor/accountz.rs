@@ -85,12 +85,14 @@ impl Signed {
         let since = |(key, at): (&String, &i64)| {
             (key.clone(), Time(Duration::from_secs(u64::try_from(*at).unwrap_or(0))))
         };
+        let mut revoked_user = BTreeMap::new();
+        revoked_user.extend(body.revocations.iter().map(since));
         Self {
             jwt: stored.or_else(preloaded).map(|text| text.trim().to_owned()),
             issuer_key: said.iss.clone(),
             tags: body.tags.clone(),
             decoded_jwt: Some(claims.token.to_json()),
-            revoked_user: body.revocations.iter().map(since).collect(),
+            revoked_user,
         }
     }
 }

@@ -269,8 +269,8 @@ impl Engine {
             if !totals.is_empty() {
                 let offset = usize::try_from(ask.offset).unwrap_or(0);
                 page = Page { total: totals.len(), offset, limit: SUBJECTS_MAX };
-                let shown: std::collections::BTreeMap<_, _> =
-                    totals.into_iter().skip(offset).take(SUBJECTS_MAX).collect();
+                let mut shown = std::collections::BTreeMap::new();
+                shown.extend(totals.into_iter().skip(offset).take(SUBJECTS_MAX));
                 info.state.subjects = (!shown.is_empty()).then_some(shown);
             }
         }
