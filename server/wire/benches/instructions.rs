@@ -1,4 +1,4 @@
-//! Work whose instructions are counted: parse, route, deliver. `tests/instructions/run` runs it under callgrind.
+//! Work whose instructions are counted: parse, route, deliver, store. `tests/instructions/run` runs it under callgrind.
 //!
 //! `instructions NAME COUNT` prepares what `NAME` needs and then does it `COUNT` times; what is prepared costs the same
 //! for any count, so that two runs tell the instructions of one time. `instructions` alone lists the names.
@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../../broker/tests/broker/world/mod.rs"]
 mod world;
+
+mod streams;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -47,6 +49,10 @@ const WORKS: &[Named] = &[
     ("permission to publish, 10 rules", || permission(10)),
     ("permission to publish, 1,000 rules", || permission(1_000)),
     ("deliver 16 B to 1, of 100 in a turn, by a user with 10 rules", deliver_by_rules),
+    ("stream: store and answer 128 B, 20 in a commit", streams::publish),
+    ("stream: 128 B to a consumer, 20 asked for", || streams::consume(false)),
+    ("stream: 128 B to a consumer, 20 asked for and acknowledged", || streams::consume(true)),
+    ("stream: get the last of a subject, alone in a turn", streams::get),
 ];
 
 fn main() {

@@ -53,20 +53,25 @@ impl World {
 
     /// One read: the session works, and all that came of it is written.
     pub(crate) fn turn(&mut self, client: &mut Client, input: &[u8]) {
-        let Self { broker, ready, written } = self;
         let mut rest = input;
         while !rest.is_empty() {
-            let received = client.session.receive(broker, Now::default(), rest);
+            let received = client.session.receive(&mut self.broker, Now::default(), rest);
             assert!(matches!(received.next, Next::Read(1) | Next::Yield), "{received:?}");
             rest = &rest[received.used..];
-            broker.flush(Now::default(), |outbox, _| ready.push(Arc::clone(outbox)));
-            for outbox in ready.drain(..) {
-                let Some(mut batch) = outbox.take() else { continue };
-                let bytes = batch.slices().map(<[u8]>::len).sum();
-                batch.advance(bytes);
-                outbox.put_back(batch, bytes);
-                *written += bytes;
-            }
+            self.write();
+        }
+    }
+
+    /// Writes what came of a turn.
+    pub(crate) fn write(&mut self) {
+        let Self { broker, ready, written } = self;
+        broker.flush(Now::default(), |outbox, _| ready.push(Arc::clone(outbox)));
+        for outbox in ready.drain(..) {
+            let Some(mut batch) = outbox.take() else { continue };
+            let bytes = batch.slices().map(<[u8]>::len).sum();
+            batch.advance(bytes);
+            outbox.put_back(batch, bytes);
+            *written += bytes;
         }
     }
 }
