@@ -87,7 +87,7 @@ impl Options {
     }
 
     pub(crate) fn works(&self) -> impl Iterator<Item = Work> {
-        WORKS.iter().copied().filter(|work| self.wants(&work.title()))
+        WORKS.iter().copied().filter(|work| work.is_possible() && self.wants(&work.title()))
     }
 
     /// Whether nothing is left out, so that the result may be kept.

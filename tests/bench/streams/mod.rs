@@ -3,12 +3,13 @@
 mod talk;
 
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::footprint::Patience;
 use crate::report::{Scale, number};
-use crate::servers::{Contender, Server};
+use crate::servers::{Contender, REFERENCE, Server};
 use crate::statistics::Percentiles;
 use talk::Talker;
 
@@ -20,6 +21,8 @@ pub(crate) const STREAMS: &str = "Streams on disk";
 pub(crate) enum Work {
     /// So many publishers, each with so many messages of 128 B unanswered; 1 waits for each answer.
     Publish { publishers: u64, window: u64 },
+    /// The same on a disk whose flush takes 5 ms, as `tests/bench/run` makes one: beside who waits for it, too.
+    PublishSlowly { publishers: u64, window: u64 },
     /// A pull consumer fetches, 500 at a time, and acknowledges each or none.
     Consume { acks: bool },
     /// Puts into a bucket, one after the other.
@@ -37,6 +40,8 @@ pub(crate) const WORKS: &[Work] = &[
     Work::Publish { publishers: 1, window: 1_000 },
     Work::Publish { publishers: 8, window: 64 },
     Work::Publish { publishers: 1, window: 1 },
+    Work::PublishSlowly { publishers: 1, window: 1_000 },
+    Work::PublishSlowly { publishers: 8, window: 64 },
     Work::Consume { acks: false },
     Work::Consume { acks: true },
     Work::Put,
@@ -60,6 +65,9 @@ impl Work {
                     if publishers == 1 { "1 publisher".into() } else { format!("{publishers} publishers") };
                 format!("{who}, {} unanswered", number(window as f64, 0))
             }
+            Self::PublishSlowly { publishers, window } => {
+                format!("a flush takes 5 ms, {}", Self::Publish { publishers, window }.title())
+            }
             Self::Consume { acks: false } => "consume without acknowledgements".into(),
             Self::Consume { acks: true } => "consume, acknowledge each".into(),
             Self::Put => "key-value put".into(),
@@ -78,6 +86,7 @@ impl Work {
         let figures = match self {
             Self::Publish { window: 1, .. } | Self::Put | Self::Get => vec![rate, cpu, times[0], times[1]],
             Self::Publish { .. } | Self::Consume { .. } => vec![rate, cpu, peak],
+            Self::PublishSlowly { .. } => vec![rate],
             Self::Restart => {
                 vec![("accepts clients after, ms", Scale::less(1)), ("knows all after, ms", Scale::less(1))]
             }
@@ -90,36 +99,56 @@ impl Work {
     fn count(self, contender: &Contender, share: f64) -> u64 {
         let whole = match self {
             Self::Publish { window: 1, .. } | Self::Put => 3_000.0,
-            Self::Publish { .. } => 200_000.0,
+            Self::Publish { .. } | Self::PublishSlowly { .. } => 200_000.0,
             Self::Consume { .. } => 300_000.0,
             Self::Get => 20_000.0,
             Self::Restart => 500e6 / LARGE as f64,
             Self::Rest => 200_000.0,
         };
-        let waits = contender.is_slow_with_streams() && matches!(self, Self::Publish { .. } | Self::Put);
         // The less, the slower; a rate is seen all the same.
-        let share = if waits { share * 0.02 } else { share };
-        ((whole * share) as u64).max(10)
+        let part = match self {
+            Self::Publish { .. } | Self::Put if contender.is_slow_with_streams() => 0.02,
+            Self::PublishSlowly { .. } if contender.is_slow_with_streams() => 0.002,
+            _ => 1.0,
+        };
+        ((whole * share * part) as u64).max(10)
     }
 
     /// Whether it hardly varies, and takes long to see.
     pub(crate) fn is_long(self) -> bool {
-        matches!(self, Self::Restart | Self::Rest)
+        matches!(self, Self::Restart | Self::Rest | Self::PublishSlowly { .. })
+    }
+
+    /// Whether it can be done here.
+    pub(crate) fn is_possible(self) -> bool {
+        !matches!(self, Self::PublishSlowly { .. }) || slow_disk().is_some()
     }
 
     /// Whether it says anything new of a server that waits for the disk.
     pub(crate) fn fits(self, contender: &Contender) -> bool {
+        // What waits for no disk doesn't notice that it is slow.
+        if let Self::PublishSlowly { .. } = self {
+            return contender.name != REFERENCE;
+        }
         !contender.is_slow_with_streams()
             || !matches!(self, Self::Get | Self::Consume { acks: false } | Self::Restart | Self::Rest)
     }
 
     /// One run on a fresh process with an empty store.
     pub(crate) fn measure(self, contender: &Contender, share: f64, patience: Patience) -> Result<Vec<f64>> {
-        let directory = tempfile::Builder::new().prefix("midge-streams-").tempdir().map_err(said)?;
+        let place = match self {
+            Self::PublishSlowly { .. } => slow_disk().ok_or("there is no slow disk")?,
+            _ => std::env::temp_dir(),
+        };
+        let directory = tempfile::Builder::new().prefix("midge-streams-").tempdir_in(place).map_err(said)?;
         let server = contender.start_with_streams(directory.path())?;
         let count = self.count(contender, share);
         match self {
             Self::Publish { publishers, window } => publish(&server, publishers, window, count),
+            Self::PublishSlowly { publishers, window } => {
+                let figures = publish(&server, publishers, window, count)?;
+                Ok(figures.into_iter().take(1).collect())
+            }
             Self::Consume { acks } => consume(&server, count, acks),
             Self::Put | Self::Get => bucket(&server, count, self == Self::Get),
             Self::Restart => {
@@ -159,6 +188,11 @@ impl Work {
             }
         }
     }
+}
+
+/// A file system on a disk whose flush takes 5 ms, if `tests/bench/run` could make one.
+fn slow_disk() -> Option<PathBuf> {
+    std::env::var_os("MIDGE_SLOW_DISK").map(PathBuf::from)
 }
 
 const KEY_VALUE: &str =
