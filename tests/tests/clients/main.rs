@@ -385,7 +385,7 @@ async fn rust(daemon: &mut Daemon, seen: &mut Vec<Value>) -> Result<(), Failure>
     Ok(())
 }
 
-async fn next(sub: &mut Subscriber) -> Result<async_nats::Message, Failure> {
+async fn next(sub: &mut Subscriber) -> Result<Message, Failure> {
     Ok(timeout(PATIENCE, sub.next()).await?.ok_or("the subscription has ended")?)
 }
 
