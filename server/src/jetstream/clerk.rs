@@ -26,6 +26,9 @@ const LETTERS_AT_ONCE: usize = 4096;
 /// Requests that are answered by the thread that brings them; more are shared with the thread of the streams.
 const AT_ONCE: usize = 8;
 
+/// After a rest of this length the start is over.
+const CALM: Duration = Duration::from_secs(1);
+
 /// Why the thread has stopped working.
 enum Rest {
     /// There is nothing to do, for so long or until it is rung.
@@ -62,8 +65,14 @@ impl Clerk {
 
     /// What the thread does until it is told to stop. It has the clerk whenever it doesn't sleep.
     pub(super) fn run(clerk: &Mutex<Self>, stop: &AtomicBool) {
+        let mut starts = true;
         loop {
             let rest = clerk.lock().unwrap_or_else(PoisonError::into_inner).work_on(stop);
+            if starts && matches!(&rest, Rest::Until(wait) if wait.is_none_or(|wait| wait >= CALM)) {
+                // The store has done what a start brings, which needed a part of the program that nothing else does.
+                starts = false;
+                midge_heap::unmap_program();
+            }
             match rest {
                 Rest::End => return,
                 Rest::Until(None) => std::thread::park(),
