@@ -261,7 +261,7 @@ fn drop_oldest(path: &Path, max: u64) -> io::Result<()> {
         .map(|entry| entry.path())
         .collect();
     // The names end with the time, so their order is that of time.
-    aside.sort();
+    aside.sort_unstable();
     let keep = usize::try_from(max).unwrap_or(usize::MAX).saturating_sub(1);
     let excess = aside.len().saturating_sub(keep);
     aside.into_iter().take(excess).try_for_each(std::fs::remove_file)

@@ -24,7 +24,7 @@ impl Trust {
     /// What the known accounts are, in an order that doesn't change.
     pub(crate) fn account_settings(&self, now: Duration) -> Vec<AccountSettings> {
         let mut accounts: Vec<_> = self.accounts.values().collect();
-        accounts.sort_by(|a, b| a.key().cmp(b.key()));
+        accounts.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         accounts.into_iter().map(|claims| self.settings_of(claims, now)).collect()
     }
 
@@ -228,7 +228,7 @@ impl<P: Port> Broker<P> {
     fn connections_in(&self, account: &str) -> Vec<ConnId> {
         let Some(account) = self.account_named(account) else { return Vec::new() };
         let mut found: Vec<_> = self.connections().filter(|(_, conn)| conn.account == account).collect();
-        found.sort_by_key(|(_, conn)| conn.cid);
+        found.sort_unstable_by_key(|(_, conn)| conn.cid);
         found.into_iter().map(|(id, _)| id).collect()
     }
 

@@ -87,7 +87,7 @@ impl Engine {
     /// What is `wanted` of the streams. `tag` gives what people call an account. Costs time and memory for each row.
     pub fn report(&self, wanted: &Wanted, tag: &dyn Fn(&str) -> String, now: Now) -> Report<'_> {
         let mut spaces: Vec<_> = self.spaces.iter().filter(|(_, space)| space.is_enabled()).collect();
-        spaces.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+        spaces.sort_unstable_by(|(_, one), (_, other)| one.name.cmp(&other.name));
         let total = spaces.len();
         let streams = self.streams.len();
         let consumers = self.streams.values().map(|stream| stream.shown().count()).sum();
