@@ -9,7 +9,7 @@ use midge_store::Store;
 use midge_store::disk::sim::SimDisk;
 use midge_stream::config::{BatchLimits, Limits};
 use midge_stream::log::{FileShelf, Keeper};
-use midge_stream::{AccountLimits, Engine, Input, Message, Output, Receipt, Settings, Tag};
+use midge_stream::{AccountLimits, Engine, Grant, Input, Message, Output, Receipt, Settings, Share, Tag};
 
 use super::net::Socket;
 
@@ -61,10 +61,10 @@ impl Streams {
         let engine = Engine::new(settings, Box::new(shelf));
         let mut this =
             Self { engine, keeper, mailbox, accounts: Vec::new(), subs: HashMap::new(), lost: Vec::new() };
-        for (number, (name, limits)) in (0..).zip(accounts(options)) {
+        for (number, (name, grant)) in (0..).zip(accounts(options)) {
             let id = broker.account_named(name).ok_or_else(|| format!("no account {name}"))?;
             this.accounts.push(id);
-            this.engine.open_account(number, name, limits, engine_time(now));
+            this.engine.open(number, name, grant, engine_time(now)).map_err(|err| err.to_string())?;
         }
         this.engine.load(engine_time(now)).map_err(|err| err.to_string())?;
         this.engine.commit(engine_time(now));
@@ -175,34 +175,38 @@ fn limits(asked: &JetStreamLimits) -> Limits {
     let count = |asked: u64, default: i64| if asked == 0 { default } else { asked.cast_signed() };
     let default = Limits::default();
     Limits {
+        duplicate_window: asked
+            .duplicate_window_max
+            .map_or(0, |window| i64::try_from(window.as_nanos()).unwrap_or(i64::MAX)),
         max_ack_pending: count(asked.ack_pending_max, 0),
         max_request_batch: count(asked.request_batch_max, 0),
         default_max_consumers: count(asked.consumers_default, default.default_max_consumers),
         batches: BatchLimits::of(batch.per_stream_max, batch.total_max, batch.messages_max, batch.timeout),
-        ..default
     }
 }
 
-/// The accounts that have streams: those that say so, or, if there are none but the server's own, everybody's.
-fn accounts(options: &Options) -> Vec<(&str, AccountLimits)> {
+/// What accounts may have: those that say so have streams, or, if there are none but the server's own, everybody's has.
+fn accounts(options: &Options) -> Vec<(&str, Grant)> {
     let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
     let others = || options.accounts.iter().filter(move |account| account.name != system);
     if others().next().is_none() {
-        return vec![(GLOBAL_ACCOUNT, AccountLimits::default())];
+        return vec![(GLOBAL_ACCOUNT, Grant::Enabled(Share::Flat(AccountLimits::default())))];
     }
-    let with = others().filter_map(|account| Some((account.name.as_str(), account.jetstream.as_ref()?)));
-    with.map(|(name, share)| {
-        let limits = AccountLimits {
-            memory_bytes_max: share.memory_bytes_max,
-            file_bytes_max: share.file_bytes_max,
-            streams_max: share.streams_max,
-            consumers_max: share.consumers_max,
-            ack_pending_max: share.ack_pending_max,
-            memory_stream_bytes_max: share.memory_stream_bytes_max,
-            file_stream_bytes_max: share.file_stream_bytes_max,
-            max_bytes_required: share.max_bytes_required,
-        };
-        (name, limits)
-    })
-    .collect()
+    others()
+        .map(|account| {
+            let name = account.name.as_str();
+            let Some(share) = &account.jetstream else { return (name, Grant::Disabled) };
+            let limits = AccountLimits {
+                memory_bytes_max: share.memory_bytes_max,
+                file_bytes_max: share.file_bytes_max,
+                streams_max: share.streams_max,
+                consumers_max: share.consumers_max,
+                ack_pending_max: share.ack_pending_max,
+                memory_stream_bytes_max: share.memory_stream_bytes_max,
+                file_stream_bytes_max: share.file_stream_bytes_max,
+                max_bytes_required: share.max_bytes_required,
+            };
+            (name, Grant::Enabled(Share::Flat(limits)))
+        })
+        .collect()
 }

@@ -457,6 +457,9 @@ fn the_server_counts() {
         assert_eq!((&varz["auth_required"], &varz["system_account"]), (&true.into(), &"$SYS".into()));
         assert!(varz["mem"].as_u64() > Some(100_000) && varz["cores"].as_u64() > Some(0), "{varz}");
         assert!(varz["config_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")));
+        let flags: Vec<&String> = varz["feature_flags"].as_object().unwrap().keys().collect();
+        let known = ["js_ack_fc_v2", "js_api_reply_v2", "js_raft_delete_range", "js_snapshot_sources"];
+        assert_eq!(flags, known);
         let pages: Vec<_> = varz["http_req_stats"].as_object().expect("counts").keys().collect();
         assert_eq!(pages, ["/connz", "/subsz", "/varz"], "{}", scene.name);
         assert_eq!(varz["http_req_stats"]["/varz"], 1);

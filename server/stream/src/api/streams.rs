@@ -59,6 +59,13 @@ fn invalid(text: &str) -> Failure {
 }
 
 impl Request<'_> {
+    /// Whether the payload says where the stream is stored.
+    fn says_storage(&self) -> bool {
+        let read = serde_json::from_slice::<Value>(self.message.payload);
+        let members = read.as_ref().ok().and_then(Value::as_object);
+        members.is_some_and(|members| members.keys().any(|name| name.eq_ignore_ascii_case("storage")))
+    }
+
     /// The payload as a configuration, and whether the client minds changes.
     fn read_config(&self) -> Result<(StreamConfig, bool), ApiError> {
         let mut pedantic = false;
@@ -97,12 +104,17 @@ impl Engine {
         if config.mirror_direct && config.mirror.is_none() {
             return Err(invalid("stream has no mirror but does have mirror direct"));
         }
-        self.check_share(request.account, &config)?;
+        self.check_share_counts(request.account, &config)?;
+        // What kind of storage it is counts as unknown until then, if it isn't said.
+        if request.says_storage() {
+            self.check_share_bytes(request.account, &config)?;
+        }
         self.check_stream_bytes(request.account, &config)?;
         let config = self.check_config(request.account, &config, pedantic)?;
         if config.num_replicas > 1 {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
         }
+        self.check_share_bytes(request.account, &config)?;
         let id = match self.stream_id(request.account, name) {
             Ok(id) => {
                 let same = self.streams.get(&id).is_some_and(|stream| same(&stream.config, &config));
@@ -216,9 +228,14 @@ impl Engine {
         Ok(())
     }
 
-    /// A stream must fit into its account's share, and into the server beside what the others may take. Source:
-    /// nats-server's `jsNonClusteredStreamLimitsCheck`, `checkLimits`.
+    /// A stream must fit into its account's share, and into the server beside what the others may take.
     pub(super) fn check_share(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+        self.check_share_counts(account, config)?;
+        self.check_share_bytes(account, config)
+    }
+
+    /// The share of streams and consumers. Source: nats-server's `jsNonClusteredStreamLimitsCheck`, `checkLimits`.
+    fn check_share_counts(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
         let limits = self.limits_of(account)?;
         let Some(space) = self.spaces.get(&account) else { return Ok(()) };
         let known = space.streams.get(config.name.as_str()).copied();
@@ -231,6 +248,14 @@ impl Engine {
         if consumers_max > 0 && config.max_consumers > consumers_max {
             return Err(error::MAXIMUM_CONSUMERS_LIMIT.error());
         }
+        Ok(())
+    }
+
+    /// The share of bytes. Source: nats-server's `checkBytesLimits`.
+    fn check_share_bytes(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
+        let limits = self.limits_of(account)?;
+        let Some(space) = self.spaces.get(&account) else { return Ok(()) };
+        let known = space.streams.get(config.name.as_str()).copied();
         let (mine, all, row) = match config.storage {
             Storage::Memory => {
                 (limits.memory_bytes_max, self.settings.memory_bytes_max, error::MEMORY_RESOURCES_EXCEEDED)

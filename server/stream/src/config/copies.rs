@@ -230,18 +230,20 @@ fn check_sources(config: &StreamConfig, find: Find<'_>, elsewhere: &mut Elsewher
     Ok(())
 }
 
-/// Filters of sources are looked at last, as in nats-server.
+/// Filters of mirrors and sources are looked at last, as in nats-server.
 pub(crate) fn check_source_filters(config: &StreamConfig) -> Result<(), ApiError> {
-    let filters = config.sources.iter().map(|source| &source.filter_subject);
-    let wrong =
-        filters.filter(|filter| !filter.is_empty()).find(|filter| Filter::new(filter.as_bytes()).is_err());
-    match wrong {
-        Some(filter) => {
-            let why = format!("subject filter '{filter}' for the source: invalid subject");
-            Err(error::STREAM_CREATE.with(&[&why]))
-        }
-        None => Ok(()),
+    let wrong = |filter: &&str| !filter.is_empty() && Filter::new(filter.as_bytes()).is_err();
+    let mirror = config.mirror.as_ref().map(|mirror| mirror.filter_subject.as_str());
+    if let Some(filter) = mirror.filter(wrong) {
+        let why = format!("subject filter '{filter}' for the mirror invalid subject");
+        return Err(error::STREAM_CREATE.with(&[&why]));
     }
+    let mut filters = config.sources.iter().map(|source| source.filter_subject.as_str());
+    if let Some(filter) = filters.find(wrong) {
+        let why = format!("subject filter '{filter}' for the source: invalid subject");
+        return Err(error::STREAM_CREATE.with(&[&why]));
+    }
+    Ok(())
 }
 
 /// A stream that would get back what it gave is refused.

@@ -29,7 +29,7 @@ impl Consumer {
                 lasts.sort_unstable();
                 self.resume = state.last_seq;
                 self.skip = VecDeque::from(lasts);
-                self.skip.front().copied().unwrap_or(state.last_seq + 1)
+                self.skip.front().copied().unwrap_or(state.last_seq)
             }
         };
         let by_sequence = self.config.opt_start_seq > 0;

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::error;
 use crate::log::LogError;
 use crate::seam::{Input, Message, Tag, What};
+use crate::stream::counted;
 use crate::time::Now;
 
 impl Engine {
@@ -120,14 +121,15 @@ impl Engine {
         let Some((storage, account)) = self.streams.get(&id).map(|it| (it.config.storage, it.account)) else {
             return Ok(());
         };
-        let bytes = message.subject.len() + message.header.len() + message.payload.len();
+        let Message { subject, header, payload, .. } = message;
+        let bytes = counted(storage, subject.len(), header.len(), payload.len());
         let room = match self.is_out_of_reach(id) {
             true => Err(error::STREAM_STORE_FAILED.with(&[&LogError::Failed])),
-            false => self.check_room(storage, account, bytes as u64),
+            false => self.check_room(storage, account, bytes),
         };
         let Some((stream, mut cx)) = self.stream_cx(id, now) else { return Ok(()) };
         stream.ingest(message, room, &mut cx)?;
-        self.used[storage as usize] += bytes as u64;
+        self.used[storage as usize] += bytes;
         self.dirty.insert(id);
         Ok(())
     }

@@ -113,7 +113,8 @@ impl Stream {
             config.name.clone_from(&consumer.config.name);
         }
         // Who creates one again must say so, or it isn't the same.
-        if action != Action::Create && !consumer.config.is_durable() {
+        let other_threshold = config.inactive_threshold != consumer.config.inactive_threshold;
+        if action != Action::Create && !consumer.config.is_durable() && other_threshold {
             stamp_inactive(&mut config);
         }
         // Only a request of its own changes it.

@@ -110,6 +110,10 @@ impl Plans {
 
     /// It is `stamp` by the calendar; what was due has been made, in its order.
     pub(crate) fn pass(&mut self, stamp: i64) {
+        // Stamps go back as soon as nothing bears a later one.
+        if stamp + PAUSE < self.look {
+            self.look = 0;
+        }
         loop {
             let first = self.plans.iter().min_by_key(|(of, plan)| (plan.due, **of));
             let Some((of, plan)) = first.map(|(of, plan)| (*of, *plan)) else { return };
