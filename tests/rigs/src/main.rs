@@ -438,6 +438,12 @@ impl Options {
         }
         let found = kill::run(&store("broken=late"), 6, Duration::from_millis(100), self.seed)?;
         saw("kill", "write before answer", in_words(found.wrong, found.kills, &found.verdict));
+        let found = large::run(&self.store("broken=late", &self.load, &["broken=late"]), 2_000, 900, self.seed)?;
+        saw(
+            "large",
+            "write before answer",
+            (found.wrong > 0).then(|| format!("caught: {} of 1,000 reads", found.wrong)),
+        );
         if Tier::Full.needs().is_ok() {
             let found = full::run(&store("broken=deaf"), 2, 8 << 20, self.seed)?;
             saw("full", "errors of write, sync", in_words(found.wrong, found.sizes, &found.verdict));
