@@ -23,7 +23,8 @@ impl<D: Disk> Store<D> {
     /// Frames of so many bytes are gone, with all that they said: any stream may have had messages in them.
     pub(crate) fn doubt(&mut self, doubts: &mut Doubts, bytes: u64) {
         for (id, stream) in &self.streams {
-            doubts.entry(*id).or_insert((stream.last_seq, 0)).1 += bytes;
+            let (_, gone) = doubts.entry(*id).or_insert((stream.last_seq, 0));
+            *gone = gone.saturating_add(bytes);
         }
         self.next_stream = self.next_stream.saturating_add(u32::try_from(bytes / 8).unwrap_or(u32::MAX));
     }
@@ -34,10 +35,11 @@ impl<D: Disk> Store<D> {
         for (id, (known, bytes)) in doubts {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let (found, messages) = (stream.last_seq, bytes / (record::HEAD_SHORT + record::ALIGN) as u64);
-            stream.last_seq = found.max(known + bytes / 8);
-            let last_seq = (known + messages.max(1)).max(found);
+            let after = |more: u64| known.saturating_add(more).min(u64::MAX - 1).max(found);
+            stream.last_seq = after(bytes / 8);
+            let last_seq = after(messages.max(1));
             let offset = u64::from(header::PAGES) * u64::from(header.page_bytes);
-            let lost = Lost { first_seq: known + 1, last_seq, segment: header.segment, offset };
+            let lost = Lost { first_seq: known.saturating_add(1), last_seq, segment: header.segment, offset };
             self.note_lost(id, slot, lost);
         }
     }

@@ -438,7 +438,8 @@ impl Options {
         }
         let found = kill::run(&store("broken=late"), 6, Duration::from_millis(100), self.seed)?;
         saw("kill", "write before answer", in_words(found.wrong, found.kills, &found.verdict));
-        let found = large::run(&self.store("broken=late", &self.load, &["broken=late"]), 2_000, 900, self.seed)?;
+        let found =
+            large::run(&self.store("broken=late", &self.load, &["broken=late"]), 2_000, 900, self.seed)?;
         saw(
             "large",
             "write before answer",

@@ -272,6 +272,74 @@ fn the_oldest_make_room() {
     }
 }
 
+/// A store takes no more than it may, whatever the disk has, and goes on when something is removed.
+#[test]
+fn a_store_may_be_given_less_than_the_disk() {
+    let max = 7 * (32 << 10);
+    let options = Options {
+        segment_bytes: 32 << 10,
+        page_bytes: 512,
+        frame_bytes_max: 4 << 10,
+        store_bytes_max: max,
+        ..Options::default()
+    };
+    let (mut store, _) = Store::open(SimDisk::new(1), options).unwrap();
+    let stream = store.create_stream(b"s").unwrap();
+    for round in 0..3 {
+        let mut appended = 0;
+        while store.append(stream, &message(&[7; 900])).is_ok() {
+            store.commit().unwrap();
+            appended += 1;
+        }
+        assert_eq!(store.health(), Health::Full);
+        assert!(appended > 40, "round {round}: {appended} messages");
+        let there: usize = store.disk().files().map(|(_, size)| size).sum();
+        assert!(there as u64 <= max && store.usage().disk_bytes <= max, "{there} bytes, {:?}", store.usage());
+        assert!(matches!(store.append(stream, &message(b"one")), Err(Error::Full)));
+        let last_seq = store.state(stream).unwrap().last_seq;
+        store.purge(stream, last_seq + 1).unwrap();
+        store.commit().unwrap();
+        for at in 1..=20 {
+            store.maintain(Duration::from_secs(round * 20 + at), 1 << 20);
+            store.commit().unwrap();
+        }
+        assert_eq!(store.health(), Health::Good);
+    }
+}
+
+/// Numbers at their ends, streams that aren't there, and answers that are bounded.
+#[test]
+fn questions_have_ends() {
+    let (mut store, _) = Store::open(SimDisk::new(1), Options::default()).unwrap();
+    let stream = store.create_stream(b"s").unwrap();
+    for _ in 0..10 {
+        store.append(stream, &message(b"1234567")).unwrap();
+    }
+    for seq in [2, 4, 6, 8, 10] {
+        assert!(store.remove(stream, seq, Erase::Lazily).unwrap());
+    }
+    store.commit().unwrap();
+    assert_eq!(store.deleted(stream, 1, 10, 2), [(2, 2), (4, 4)]);
+    assert_eq!(store.deleted(stream, 3, 5, 9), [(4, 4)]);
+    assert_eq!(store.deleted(stream, 9, 90, 9), [(10, 10)]);
+    assert_eq!(store.size_of(stream, 1), Some(30 + 10 + 7));
+    assert_eq!(store.size_of(stream, 2), None);
+    assert!(matches!(store.append_at(stream, u64::MAX, &message(b"")), Err(Error::Sequence)));
+    store.skip(stream, u64::MAX).unwrap();
+    assert_eq!(store.state(stream).unwrap().last_seq, 10);
+    let none = stream + 1;
+    assert!(matches!(store.state(none), Err(Error::NoStream)));
+    assert!(matches!(store.append(none, &message(b"")), Err(Error::NoStream)));
+    assert!(store.read(none, 1).unwrap().is_none() && store.size_of(none, 1).is_none());
+    assert!(store.deleted(none, 1, 9, 9).is_empty() && store.damaged(none, 9).is_empty());
+    assert_eq!((store.count_of(none, b"s"), store.at_time(none, 0).unwrap()), (0, None));
+    // Numbers that are used up stay so, and damage doesn't make them run over.
+    store.purge(stream, u64::MAX).unwrap();
+    store.commit().unwrap();
+    assert_eq!(store.append(stream, &message(b"")).unwrap(), u64::MAX - 1);
+    assert!(matches!(store.append(stream, &message(b"")), Err(Error::Sequence)));
+}
+
 /// What can't make room doesn't go for it.
 #[test]
 fn what_makes_no_room_stays() {

@@ -138,7 +138,12 @@ fn until_full(
         // The log can't, and this one still can, if what it has fills files of its own.
         let held = driver.history.last_acked(RING.name) - driver.first_seq(RING.name)?.unwrap_or(0);
         let refused = refused_of(driver, 200)?;
-        found.unrolled += if held * RING_BYTES > most / 6 { refused } else { 0 };
+        if held * RING_BYTES > most / 6 && refused > 0 {
+            found.unrolled += refused;
+            found
+                .verdict
+                .say(|| format!("the ring has {held} messages and refuses {refused} after the log did"));
+        }
     }
 
     fs::remove_file(filler)?;
@@ -172,7 +177,11 @@ fn roll(driver: &mut Driver<'_>, most: u64, found: &mut Found) -> io::Result<boo
         if refused > 0 && first <= 1 {
             return Ok(false);
         }
-        found.unrolled += refused;
+        if refused > 0 {
+            found.unrolled += refused;
+            let last = driver.history.last_acked(RING.name);
+            found.verdict.say(|| format!("the ring has {first} to {last} and refuses {refused}"));
+        }
         // Twice what it held when it began to drop has gone through it.
         if refused > 0 || 2 * first > driver.history.last_acked(RING.name) {
             break;
