@@ -6,7 +6,7 @@ use midge_protocol::op::{Message, Size};
 use midge_router::SubId;
 
 use crate::Now;
-use crate::account::service::Hop;
+use crate::account::service::{Hop, shown};
 use crate::account::target::{Shadow, Target, Targets};
 use crate::account::{Account, AccountId};
 use crate::broker::Broker;
@@ -117,6 +117,7 @@ impl<P: Port> Broker<P> {
             later: Vec::new(),
             from,
             crossed: hop.is_some(),
+            on,
             message: *message,
             shared: None,
             bare_size: None,
@@ -142,7 +143,7 @@ impl<P: Port> Broker<P> {
         self.stats.counters.out_bytes += cost.bytes as u64;
         let mut routed = Routed { delivered, cost };
         if !later.is_empty() {
-            self.settle(account_id, from, message, hop, now, &later, &mut routed);
+            self.settle(account_id, on, from, message, hop, now, &later, &mut routed);
         }
         routed
     }
@@ -169,6 +170,7 @@ impl<P: Port> Broker<P> {
             later: Vec::new(),
             from,
             crossed: false,
+            on: message.subject,
             message: *message,
             shared: None,
             bare_size: None,
@@ -185,7 +187,7 @@ impl<P: Port> Broker<P> {
             counters.out_bytes += cost.bytes as u64;
         }
         let mut routed = Routed { delivered, cost };
-        self.settle(account_id, from, message, None, now, &later, &mut routed);
+        self.settle(account_id, message.subject, from, message, None, now, &later, &mut routed);
         routed
     }
 
@@ -211,6 +213,7 @@ impl<P: Port> Broker<P> {
     fn settle(
         &mut self,
         account: AccountId,
+        on: &[u8],
         from: ConnId,
         message: &Message<'_>,
         hop: Option<&Hop<'_>>,
@@ -231,7 +234,7 @@ impl<P: Port> Broker<P> {
         }
         for later in later {
             if let Later::Cross(sub) = later {
-                let crossed = self.cross(account, *sub, from, message, hop, now);
+                let crossed = self.cross(account, *sub, on, from, message, hop, now);
                 routed.delivered |= crossed.delivered;
                 routed.cost.deliveries += crossed.cost.deliveries;
                 routed.cost.bytes += crossed.cost.bytes;
@@ -273,6 +276,8 @@ struct Fanout<'a, P> {
     from: ConnId,
     /// The message comes from another account.
     crossed: bool,
+    /// The subject that decides who gets the message. What they are shown as its subject may be another.
+    on: &'a [u8],
     message: Message<'a>,
     /// The body, once it was copied for sharing.
     shared: Option<Bytes>,
@@ -312,8 +317,8 @@ impl<P: Port> Fanout<'_, P> {
                     return false;
                 }
                 let mut subject = Vec::new();
-                shadow.import.rename(self.message.subject, &mut subject);
-                self.deliver_as(id, &subject, Some(shadow))
+                shadow.import.rename(self.on, &mut subject);
+                self.deliver_as(id, shown(self.on, &self.message, &subject), Some(shadow))
             }
             Some(_) => {
                 self.later.push(Later::Cross(id));

@@ -71,6 +71,12 @@ pub(crate) fn there(import: &ImportedService, subject: &[u8]) -> Vec<u8> {
     there
 }
 
+/// The subject that a message which came on `on` has beyond the border, where that is called `next`: what a consumer sends
+/// keeps the subject that it is shown with.
+pub(crate) fn shown<'m>(on: &[u8], message: &Message<'m>, next: &'m [u8]) -> &'m [u8] {
+    if message.subject == on { next } else { message.subject }
+}
+
 /// Why a request ends without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
@@ -85,11 +91,14 @@ pub(crate) enum Lost {
 }
 
 impl<P: Port> Broker<P> {
-    /// Brings a message to what a subscription of `account` leads to, if that is no connection.
+    /// Brings a message to what a subscription of `account` leads to, if that is no connection. `on` is the subject that
+    /// led there; what a consumer sends shows another, and shows it beyond the border, too.
+    #[allow(clippy::too_many_arguments, reason = "one more than `route` has")]
     pub(crate) fn cross(
         &mut self,
         account: AccountId,
         sub: SubId,
+        on: &[u8],
         from: ConnId,
         message: &Message<'_>,
         hop: Option<&Hop<'_>>,
@@ -101,9 +110,9 @@ impl<P: Port> Broker<P> {
         match here.targets.get(record.conn) {
             Some(Target::Service(import)) => {
                 let import = Arc::clone(import);
-                self.request(account, &import, from, message, hop, now)
+                self.request(account, &import, on, from, message, hop, now)
             }
-            Some(Target::Answers) => self.answer(account, from, message, hop, now),
+            Some(Target::Answers) => self.answer(account, on, from, message, hop, now),
             Some(Target::Inside(inside)) => {
                 let inside = *inside;
                 let delivered = self.post_inside(inside, account, from, message);
@@ -116,9 +125,9 @@ impl<P: Port> Broker<P> {
                     return Routed::default();
                 }
                 let mut subject = Vec::new();
-                import.rename(message.subject, &mut subject);
+                import.rename(on, &mut subject);
                 let (inside, account) = (*inside, *account);
-                let message = Message { subject: &subject, ..*message };
+                let message = Message { subject: shown(on, message, &subject), ..*message };
                 let delivered = self.post_inside(inside, account, from, &message);
                 Routed { delivered, ..Routed::default() }
             }
@@ -126,10 +135,12 @@ impl<P: Port> Broker<P> {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what `cross` has")]
     fn request(
         &mut self,
         account: AccountId,
         import: &Arc<ImportedService>,
+        on: &[u8],
         from: ConnId,
         message: &Message<'_>,
         hop: Option<&Hop<'_>>,
@@ -163,7 +174,7 @@ impl<P: Port> Broker<P> {
             }
         };
 
-        let subject = there(import, message.subject);
+        let subject = there(import, on);
         let mut mapped = Vec::new();
         let subject = match self.map_subject(exporter, &subject, &mut mapped) {
             Some(mapped) => mapped,
@@ -179,7 +190,7 @@ impl<P: Port> Broker<P> {
         body.extend_from_slice(CRLF);
         let header = Digits::new(header.len() as u64);
         let request = Message {
-            subject,
+            subject: shown(on, message, subject),
             reply: reply.as_deref(),
             header_size: Some(Size::from(&header)),
             size: Size::from(&size),
@@ -220,13 +231,14 @@ impl<P: Port> Broker<P> {
     fn answer(
         &mut self,
         account: AccountId,
+        on: &[u8],
         from: ConnId,
         message: &Message<'_>,
         hop: Option<&Hop<'_>>,
         now: Now,
     ) -> Routed {
         let answers = &mut self.accounts[account.index()].answers;
-        let found = answers.find(message.subject);
+        let found = answers.find(on);
         let Some((number, open)) = found.and_then(|number| Some((number, answers.get_mut(number)?))) else {
             // Too late, or made up. Nobody waits for this, but the responder need not know.
             return Routed { delivered: true, ..Routed::default() };
@@ -257,7 +269,7 @@ impl<P: Port> Broker<P> {
             Some(mapped) => mapped,
             None => &to,
         };
-        let answer = Message { subject: to, reply: reply.as_deref(), ..*message };
+        let answer = Message { subject: shown(on, message, to), reply: reply.as_deref(), ..*message };
         let next = Hop::new(&export, share, None, hop);
         let routed = self.route(requester, to, from, &answer, Some(&next), now);
         if let Some(number) = opened.filter(|_| !routed.delivered) {
