@@ -11,7 +11,7 @@ use crate::account::{Account, AccountId, AccountTies, GLOBAL_ACCOUNT};
 use crate::auth::Entered;
 use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
-use crate::conn::Port;
+use crate::conn::{Conn, Port};
 use crate::inside::MailboxId;
 use crate::settings::{AccountLimits, AccountSettings, Settings};
 
@@ -49,18 +49,31 @@ impl<P: Port> Broker<P> {
             }
         }
         self.vacate();
-        if let Some(max) = self.settings.max_connections {
-            let mut newest: Vec<_> = self.connections().map(|(id, conn)| (conn.cid, id)).collect();
-            newest.sort_unstable_by_key(|(cid, _)| Reverse(*cid));
-            let excess = newest.len().saturating_sub(max as usize);
-            for (_, id) in newest.into_iter().take(excess) {
-                self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
-            }
-        }
+        self.close_excess(now);
         if old.max_payload != self.settings.max_payload
             || old.info.connect_urls != self.settings.info.connect_urls
         {
             self.broadcast_info();
+        }
+    }
+
+    /// Closes the newest connections of accounts that have more than they may, and then of the server.
+    fn close_excess(&mut self, now: Now) {
+        let mut newest: Vec<_> =
+            self.connections().map(|(id, conn)| (Reverse(conn.cid), id, conn.account)).collect();
+        newest.sort_unstable_by_key(|(cid, ..)| *cid);
+        for (_, id, account) in newest.clone() {
+            let Account { connections, limits, .. } = &self.accounts[account.index()];
+            let owes_connect = self.conn(id).is_none_or(Conn::owes_connect);
+            if !owes_connect && limits.connections.is_some_and(|most| *connections > most) {
+                self.fail(id, error::MAX_ACCOUNT_CONNECTIONS, CloseReason::MaxAccountConnections, now);
+            }
+        }
+        let Some(max) = self.settings.max_connections else { return };
+        newest.retain(|(_, id, _)| self.conn(*id).is_some_and(Conn::is_open));
+        let excess = newest.len().saturating_sub(max as usize);
+        for (_, id, _) in newest.into_iter().take(excess) {
+            self.fail(id, error::MAX_CONNECTIONS, CloseReason::MaxConnections, now);
         }
     }
 

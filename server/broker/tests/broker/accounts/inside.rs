@@ -1,6 +1,6 @@
 //! Subscribers and publishers inside the daemon.
 
-use midge_broker::{AccountSettings, Heard, Post};
+use midge_broker::{AccountLimits, AccountSettings, Heard, Post};
 
 use super::world::{World, settings};
 
@@ -96,6 +96,24 @@ fn a_subscription_ends_with_its_account() {
     assert!(!world.broker.unsubscribe_inside(sub));
     assert!(world.broker.subscribe_inside(taken, b"in", mailbox, 2).is_some());
     assert!(!world.broker.unsubscribe_inside(sub), "the place is another's now");
+}
+
+#[test]
+fn an_account_that_may_have_fewer_connections_keeps_the_oldest() {
+    let mut world = world();
+    let clients = ["A", "B", "A", "A", "B"].map(|account| world.connect(account));
+    let limited = |most| AccountSettings {
+        name: "A".into(),
+        limits: AccountLimits { connections: Some(most), ..AccountLimits::default() },
+        ..AccountSettings::default()
+    };
+    let other = AccountSettings { name: "B".into(), ..AccountSettings::default() };
+    for (most, stay) in [(3, vec![0, 1, 2, 3, 4]), (1, vec![0, 1, 4])] {
+        world.broker.reconfigure(settings(vec![limited(most), other.clone()]), world.now);
+        let open: Vec<_> = world.broker.connections().map(|(id, _)| id).collect();
+        let found: Vec<_> = (0..clients.len()).filter(|at| open.contains(&clients[*at].id)).collect();
+        assert_eq!(found, stay, "{most}");
+    }
 }
 
 #[test]
