@@ -2,7 +2,7 @@
 //!
 //! Source: nats-server's `stream.go` (`checkStreamCfg`, `composeIName`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use midge_protocol::subject::Filter;
 use midge_router::mapping::{MappingError, Single};
@@ -246,13 +246,16 @@ pub(crate) fn check_source_filters(config: &StreamConfig) -> Result<(), ApiError
     Ok(())
 }
 
-/// A stream that would get back what it gave is refused.
+/// A stream that would get back what it gave is refused. So is one that has a stream and that stream's mirror as sources:
+/// those that are near are looked at first, as in nats-server.
 fn check_cycles(config: &StreamConfig, find: Find<'_>) -> Result<(), ApiError> {
     let cycle = || Err(invalid("detected cycle"));
     let mut seen: BTreeMap<String, ()> = BTreeMap::new();
-    let mut next = vec![config.clone()];
-    while let Some(config) = next.pop() {
-        seen.insert(config.name.clone(), ());
+    let mut next = VecDeque::from([config.clone()]);
+    while let Some(config) = next.pop_front() {
+        if seen.insert(config.name.clone(), ()).is_some() {
+            continue;
+        }
         for source in config.sources.iter().filter(|source| source.external.is_none()) {
             if !seen.contains_key(&source.name) {
                 next.extend(find(&source.name));
