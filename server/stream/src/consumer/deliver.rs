@@ -43,7 +43,7 @@ impl Consumer {
                 return false;
             }
             match self.send_one(log, cx) {
-                Ok(()) => {}
+                Ok(()) => self.hold_replay(log, cx),
                 Err(Blocked::End) => {
                     self.end_of_stream(cx);
                     break;
@@ -287,8 +287,8 @@ impl Consumer {
         self.changed();
     }
 
-    /// With "original" replay: holds the next message until its time. False if there is nothing to hold.
-    pub(crate) fn hold_replay(&mut self, log: &dyn Log, cx: &Cx<'_>) {
+    /// With "original" replay: holds the message behind the one that was just sent until its time.
+    fn hold_replay(&mut self, log: &dyn Log, cx: &Cx<'_>) {
         let Some(replay) = &mut self.replay else { return };
         if self.cursor > replay.until {
             self.replay = None;

@@ -273,7 +273,6 @@ impl Stream {
             self.collect_deaths(id);
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
             all &= consumer.pump(&*self.log, cx);
-            consumer.hold_replay(&*self.log, cx);
             let settled = consumer.take_settled();
             self.collect_deaths(id);
             self.settle(&settled, cx)?;
