@@ -29,8 +29,8 @@ pub(crate) struct Push {
     pub(super) active: bool,
     /// That is known.
     pub(super) known: bool,
-    /// Who made it, and is told so once that is known, with which header.
-    pub(super) owed: Option<(Box<[u8]>, Bytes)>,
+    /// Who made it, or would have, and is told so once that is known, with which header.
+    pub(super) owed: Vec<(Box<[u8]>, Bytes)>,
     /// Bytes under way, and how many there may be; 0: any number.
     pub(super) under_way: usize,
     pub(super) window: usize,
@@ -48,7 +48,7 @@ impl Push {
             subject: config.deliver_subject.clone().into(),
             active: false,
             known: false,
-            owed: None,
+            owed: Vec::new(),
             under_way: 0,
             window: if config.flow_control { WINDOW_MIN } else { 0 },
             question: None,
@@ -79,7 +79,7 @@ impl Consumer {
         }
         let changed = self.push.active != exists;
         (self.push.active, self.push.known) = (exists, true);
-        if let Some((reply, header)) = self.push.owed.take() {
+        for (reply, header) in std::mem::take(&mut self.push.owed) {
             let text = crate::api::write("consumer_create", None, self.info(cx.now.wall));
             cx.answer_with(&reply, header, text);
         }
@@ -101,7 +101,7 @@ impl Consumer {
     pub(crate) fn answer_later(&mut self, reply: &[u8], header: Bytes) -> bool {
         let later = self.config.is_push() && !self.push.known;
         if later {
-            self.push.owed = Some((reply.into(), header));
+            self.push.owed.push((reply.into(), header));
         }
         later
     }
