@@ -34,7 +34,10 @@ struct Next {
 impl Consumer {
     /// Sends what can be sent. False if more can, once outputs have been taken.
     pub(crate) fn pump(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> bool {
-        self.touched = false;
+        self.touched = std::mem::take(&mut self.push.told);
+        if self.touched {
+            return false;
+        }
         self.take_back();
         self.drop_gone(cx);
         loop {

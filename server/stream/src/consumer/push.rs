@@ -31,6 +31,9 @@ pub(crate) struct Push {
     pub(super) known: bool,
     /// Who made it, or would have, and is told so once that is known, with which header.
     pub(super) owed: Vec<(Box<[u8]>, Bytes)>,
+    /// They are told in these outputs, and what it delivers comes in the next: who made it hears of that first, however
+    /// much there is to deliver.
+    pub(super) told: bool,
     /// Bytes under way, and how many there may be; 0: any number.
     pub(super) under_way: usize,
     pub(super) window: usize,
@@ -49,6 +52,7 @@ impl Push {
             active: false,
             known: false,
             owed: Vec::new(),
+            told: false,
             under_way: 0,
             window: if config.flow_control { WINDOW_MIN } else { 0 },
             question: None,
@@ -82,6 +86,7 @@ impl Consumer {
         for (reply, header) in std::mem::take(&mut self.push.owed) {
             let text = crate::api::write("consumer_create", None, self.info(cx.now.wall));
             cx.answer_with(&reply, header, text);
+            self.push.told = true;
         }
         if !changed {
             return;
