@@ -1,4 +1,4 @@
-//! Client certificates are verified by rustls; here is remembered whose was refused.
+//! Client certificates are verified by rustls; here is remembered whose was refused, and which alert says why.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 thread_local! {
     /// The chain that the verifier refused last. An error says only why, and a log should say who, too.
@@ -40,9 +40,16 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.0.verify_client_cert(end_entity, intermediates, now).inspect_err(|_| {
+        self.0.verify_client_cert(end_entity, intermediates, now).map_err(|error| {
             let chain = std::iter::once(end_entity).chain(intermediates);
             REFUSED.set(chain.map(|certificate| certificate.clone().into_owned()).collect());
+            match error {
+                // Another authority of the same name. The client should hear of its certificate, not of decryption.
+                Error::InvalidCertificate(CertificateError::BadSignature) => {
+                    CertificateError::UnknownIssuer.into()
+                }
+                error => error,
+            }
         })
     }
 

@@ -46,6 +46,23 @@ fn clients_show_a_certificate() {
 }
 
 #[test]
+fn a_client_learns_that_its_authority_is_not_known() {
+    let pki = Pki::new();
+    let text = format!("tls {{ {}, {}, verify: true }}", pki.server("server").keys(), pki.ca_key());
+    let strangers = [Pki::new(), Pki::namesake(&pki)].map(|stranger| (stranger.client("stranger"), stranger));
+    both(&text, |daemon, name| {
+        for (shown, _) in &strangers {
+            for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+                let config = config_of(&pki, Some(shown), &[version]);
+                let peer = Peer::upgrade(daemon.address(), &config);
+                let error = peer.and_then(|mut peer| peer.connect("")).expect_err("it is refused");
+                assert!(error.to_string().contains("UnknownCA"), "{name}: {error}");
+            }
+        }
+    });
+}
+
+#[test]
 fn keys_are_pinned() {
     let pki = Pki::new();
     let (known, other) = (pki.client("known"), pki.client("other"));

@@ -14,7 +14,7 @@ use crate::der;
 /// An authority in a directory of its own, with whatever it signs.
 pub(crate) struct Pki {
     directory: TempDir,
-    /// The authority's common name. No two have the same.
+    /// The authority's common name. No two have the same, unless asked to.
     name: String,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
@@ -57,6 +57,16 @@ impl Pki {
     pub(crate) fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("midge-pki-").tempdir().expect("a directory");
         let name = format!("The authority in {}", directory.path().display());
+        Self::named(name, directory)
+    }
+
+    /// An authority that has the other's name, and a key of its own.
+    pub(crate) fn namesake(other: &Self) -> Self {
+        let directory = tempfile::Builder::new().prefix("midge-pki-").tempdir().expect("a directory");
+        Self::named(other.name.clone(), directory)
+    }
+
+    fn named(name: String, directory: TempDir) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name.as_str());
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
