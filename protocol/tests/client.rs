@@ -178,6 +178,10 @@ fn broken_rules_end_it() {
         (format!("{ready}MSG {} 1\r\n", "a".repeat(100)), Breach::Arguments),
         (format!("{ready}HMSG a 1 r 3 99999999999\r\n"), Breach::Arguments),
         (format!("{ready}HMSG a 1 r 201 200\r\n"), Breach::Arguments),
+        // Padded beyond the buffer.
+        (format!("{ready}MSG a 1 1234{}\r\n", " ".repeat(100)), Breach::Arguments),
+        (format!("{ready}MSG a 1{}r 5\r\nMSG a 1 2\r\n", " ".repeat(100)), Breach::Arguments),
+        (format!("{ready}MSG {} 1{}5 5\r\n", "a".repeat(100), " ".repeat(100)), Breach::Arguments),
         (format!("INFO {{{}}}}}\r\n", " ".repeat(300)), Breach::Arguments),
         (format!("+OK{}\r\n", " ".repeat(300)), Breach::ControlLine),
     ] {
@@ -222,7 +226,7 @@ fn what_is_written_a_server_can_read() {
         rest = &rest[used..];
     }
     let connect = concat!(
-        r#"{"verbose":false,"pedantic":false,"protocol":1,"lang":"rust","version":""#,
+        r#"{"verbose":false,"pedantic":false,"protocol":1,"version":""#,
         env!("CARGO_PKG_VERSION"),
         r#"","headers":true,"no_responders":true}"#
     );
@@ -391,6 +395,26 @@ fn complaints_have_weight() {
 }
 
 proptest! {
+    /// Whatever of a line fits the buffer: the message arrives, and what follows it is read from its beginning.
+    #[test]
+    fn long_lines_lose_nothing(
+        subject in 1..300usize, reply in 0..300usize, sid in 1..1_000_000_000u32, header in any::<bool>(), payload in 0..150usize,
+        buffer_size in 64..200usize, piece in 1..250usize,
+    ) {
+        let (subject, payload) = ("s".repeat(subject), "p".repeat(payload));
+        let reply = if reply > 0 { format!(" {}", "5".repeat(reply)) } else { String::new() };
+        let (verb, header) = if header { ("HMSG", "NATS/1.0\r\n\r\n") } else { ("MSG", "") };
+        let sizes = if header.is_empty() { String::new() } else { format!(" {}", header.len()) };
+        let size = header.len() + payload.len();
+        let wire = format!(
+            "{INFO}\r\nPONG\r\n{verb} {subject} {sid}{reply}{sizes} {size}\r\n{header}{payload}\r\n-ERR 'Permissions'\r\nMSG a 1 2\r\nhi\r\n",
+        );
+        let mut client = Client::new(buffer_size);
+        wire.as_bytes().chunks(piece).for_each(|piece| client.receive(piece));
+        let message = format!("message {sid} {header}{payload}");
+        prop_assert_eq!(&client.seen, &["greeting 1000", "Connected", &message, "error Permissions", "message 1 hi"]);
+    }
+
     /// The session has a reader of its own for lines, and it reads what `server_op` reads.
     #[test]
     fn a_grammar_is_one(words in prop::collection::vec(prop::sample::select(vec![

@@ -196,7 +196,7 @@ pub enum ServerError<'b> {
 impl<'b> ServerError<'b> {
     /// What follows the verb, with its quotes.
     pub(super) fn new(mut text: &'b [u8]) -> Self {
-        while let [b'\'', rest @ ..] | [rest @ .., b'\'' | b'\r'] = text {
+        while let [b'\'' | ..=b' ', rest @ ..] | [rest @ .., b'\'' | ..=b' '] = text {
             text = rest;
         }
         let mut begin = text;
@@ -207,7 +207,7 @@ impl<'b> ServerError<'b> {
                 Some(at) if at < AUTHORIZATION => return Self::Refused(text),
                 Some(at) if at < INVALID => return Self::Authorization(text),
                 // Followed by what it is about.
-                Some(_) => begin = begin.get(8..).unwrap_or_default(),
+                Some(_) => begin = super::behind(begin, 8),
                 None => break,
             }
         }

@@ -1,4 +1,4 @@
-//! A server's lines, for the smallest processors: each byte is looked at once, and no digits are kept.
+//! A server's lines, for the smallest processors.
 //!
 //! The grammar is that of [`crate::parse`].
 
@@ -30,6 +30,10 @@ const VERBS: [u32; 7] = [
 /// least [`SHORTEST`] bytes.
 pub(super) fn verb(input: &[u8]) -> Option<(Verb, usize)> {
     let four = u32::from_le_bytes(*input.first_chunk()?);
+    // What most lines begin with.
+    if four == u32::from_le_bytes(*b"MSG ") {
+        return Some((MSG, 4));
+    }
     // A bit tells small letters from capitals. What begins with no letter has it as it is.
     let four = four & if four & 0x40 == 0 { !0x2020_2000 } else { !0x2020_2020 };
     let verb = VERBS.iter().position(|known| *known == four || *known == four << 8 >> 8)? as Verb;
@@ -41,93 +45,58 @@ pub(super) fn verb(input: &[u8]) -> Option<(Verb, usize)> {
     }
 }
 
-/// What follows the verb of a control line, as far as it was read: what is kept doesn't depend on its length. Of its words the sid,
-/// which is the second, and the sizes, which are the last.
+/// A MSG, HMSG or -ERR that is longer than the buffer: its beginning is gone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
+pub(super) struct Cut {
+    /// [`NONE`] if it is yet to come.
     pub(super) sid: u32,
-    /// The values of the last two words, [`NONE`] where one is no number.
-    number: u32,
-    number_before: u32,
-    words: u8,
     pub(super) verb: Verb,
-    /// The last word began and nothing has ended it.
-    in_word: bool,
-    /// Longer than the buffer: what was read is gone.
-    pub(super) is_cut: bool,
 }
 
 /// More than any size, and than any sid that we give.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
-impl Line {
-    pub(super) fn new(verb: Verb) -> Self {
-        Self { sid: 0, number: 0, number_before: 0, words: 0, verb, in_word: false, is_cut: false }
-    }
-
-    /// Reads on, up to LF, or up to the end of `input`, where a CR waits for what follows it; gives how far that is. Leaves in
-    /// `words` the first one and the third, if they begin and end in `input`.
-    #[inline(never)]
-    pub(super) fn read<'b>(&mut self, input: &'b [u8], words: &mut [&'b [u8]; 2]) -> usize {
-        if !self.is_cut {
-            // What was read before is read again, together with what followed it.
-            (self.words, self.in_word) = (0, false);
-        }
-        let mut rest = input;
+/// The next word; what follows it, and the blank behind it, stays. None is left at the end of the line, or of `rest`, where a CR
+/// waits for what follows it.
+#[inline(never)]
+pub(super) fn word<'b>(rest: &mut &'b [u8]) -> &'b [u8] {
+    loop {
+        let text = *rest;
+        let mut behind = text;
         loop {
-            let mut behind = rest;
-            while let [byte, tail @ ..] = behind
-                && (*byte > b' ' || is_odd(*byte, tail))
-            {
+            // Four at once. Of those that are a blank or less the first one has the lowest bit.
+            while let Some((four, tail)) = behind.split_first_chunk::<4>() {
+                let four = u32::from_le_bytes(*four);
+                let low = four.wrapping_sub(0x2121_2121) & !four & 0x8080_8080;
+                if low != 0 {
+                    behind = behind.get(low.trailing_zeros() as usize >> 3..).unwrap_or_default();
+                    break;
+                }
                 behind = tail;
             }
-            if let Some(word @ [_, ..]) = rest.get(..rest.len().wrapping_sub(behind.len())) {
-                if !self.in_word {
-                    if self.words == 2 {
-                        self.sid = self.number;
-                    }
-                    self.words = self.words.wrapping_add(1);
-                    (self.number_before, self.number) = (self.number, 0);
-                }
-                self.in_word = true;
-                self.number = number(self.number, word);
-                // The second is there until the third comes.
-                if let Some(place) = words.get_mut(usize::from(self.words >> 1)) {
-                    *place = word;
-                }
-            }
             match behind {
-                [] | [b'\r'] | [b'\n', ..] => return input.len().wrapping_sub(behind.len()),
-                [_, b'\n', ..] => return input.len().wrapping_sub(behind.len()).wrapping_add(1),
-                [_, tail @ ..] => rest = tail,
+                // Control characters are part of a word, but for white space and a CR that ends the line or the input.
+                [] | [b' ' | b'\t' | b'\n', ..] | [b'\r'] | [b'\r', b'\n', ..] => break,
+                [_, tail @ ..] => behind = tail,
             }
-            self.in_word = false;
+        }
+        let word = text.get(..text.len().wrapping_sub(behind.len())).unwrap_or_default();
+        let [b' ' | b'\t', tail @ ..] = behind else {
+            *rest = behind;
+            return word;
+        };
+        *rest = tail;
+        if !word.is_empty() {
+            return word;
         }
     }
-
-    /// The line of MSG or HMSG has ended: the sizes of its header block, and of that and the payload; and whether the third word
-    /// is where an answer is wanted. `None` if it is not understood.
-    pub(super) fn sizes(&self) -> Option<(u32, u32, bool)> {
-        let (fewest, header_size) = if self.verb == HMSG { (4, self.number_before) } else { (3, 0) };
-        let more = self.words.wrapping_sub(fewest);
-        let known = self.sid != NONE && self.number != NONE && header_size <= self.number;
-        if known && more <= 1 { Some((header_size, self.number, more == 1)) } else { None }
-    }
 }
 
-/// True if a control character is part of a word, as all are but white space and a CR that ends the line or the input.
-#[inline(always)]
-fn is_odd(byte: u8, behind: &[u8]) -> bool {
-    match byte {
-        b' ' | b'\t' | b'\n' => false,
-        b'\r' => !matches!(behind, [] | [b'\n', ..]),
-        _ => true,
-    }
-}
-
-/// Goes on with a number.
-fn number(mut number: u32, digits: &[u8]) -> u32 {
-    for byte in digits {
+/// The number that a word is, or [`NONE`].
+#[inline(never)]
+pub(super) fn number(word: &[u8]) -> u32 {
+    let mut number = 0u32;
+    for byte in word {
         let digit = u32::from(byte.wrapping_sub(b'0'));
         // So far, nine digits and no more of ten are below that.
         if digit > 9 || number >> 27 != 0 {
@@ -135,5 +104,5 @@ fn number(mut number: u32, digits: &[u8]) -> u32 {
         }
         number = number.wrapping_mul(10).wrapping_add(digit);
     }
-    number
+    if word.is_empty() { NONE } else { number }
 }

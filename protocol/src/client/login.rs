@@ -111,7 +111,7 @@ impl defmt::Format for Login<'_> {
 
 /// Without headers a server assumes none, and no wish to hear of requests that nobody takes.
 const BEGIN: &[u8] = concat!(
-    "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"lang\":\"rust\",\"version\":\"",
+    "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"version\":\"",
     env!("CARGO_PKG_VERSION"),
     "\""
 )

@@ -49,7 +49,7 @@ use crate::limits::MAX_CONTROL_LINE;
 use crate::subject::{Filter, Subject, SubjectError, is_word};
 use crate::time::Instant;
 use keepalive::Keepalive;
-use line::Line;
+use line::{Cut, Verb};
 use scan::Scan;
 
 /// What a caller settles before it connects.
@@ -197,10 +197,11 @@ enum Phase {
 
 /// What the next byte belongs to.
 #[derive(Clone, Debug)]
+#[repr(u32)]
 enum Reading {
     Verb,
-    /// What follows a verb.
-    Line(Line),
+    /// More of a line that is longer than the buffer.
+    Cut(Cut),
     /// What follows INFO.
     Info(Scan),
     /// The body of a message that is larger than the buffer: what is left of it, without the CR LF behind it.
@@ -290,13 +291,12 @@ impl Session {
                 (Some(Next::Need), 0)
             } else {
                 match self.reading {
-                    Reading::Verb => self.verb(rest, event),
-                    Reading::Line(_) => self.line(rest, event),
+                    Reading::Verb | Reading::Cut(_) => self.line(rest, event),
                     Reading::Info(_) => self.info(rest, event),
                     Reading::Body(left) => self.rest_of_body(left, rest, event),
                 }
             };
-            rest = rest.get(used..).unwrap_or_default();
+            rest = behind(rest, used);
             if used > 0 {
                 self.keepalive.heard = true;
             }
@@ -315,51 +315,60 @@ impl Session {
         (Some(Next::Need), 0)
     }
 
-    fn verb<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
-        if input.len() < line::SHORTEST {
-            return self.wait(line::SHORTEST);
-        }
-        let Some((verb, used)) = line::verb(input) else { return (Some(Next::Bad(Breach::Operation)), 0) };
-        if verb == line::INFO {
-            self.server.clear();
-            self.reading = Reading::Info(Scan::default());
-            return (None, used);
-        }
-        self.reading = Reading::Line(Line::new(verb));
-        let (next, more) = self.line(input.get(used..).unwrap_or_default(), event);
-        (next, used.wrapping_add(more))
-    }
-
-    /// What follows a verb, or more of it if it is longer than the buffer.
+    /// A line, or more of one that is longer than the buffer.
     #[inline(never)]
     fn line<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
-        let Reading::Line(line) = &mut self.reading else { return (None, 0) };
-        let mut words = [[].as_slice(); 2];
-        let (verb, is_cut) = (line.verb, line.is_cut);
-        let used = line.read(input, &mut words);
-        let Some([b'\n', body @ ..]) = input.get(used..) else {
-            // The verb stood in the buffer, too.
-            if !is_cut && input.len().wrapping_add(line::SHORTEST) < self.buffer_size {
-                return self.wait(input.len().wrapping_add(1));
+        let (verb, sid, at) = if let Reading::Cut(Cut { sid, verb }) = self.reading {
+            (verb, sid, 0)
+        } else {
+            if input.len() < line::SHORTEST {
+                return self.wait(line::SHORTEST);
             }
-            if used == 0 {
-                return self.wait(2);
-            }
-            line.is_cut = true;
-            return match verb {
-                line::ERR if !is_cut => self.complaint(input, used, event),
-                line::MSG | line::HMSG | line::ERR => (None, used),
-                _ => (Some(Next::Bad(Breach::ControlLine)), 0),
+            let Some((verb, at)) = line::verb(input) else {
+                return (Some(Next::Bad(Breach::Operation)), 0);
             };
+            if verb == line::INFO {
+                self.server.clear();
+                self.reading = Reading::Info(Scan::default());
+                return (None, at);
+            }
+            (verb, line::NONE, at)
         };
         if verb == line::MSG || verb == line::HMSG {
-            return self.message(words, body, input, event);
+            self.message(verb, sid, input, at, event)
+        } else {
+            self.control(verb, input, at, event)
         }
-        self.reading = Reading::Verb;
-        let text = input.get(..used).unwrap_or_default();
-        let used = used.wrapping_add(1);
-        if verb == line::ERR && !is_cut {
-            return self.complaint(text, used, event);
+    }
+
+    /// A line of another verb than MSG and HMSG, whose first `at` bytes were read.
+    #[inline(never)]
+    fn control<'b>(&mut self, verb: Verb, input: &'b [u8], at: usize, event: &mut Event<'b>) -> Flow {
+        let text = behind(input, at);
+        let end = text.iter().position(|byte| *byte == b'\n');
+        let (line, used) = match end.and_then(|end| text.split_at_checked(end)) {
+            Some((line, _)) => {
+                self.reading = Reading::Verb;
+                (line, at.wrapping_add(line.len()).wrapping_add(1))
+            }
+            // It is read again, together with what follows.
+            None if input.len() < self.buffer_size => return self.wait(input.len().wrapping_add(1)),
+            None if verb != line::ERR => return (Some(Next::Bad(Breach::ControlLine)), 0),
+            None => {
+                self.reading = Reading::Cut(Cut { sid: 0, verb });
+                (text, input.len())
+            }
+        };
+        if verb == line::ERR {
+            if at == 0 {
+                return (None, used);
+            }
+            let error = ServerError::new(line);
+            if error.is_fatal() {
+                self.phase = Phase::Closed;
+            }
+            *event = Event::Error(error);
+            return (Some(Next::Event), used);
         }
         if verb == line::PING {
             // Who sends 256 and takes no PONG isn't owed that many.
@@ -379,32 +388,72 @@ impl Session {
         (Some(Next::Event), used)
     }
 
-    /// A message whose line has ended. `body` follows it.
+    /// A message, of whose line `at` bytes were read; or more of one that is longer than the buffer.
+    #[inline(always)]
     fn message<'b>(
         &mut self,
-        [subject, reply]: [&'b [u8]; 2],
-        body: &'b [u8],
+        verb: Verb,
+        known: u32,
         input: &'b [u8],
+        at: usize,
         event: &mut Event<'b>,
     ) -> Flow {
         if !self.may_speak() {
             return (Some(Next::Bad(Breach::Operation)), 0);
         }
-        let Reading::Line(line) = &self.reading else { return (None, 0) };
-        let Some((header_size, size, has_reply)) = line.sizes() else {
-            return (Some(Next::Bad(Breach::Arguments)), 0);
+        let mut rest = behind(input, at);
+        let (mut subject, mut sid) = ([].as_slice(), known);
+        if known == line::NONE {
+            subject = line::word(&mut rest);
+            sid = line::number(line::word(&mut rest));
+        }
+        let third = line::word(&mut rest);
+        let (mut before, mut last, mut more) = (line::NONE, third, 0u32);
+        let body = loop {
+            if let [b'\n', body @ ..] | [b'\r', b'\n', body @ ..] = rest {
+                break body;
+            }
+            let word = line::word(&mut rest);
+            if word.is_empty() {
+                if input.len() < self.buffer_size {
+                    // It is read again, together with what follows.
+                    return self.wait(input.len().wrapping_add(1));
+                }
+                // What goes is all before the third word, for then the sid is whole; or half of what fills the buffer, if what stays
+                // begins with a part of the same word: the subject, or the third one.
+                let mut word = third;
+                if third.is_empty() {
+                    (word, sid) = (subject, line::NONE);
+                }
+                let begin = word.as_ptr().addr().wrapping_sub(input.as_ptr().addr());
+                let used = begin.max(input.len() >> 1);
+                if used < begin.wrapping_add(word.len()) {
+                    self.reading = Reading::Cut(Cut { sid, verb });
+                    return (None, used);
+                }
+                return (Some(Next::Bad(Breach::Arguments)), 0);
+            }
+            (before, last) = (line::number(last), word);
+            more = more.wrapping_add(1);
         };
-        let (sid, is_cut) = (Sid(line.sid), line.is_cut);
+        let (size, mut header_size) = (line::number(last), 0);
+        if verb == line::HMSG {
+            (header_size, more) = (before, more.wrapping_sub(1));
+        }
+        if sid == line::NONE || size == line::NONE || header_size > size || more > 1 {
+            return (Some(Next::Bad(Breach::Arguments)), 0);
+        }
+        let reply = if more > 0 { Some(third) } else { None };
+        let sid = Sid(sid);
         let used = input.len().wrapping_sub(body.len());
         // A size is less than 31 bits.
         let whole = used.wrapping_add(size as usize).wrapping_add(CRLF.len());
+        let is_cut = at == 0;
         if !is_cut {
             match body.split_at_checked(size as usize) {
                 Some((body, [b'\r', b'\n', ..])) => {
                     let (header, payload) =
                         body.split_at_checked(header_size as usize).unwrap_or((&[], body));
-                    let reply = has_reply.then_some(reply);
-                    self.reading = Reading::Verb;
                     *event = Event::Message { sid, message: Message { subject, reply, header, payload } };
                     return (Some(Next::Event), whole);
                 }
@@ -420,17 +469,6 @@ impl Session {
         (Some(Next::Event), used)
     }
 
-    /// The text of an -ERR, with its quotes.
-    #[inline(never)]
-    fn complaint<'b>(&mut self, text: &'b [u8], used: usize, event: &mut Event<'b>) -> Flow {
-        let error = ServerError::new(text);
-        if error.is_fatal() {
-            self.phase = Phase::Closed;
-        }
-        *event = Event::Error(error);
-        (Some(Next::Event), used)
-    }
-
     /// What follows INFO, byte by byte.
     #[inline(never)]
     fn info<'b>(&mut self, input: &'b [u8], event: &mut Event<'b>) -> Flow {
@@ -441,7 +479,7 @@ impl Session {
         if is_fresh && end.is_none() && input.len().wrapping_add(line::SHORTEST) < self.buffer_size {
             return self.wait(input.len().wrapping_add(1));
         }
-        let text = input.get(..end.unwrap_or(input.len())).unwrap_or_default();
+        let text = end.and_then(|end| input.get(..end)).unwrap_or(input);
         for byte in text {
             scan.byte(*byte, &mut self.server);
         }
@@ -664,6 +702,12 @@ impl Session {
     fn can_speak(&self) -> Result<(), Error> {
         if self.may_speak() { Ok(()) } else { Err(Error::Phase) }
     }
+}
+
+/// `bytes` without the first `n`.
+#[inline(always)]
+fn behind(bytes: &[u8], n: usize) -> &[u8] {
+    bytes.get(n.min(bytes.len())..).unwrap_or_default()
 }
 
 /// True if a control line with these two is one that a server reads: what else it holds takes less than 32 bytes.
