@@ -25,6 +25,7 @@ use crate::notify::ServiceManager;
 use crate::ports::{PidFile, Ports, PortsFiles, urls};
 use crate::serial::{self, Leaving};
 use crate::signals::{Request, Signals};
+use crate::uplink::{self, Uplinks};
 use crate::workers::{self, Workers};
 
 /// How long connections may take to read their last words when the daemon ends.
@@ -49,6 +50,7 @@ pub(crate) fn check(run: &Run) -> Exit {
         Ok((options, report)) => {
             let mut errors: Vec<_> =
                 midge_setup::problems(&options).iter().map(ToString::to_string).collect();
+            errors.extend(uplink::problems(&options));
             let mut warnings = Vec::new();
             for loaded in [Acceptor::load(&options), Acceptor::load_websocket(&options)] {
                 match loaded {
@@ -208,8 +210,16 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     if let Some(error) = unreachable {
         log.warn(format_args!("the service manager can't be reached: {error}"));
     }
+    let uplinks = match Uplinks::start(&hub, &workers, &about.options()) {
+        Ok(uplinks) => uplinks,
+        Err(error) => {
+            log.fatal(error);
+            return Exit::Config;
+        }
+    };
     let mut daemon = Daemon {
         run,
+        uplinks,
         manager: Arc::new(manager),
         log,
         hub: Arc::clone(&hub),
@@ -533,6 +543,7 @@ struct Files {
 
 struct Daemon {
     run: Run,
+    uplinks: Uplinks,
     manager: Arc<ServiceManager>,
     log: Arc<Log>,
     hub: Arc<Hub>,
@@ -655,7 +666,8 @@ impl Daemon {
     }
 
     /// Closes all connections and gives them a moment to read what is queued for them.
-    async fn farewell(&self) {
+    async fn farewell(&mut self) {
+        self.uplinks.leave();
         self.hub.turn(|broker, now| broker.close_all(now));
         let _ = tokio::time::timeout(FAREWELL, self.hub.all_gone()).await;
     }
@@ -697,6 +709,10 @@ impl Daemon {
         if !fixed.is_empty() {
             return Err(fixed.join("\n"));
         }
+        let hubs = uplink::problems(&new);
+        if !hubs.is_empty() {
+            return Err(hubs.join("\n"));
+        }
         let (acceptor, warnings) = Acceptor::load(&new)?;
         let (over_websocket, more) = Acceptor::load_websocket(&new)?;
         let mut info = self.about.info();
@@ -732,6 +748,7 @@ impl Daemon {
             accounts::preload(&options, store, self.hub.clock, &self.log);
         }
         self.hub.turn(|broker, now| broker.reconfigure(settings, now));
+        self.uplinks.follow(&options);
         let pinned = pinned.filter(|_| found.pins).map(|pinned| (Way::Tls, pinned));
         let pinned_websocket =
             pinned_websocket.filter(|_| found_websocket.pins).map(|pinned| (Way::WebSocket, pinned));

@@ -20,6 +20,11 @@ mod notify;
 mod ports;
 mod serial;
 mod signals;
+#[cfg(feature = "leafnode")]
+mod uplink;
+#[cfg(not(feature = "leafnode"))]
+#[path = "no_uplink.rs"]
+mod uplink;
 mod vitals;
 mod watch;
 mod workers;

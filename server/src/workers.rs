@@ -70,6 +70,12 @@ impl Seat {
         load.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(load))
     }
+
+    /// One more on the same thread.
+    #[cfg(feature = "leafnode")]
+    pub(crate) fn another(&self) -> Self {
+        Self::take(&self.0)
+    }
 }
 
 impl Drop for Seat {

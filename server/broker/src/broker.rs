@@ -19,6 +19,7 @@ use crate::budget::Budget;
 use crate::closed::{CloseReason, ClosedConn};
 use crate::conn::{Conn, ConnId, Counters, Maybe, Peer, Port, at};
 use crate::inside::Mail;
+use crate::leaf::Uplinks;
 use crate::notice::{Level, Noted, Notice};
 use crate::outbox::Stage;
 use crate::rate::Meter;
@@ -119,6 +120,8 @@ pub struct Broker<P> {
     pub(crate) births: u64,
     /// See [`Broker::accounts_version`].
     pub(crate) accounts_version: u64,
+    /// Connections to hubs.
+    pub(crate) uplinks: Uplinks,
 }
 
 /// Somebody whom a publisher should wait for.
@@ -183,6 +186,7 @@ impl<P: Port> Broker<P> {
             ties_of: Vec::new(),
             births: 0,
             accounts_version: 0,
+            uplinks: Uplinks::default(),
         };
         broker.install(settings, Now::default());
         broker
@@ -298,6 +302,9 @@ impl<P: Port> Broker<P> {
         let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::take) else { return reason };
         let reason = conn.closing.unwrap_or(reason);
         conn.port.outbox().close(conn.closing.is_none_or(CloseReason::flushes));
+        if conn.way == Way::Hub {
+            self.forget_hub(id);
+        }
         self.free.push(id.0);
         self.dirty.retain(|dirty| *dirty != id);
         if self.accounts[conn.account.index()].retired {
@@ -347,9 +354,12 @@ impl<P: Port> Broker<P> {
     pub(crate) fn bury(&mut self, id: ConnId, now: Now) {
         let Some(conn) = at(&mut self.conns, id) else { return };
         let Some(reason) = conn.closing else { return };
+        let is_hub = conn.way == Way::Hub;
         // One that is on its way out takes nobody's place.
-        self.open -= 1;
-        self.accounts[conn.account.index()].connections -= 1;
+        if !is_hub {
+            self.open -= 1;
+            self.accounts[conn.account.index()].connections -= 1;
+        }
         let refusals = &mut self.stats.refusals;
         match reason {
             CloseReason::MaxConnections | CloseReason::MaxAccountConnections => refusals.connections += 1,
@@ -372,6 +382,10 @@ impl<P: Port> Broker<P> {
             self.dirty.push(id);
         }
         let account = conn.account;
+        if is_hub {
+            self.hub_has_gone(id, reason);
+            return self.event_connections(account, now);
+        }
         self.drop_subscriptions(id, now);
         if self.settings.debug {
             self.note(id, Level::Debug, format_args!("Client connection closed: {}", reason.as_str()));
@@ -437,11 +451,12 @@ impl<P: Port> Broker<P> {
             let staged = conn.stage.len();
             if staged > 0 {
                 conn.queued = conn.port.outbox().push(&mut conn.stage);
-                if conn.queued > nearly {
+                // A slow hub makes nobody wait.
+                if conn.queued > nearly && conn.way != Way::Hub {
                     conn.stalls = conn.stalls.saturating_add(1);
                     self.stats.stalls += 1;
                     stall = Some(Stall { port: conn.port.clone(), below: nearly, longest: STALL });
-                } else if conn.queued > LAGGING && stall.is_none() {
+                } else if conn.queued > LAGGING && stall.is_none() && conn.way != Way::Hub {
                     stall = Some(Stall { port: conn.port.clone(), below: LAGGING, longest: PAUSE });
                 }
                 if conn.queued as u64 > max && conn.closing.is_none() {
@@ -494,8 +509,11 @@ impl<P: Port> Broker<P> {
             let Some(conn) = self.conn(id).filter(|conn| conn.cid == cid && conn.closing.is_none()) else {
                 continue;
             };
+            let owes = conn.owes_connect();
             if conn.until.get().is_some_and(|until| until <= now.mono) {
-                if conn.owes_connect() {
+                if self.hub_is_overdue(id, now) {
+                    // It has nothing to say.
+                } else if owes {
                     self.fail(id, error::AUTHENTICATION_TIMEOUT, CloseReason::AuthenticationTimeout, now);
                 } else {
                     self.debug(id, error::USER_EXPIRED);
@@ -798,9 +816,10 @@ impl<P: Port> Broker<P> {
         slots.filter(|slot| self.conns[*slot as usize].is_some()).map(ConnId)
     }
 
-    /// All connections that are not closing.
+    /// All connections of clients that are not closing.
     pub fn connections(&self) -> impl Iterator<Item = (ConnId, &Conn<P>)> {
-        self.ids().filter_map(|id| Some((id, self.conn(id).filter(|conn| conn.is_open())?)))
+        let is_client = |conn: &&Conn<P>| conn.is_open() && conn.way != Way::Hub;
+        self.ids().filter_map(move |id| Some((id, self.conn(id).filter(is_client)?)))
     }
 
     /// Ended connections, oldest first.

@@ -128,6 +128,7 @@ impl<P: Port> Broker<P> {
         if moved {
             self.subscribe_requests();
         }
+        self.refresh_uplinks();
         self.accounts_changed();
         self.arm_account_times(now);
     }

@@ -323,7 +323,11 @@ pub(crate) struct Label<'a, P>(&'a Conn<P>);
 impl<P> fmt::Display for Label<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let conn = self.0;
-        let kind = if conn.way == Way::WebSocket { "wid" } else { "cid" };
+        let kind = match conn.way {
+            Way::WebSocket => "wid",
+            Way::Hub => "lid",
+            _ => "cid",
+        };
         write!(f, "{} - {kind}:{}", conn.peer, conn.cid)?;
         let parts = [
             if conn.version.is_empty() { String::new() } else { format!("v{}", conn.version) },

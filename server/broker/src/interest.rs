@@ -58,7 +58,7 @@ impl<P: Port> Broker<P> {
             self.heed_events(now);
         }
         if watched {
-            self.heed_watches(account, subject, true);
+            self.heed_interest(account, subject, queue, true);
         }
         Subscribed::Ok
     }
@@ -132,9 +132,10 @@ impl<P: Port> Broker<P> {
     pub(crate) fn forget(&mut self, account: AccountId, sub: SubId, now: Now) {
         let Account { router, subs, shadows, awaited, watches, .. } = &mut self.accounts[account.index()];
         let Some(conn) = subs.get(sub).and_then(|sub| at(&mut self.conns, sub.conn())) else { return };
-        let mut subject = Vec::new();
+        let (mut subject, mut queue) = (Vec::new(), Vec::new());
         let (awaits, watched) = (!awaited.is_empty(), !watches.is_empty());
         let known = (awaits || watched) && router.filter_of(sub, &mut subject);
+        let queued = watched && router.queue_of(sub, &mut queue);
         let has_shadows = !shadows.is_empty();
         router.remove(sub);
         subs.remove(sub, &mut conn.subs);
@@ -145,7 +146,7 @@ impl<P: Port> Broker<P> {
             self.remove_shadows(account, sub);
         }
         if watched && known {
-            self.heed_watches(account, &subject, false);
+            self.heed_interest(account, &subject, queued.then_some(&*queue), false);
         }
         if awaits && known {
             self.end_awaited(account, &subject, now);

@@ -30,6 +30,11 @@ mod conn;
 mod identity;
 mod inside;
 mod interest;
+#[cfg(feature = "leafnode")]
+mod leaf;
+#[cfg(not(feature = "leafnode"))]
+#[path = "no_leaf.rs"]
+mod leaf;
 
 mod notice;
 mod outbox;
@@ -63,6 +68,9 @@ pub use closed::{CloseReason, ClosedConn};
 pub use conn::{Conn, ConnId, Counters, Peer, Port};
 pub use identity::ServerKeys;
 pub use inside::{InsideSub, Letter, MailboxId, Post, Rings};
+pub use leaf::UplinkInfo;
+#[cfg(feature = "leafnode")]
+pub use leaf::{Parting, Uplink};
 pub use midge_jwt::Zones;
 pub use midge_protocol::time::Instant;
 pub use midge_router::mapping::{Destination, Mapping, MappingError, Outcome};

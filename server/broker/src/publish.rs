@@ -191,6 +191,69 @@ impl<P: Port> Broker<P> {
         routed
     }
 
+    /// As [`Broker::route`], for what comes from a hub: of queue groups, those that `wanted` names get it.
+    #[cfg(feature = "leafnode")]
+    #[cold]
+    pub(crate) fn route_from_hub(
+        &mut self,
+        account_id: AccountId,
+        on: &[u8],
+        from: ConnId,
+        message: &Message<'_>,
+        wanted: impl Fn(&[u8]) -> bool,
+        now: Now,
+    ) -> Routed {
+        let max_pending = self.max_pending();
+        let account = &mut self.accounts[account_id.index()];
+        let matches = std::sync::Arc::clone(account.router.matches(on));
+        let mut name = Vec::new();
+        let mut groups = Vec::new();
+        for group in matches.groups() {
+            name.clear();
+            let known = group.first().is_some_and(|first| account.router.queue_of(*first, &mut name));
+            if known && wanted(&name) {
+                groups.push(group);
+            }
+        }
+        let mut fanout = Fanout {
+            conns: &mut self.conns,
+            subs: &mut account.subs,
+            targets: &account.targets,
+            account: account_id,
+            mail: &mut self.mail,
+            dirty: &mut self.dirty,
+            later: Vec::new(),
+            from,
+            crossed: false,
+            on,
+            message: *message,
+            shared: None,
+            bare_size: None,
+            now,
+            max_pending,
+            trace: self.settings.trace.then_some((&mut self.notices, self.settings.max_traced)),
+            drop_above: None,
+            cost: Cost::default(),
+        };
+        let mut delivered = false;
+        for sub in matches.plain() {
+            delivered |= fanout.deliver(*sub);
+        }
+        for group in groups {
+            let start = self.random.below(u32::try_from(group.len()).unwrap_or(u32::MAX)) as usize;
+            let (before, after) = group.split_at(start.min(group.len()));
+            delivered |= after.iter().chain(before).any(|sub| fanout.deliver(*sub));
+        }
+        let Fanout { later, cost, .. } = fanout;
+        for counters in [&mut account.counters, &mut self.stats.counters] {
+            counters.out_msgs += cost.deliveries as u64;
+            counters.out_bytes += cost.bytes as u64;
+        }
+        let mut routed = Routed { delivered, cost };
+        self.settle(account_id, on, from, message, None, now, &later, &mut routed);
+        routed
+    }
+
     /// Brings a connection's traced `message` to whom its subject reaches. Permissions were checked.
     #[cold]
     pub(crate) fn publish_traced(
@@ -221,6 +284,17 @@ impl<P: Port> Broker<P> {
         later: &[Later],
         routed: &mut Routed,
     ) {
+        // Hubs come before those who end: whoever took the last message of a queue group here has taken it from them.
+        if !self.uplinks.is_empty() {
+            let crossing = later.iter().filter_map(|later| match later {
+                Later::Cross(sub) => Some(*sub),
+                _ => None,
+            });
+            let sent = self.send_to_hubs(account, on, from, message, crossing, now);
+            routed.delivered |= sent.delivered;
+            routed.cost.deliveries += sent.cost.deliveries;
+            routed.cost.bytes += sent.cost.bytes;
+        }
         // What ended ends first: what crosses may come back here.
         for later in later {
             match later {

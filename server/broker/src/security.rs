@@ -122,7 +122,7 @@ impl<P: Port> Broker<P> {
     /// What INFO says of TLS to one connection.
     pub(crate) fn tls_offer(&self, conn: &Conn<P>) -> TlsOffer {
         let mut offer = match conn.way {
-            Way::Plain => TlsOffer::default(),
+            Way::Plain | Way::Hub => TlsOffer::default(),
             Way::Tls => self.settings.info.tls,
             Way::WebSocket => {
                 let secure = conn.tls.is_some();

@@ -190,6 +190,14 @@ impl<P: Port> Broker<P> {
                 }
             }
         }
+        if !self.uplinks.is_empty() && !trace.only {
+            let untraced = Untraced::new(message);
+            let (message, subs) = (untraced.message(message), matches.plain().iter().copied());
+            let sent = self.send_to_hubs(account, message.subject, from, &message, subs, now);
+            routed.delivered |= sent.delivered;
+            routed.cost.deliveries += sent.cost.deliveries;
+            routed.cost.bytes += sent.cost.bytes;
+        }
         routed
     }
 
@@ -292,6 +300,8 @@ impl<P: Port> Broker<P> {
                 Fate::Beyond(Box::new(move |ts| Step::ServiceImport { ts, acc, from, to }))
             }
             Some(Target::Answers | Target::Inside(_) | Target::Beyond(_)) => Fate::Inside,
+            // They get it at the end, once.
+            Some(Target::Hub(_)) => Fate::Nobody,
         }
     }
 }

@@ -10,7 +10,7 @@ use midge_protocol::subject::{Filter, is_literal};
 
 use crate::account::{Account, AccountId};
 use crate::broker::Broker;
-use crate::conn::Port;
+use crate::conn::{ConnId, Port};
 use crate::inside::MailboxId;
 
 /// Somebody subscribes to a watched subject, or nobody does any more.
@@ -53,11 +53,13 @@ struct Watched {
 pub(crate) struct Watches {
     literal: HashMap<Box<[u8]>, Vec<Watched>>,
     wild: Vec<(Box<[u8]>, Watched)>,
+    /// Connections to hubs that are to hear of every subscription.
+    pub(crate) links: Vec<ConnId>,
 }
 
 impl Watches {
     pub(crate) fn is_empty(&self) -> bool {
-        self.literal.is_empty() && self.wild.is_empty()
+        self.literal.is_empty() && self.wild.is_empty() && self.links.is_empty()
     }
 
     fn get(&self, subject: &[u8], mailbox: MailboxId, tag: u64) -> Option<&Watched> {
@@ -130,7 +132,7 @@ impl<P: Port> Broker<P> {
     pub fn unwatch(&mut self, account: AccountId, subject: &[u8], mailbox: MailboxId, tag: u64) {
         let Some(found) = self.accounts.get_mut(account.index()) else { return };
         let is_it = |watched: &Watched| watched.mailbox == mailbox && watched.tag == tag;
-        let Watches { literal, wild } = &mut found.watches;
+        let Watches { literal, wild, .. } = &mut found.watches;
         if let Some(list) = literal.get_mut(subject) {
             list.retain(|watched| !is_it(watched));
             if list.is_empty() {
@@ -155,6 +157,19 @@ impl<P: Port> Broker<P> {
             told.push(Interest { tag, account, subject, exists });
         }
         told
+    }
+
+    /// A subscription to `filter` came, or went, that is no hub's.
+    #[cold]
+    pub(crate) fn heed_interest(
+        &mut self,
+        account: AccountId,
+        filter: &[u8],
+        queue: Option<&[u8]>,
+        came: bool,
+    ) {
+        self.heed_watches(account, filter, came);
+        self.heed_uplinks(account, filter, queue, came);
     }
 
     /// A subscription to `filter` came, or went.

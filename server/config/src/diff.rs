@@ -153,14 +153,17 @@ pub fn diff(old: &Options, new: &Options) -> Vec<Change> {
         &o.jetstream.file_bytes_max
     });
 
-    d.part("leafnodes.listen", NeedsRestart, |o| o.leafnodes.as_ref().map(|leaf| &leaf.listen));
+    d.part("leafnodes.listen", NeedsRestart, |o| o.leafnodes.as_ref().and_then(|leaf| leaf.listen.as_ref()));
     d.part("leafnodes.advertise", NeedsRestart, |o| {
-        o.leafnodes.as_ref().map(|leaf| (&leaf.advertise, leaf.no_advertise))
+        let told = o.leafnodes.as_ref().map(|leaf| (&leaf.advertise, leaf.no_advertise));
+        told.filter(|(advertise, hidden)| advertise.is_some() || *hidden)
     });
-    d.part("leafnodes.authorization", NeedsRestart, |o| o.leafnodes.as_ref().map(|leaf| &leaf.authorization));
+    d.part("leafnodes.authorization", NeedsRestart, |o| {
+        o.leafnodes.as_ref().and_then(|leaf| leaf.authorization.as_ref())
+    });
     d.part("leafnodes.remotes", Reloadable, |o| o.leafnodes.as_ref().map(|leaf| &leaf.remotes));
     d.part("leafnodes.tls", Reloadable, |o| o.leafnodes.as_ref().map(|leaf| &leaf.tls));
-    d.part("leafnodes.timeouts", NeedsRestart, |o| {
+    d.part("leafnodes.timeouts", Reloadable, |o| {
         o.leafnodes.as_ref().map(|leaf| (leaf.reconnect, leaf.dial_timeout, leaf.write_deadline))
     });
     d.part("websocket.tls", Reloadable, |o| o.websocket.as_ref().map(|it| &it.tls));

@@ -70,13 +70,20 @@ impl Dialler {
         self.told.clear();
         for place in places.iter().take(TOLD_MAX) {
             let Ok(found) = HubUrl::parse(place) else { continue };
-            let url = HubUrl { host: found.host, port: found.port, ..like.clone() };
+            // Certificates name hosts, and hubs tell addresses.
+            let name = like.tls_name.clone().or_else(|| (!is_address(&like.host)).then(|| like.host.clone()));
+            let tls_name = name.filter(|_| is_address(&found.host));
+            let url = HubUrl { host: found.host, port: found.port, tls_name, ..like.clone() };
             let known = |other: &HubUrl| other.host == url.host && other.port == url.port;
             if !self.configured.iter().chain(&self.told).any(known) {
                 self.told.push(url);
             }
         }
     }
+}
+
+fn is_address(host: &str) -> bool {
+    host.parse::<std::net::IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -97,6 +104,9 @@ mod tests {
         let hosts: Vec<_> = rest.iter().map(|url| url.host.as_str()).collect();
         assert_eq!(hosts, ["b", "c", "a"]);
         assert!(rest[1].tls && rest[1].user.as_deref() == Some("u") && rest[1].port == 1);
+        dialler.learn(&["10.0.0.1:1".into()], &url("tls://a"));
+        let named = (0..3).map(|_| dialler.pick().unwrap()).find(|url| url.host == "10.0.0.1").unwrap();
+        assert_eq!(named.tls_name.as_deref(), Some("a"));
         assert!(Dialler::new(Vec::new(), Duration::from_secs(1), Some(7)).pick().is_none());
     }
 

@@ -14,6 +14,8 @@ pub struct HubUrl {
     pub port: u16,
     /// The scheme asks for encryption.
     pub tls: bool,
+    /// The name that the hub's certificate has, where that is another than the host.
+    pub tls_name: Option<String>,
     /// The user, if one is given.
     pub user: Option<String>,
     /// The password, if one is given.
@@ -73,7 +75,7 @@ impl HubUrl {
                 None => (None, None),
                 Some((user, password)) => (Some(decoded(user)), password.map(decoded)),
             };
-        Ok(Self { host: host.to_owned(), port, tls, user, password })
+        Ok(Self { host: host.to_owned(), port, tls, tls_name: None, user, password })
     }
 
     /// `host:port`, as it stands in log lines and on pages.

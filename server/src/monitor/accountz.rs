@@ -216,7 +216,7 @@ impl AccountInfo {
                 }),
                 complete: true,
                 jetstream_enabled: hub.inquiry().has_streams(name),
-                leafnode_connections: 0,
+                leafnode_connections: account.leafnodes(),
                 client_connections: account.connections(),
                 subscriptions: account.router().len(),
                 mappings: mapped,

@@ -488,7 +488,7 @@ impl Found<'_> {
 }
 
 /// Below a millisecond nats-server shows whole microseconds.
-fn round(rtt: Duration) -> Duration {
+pub(super) fn round(rtt: Duration) -> Duration {
     match rtt.as_nanos() {
         1_000..1_000_000 => Duration::from_micros(rtt.as_micros() as u64),
         _ => rtt,

@@ -26,6 +26,7 @@ use super::accountz::{AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
 use super::jsz::{self, JetStreamVarz};
+use super::leafz::Leafz;
 use super::metrics;
 use super::query::{BadRequest, Query};
 use super::subsz::Subsz;
@@ -148,6 +149,9 @@ impl Monitor {
             Page::Accstatz => {
                 query.flag("unused").map(|unused| pretty(&AccountStatz::collect(&self.hub, None, unused)))
             }
+            Page::Leafz => query
+                .flag("subs")
+                .map(|subs| pretty(&Leafz::collect(&self.hub, query.text("acc").unwrap_or_default(), subs))),
             Page::Jsz => match jsz::wanted(&query) {
                 Ok(wanted) => Ok(match jsz::collect(&self.hub, &self.about, wanted).await {
                     Ok(page) => json(StatusCode::OK, Ok(page)),
@@ -185,6 +189,7 @@ enum Page {
     Accstatz,
     Healthz,
     Jsz,
+    Leafz,
     Metrics,
     /// What nats-server has and midge hasn't.
     Unserved,
@@ -203,7 +208,7 @@ impl Page {
 }
 
 /// Paths, pages, and what people call them.
-const SERVED: [(&str, Page, &str); 9] = [
+const SERVED: [(&str, Page, &str); 10] = [
     ("/", Page::Index, "Index"),
     ("/varz", Page::Varz, "General"),
     ("/connz", Page::Connz, "Connections"),
@@ -211,6 +216,7 @@ const SERVED: [(&str, Page, &str); 9] = [
     ("/accountz", Page::Accountz, "Accounts"),
     ("/accstatz", Page::Accstatz, "Account figures"),
     ("/jsz", Page::Jsz, "Streams"),
+    ("/leafz", Page::Leafz, "Leaf nodes"),
     ("/healthz", Page::Healthz, "Health probe"),
     ("/metrics", Page::Metrics, "Figures for Prometheus"),
 ];
@@ -219,8 +225,7 @@ const SERVED: [(&str, Page, &str); 9] = [
 const SUBSZ_ALIAS: &str = "/subscriptionsz";
 
 /// nats-server's other pages.
-const UNSERVED: [&str; 7] =
-    ["/debug/vars", "/gatewayz", "/ipqueuesz", "/leafz", "/raftz", "/routez", "/stacksz"];
+const UNSERVED: [&str; 6] = ["/debug/vars", "/gatewayz", "/ipqueuesz", "/raftz", "/routez", "/stacksz"];
 
 /// How often each page was asked for.
 #[derive(Default)]

@@ -4,7 +4,7 @@
 //!   http    connections, requests, which page
 //!   query   what stands behind the `?`
 //!   requests    the same pages for those who ask over NATS, $SYS.REQ.…
-//!   varz, connz, subsz, accountz, jsz, healthz    one page each: collect under the broker's lock, serialise after it
+//!   varz, connz, subsz, accountz, leafz, jsz, healthz    one page each: collect under the broker's lock, serialise after it
 //!   metrics    all of them, for Prometheus
 //!   sub, text, process    what pages are made of
 //! ```
@@ -19,6 +19,7 @@ mod connz;
 mod healthz;
 mod http;
 mod jsz;
+mod leafz;
 mod metrics;
 mod process;
 mod query;

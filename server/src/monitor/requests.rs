@@ -18,6 +18,7 @@ use super::accountz::{AccountInfo, AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
 use super::jsz::{self, JetStreamVarz};
+use super::leafz::Leafz;
 use super::query::{BadRequest, Query};
 use super::statsz::Statsz;
 use super::subsz::Subsz;
@@ -150,7 +151,8 @@ impl Desk {
             Request::Server("HEALTHZ") => data(&Health::check(&ask.healthz(), hub, about).await?.with_code()),
             Request::Server("ROUTEZ") => data(&Routez::new(hub, about)),
             Request::Server("GATEWAYZ") => data(&Gatewayz::new(hub)),
-            Request::Server("LEAFZ") | Request::Account { word: "LEAFZ", .. } => data(&Leafz::new(hub)),
+            Request::Server("LEAFZ") => data(&Leafz::collect(hub, &ask.account, ask.subscriptions)),
+            Request::Account { name, word: "LEAFZ" } => data(&Leafz::collect(hub, name, ask.subscriptions)),
             Request::Server("JSZ") => Ok(Some(jsz::collect(hub, about, ask.jsz(&ask.account)).await?)),
             Request::Server("RELOAD") => self.reload().await,
             Request::Server("KICK") => {
@@ -542,21 +544,6 @@ impl Gatewayz {
     fn new(hub: &Hub) -> Self {
         let (outbound_gateways, inbound_gateways) = (Nothing {}, Nothing {});
         Self { server_id: id(hub), now: now(hub), outbound_gateways, inbound_gateways }
-    }
-}
-
-/// nats-server's `Leafz`, of a server without leaf nodes.
-#[derive(Serialize)]
-struct Leafz {
-    server_id: String,
-    now: Time,
-    leafnodes: u32,
-    leafs: [(); 0],
-}
-
-impl Leafz {
-    fn new(hub: &Hub) -> Self {
-        Self { server_id: id(hub), now: now(hub), leafnodes: 0, leafs: [] }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_broker::{Broker, Now, Refusals, ServerInfo, Stats};
+use midge_broker::{Account, Broker, Now, Refusals, ServerInfo, Stats};
 use midge_config::{Options, SYSTEM_ACCOUNT};
 use midge_wire::Handle;
 use serde::Serialize;
@@ -246,6 +246,7 @@ struct Figures {
     now: Now,
     stats: Stats,
     connections: u32,
+    leafnodes: u32,
     subscriptions: usize,
     auth_required: bool,
     memory_budget: u64,
@@ -259,6 +260,7 @@ impl Figures {
             now,
             stats: broker.stats(),
             connections: broker.open(),
+            leafnodes: broker.accounts().map(Account::leafnodes).sum(),
             subscriptions: broker.accounts().map(|account| account.router().len()).sum(),
             auth_required: directory.is_required(),
             memory_budget: broker.settings().memory_budget,
@@ -276,8 +278,16 @@ impl Varz {
         };
         let (info, options): (ServerInfo, _) = (about.info(), about.options());
         let options: &Options = &options;
-        let Figures { now, stats, connections, subscriptions, auth_required, memory_budget, memory_refusals } =
-            hub.look(|broker, now| Figures::collect(broker, now));
+        let Figures {
+            now,
+            stats,
+            connections,
+            leafnodes,
+            subscriptions,
+            auth_required,
+            memory_budget,
+            memory_refusals,
+        } = hub.look(|broker, now| Figures::collect(broker, now));
         let counters = stats.counters;
         Self {
             server_id: info.id,
@@ -324,7 +334,7 @@ impl Varz {
             total_connections: stats.total_connections,
             routes: 0,
             remotes: 0,
-            leafnodes: 0,
+            leafnodes,
             in_msgs: counters.in_msgs,
             in_bytes: counters.in_bytes,
             in_client_msgs: counters.in_msgs,

@@ -62,6 +62,47 @@ pub(crate) async fn run(arrival: Box<Arrival>) {
     Box::pin(task.end(reason)).await;
 }
 
+/// A connection that this server made to a hub.
+#[cfg(feature = "leafnode")]
+pub(crate) struct Joining {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) socket: Accepted,
+    pub(crate) peer: Peer,
+    pub(crate) uplink: midge_broker::Uplink,
+    /// What the hub has said so far.
+    pub(crate) first: BytesMut,
+    pub(crate) seat: Seat,
+}
+
+/// Runs a connection to a hub to its end, or until `leaving` is ready.
+#[cfg(feature = "leafnode")]
+pub(crate) async fn run_uplink(
+    joining: Joining,
+    leaving: impl Future<Output = ()>,
+) -> io::Result<midge_broker::Parting> {
+    let Joining { hub, socket, peer, uplink, first, seat } = joining;
+    let life = hub.life();
+    let (handle, reader) = Handle::open(socket, None)?;
+    poll_fn(|context| handle.poll_writable(context)).await;
+    let (session, _) = hub.turn(|broker, now| broker.join(handle.clone(), peer, uplink, now));
+    let id = session.id();
+    let mut task = Task::new(Arc::clone(&hub), (handle, reader), session, life, seat);
+    task.partial = first;
+    let reason = {
+        let mut served = pin!(task.serve());
+        tokio::select! {
+            reason = &mut served => reason,
+            () = leaving => {
+                hub.turn(|broker, now| broker.leave(id, now));
+                served.await
+            }
+        }
+    };
+    let parting = hub.look(|broker, _| broker.parting(id));
+    Box::pin(task.end(reason)).await;
+    Ok(parting)
+}
+
 /// Brings a connection to where its session can begin, unless the second value is false: then it is to end. `None`: it
 /// never was.
 async fn begin(arrival: Box<Arrival>) -> Option<(Task, bool)> {

@@ -11,6 +11,8 @@ mod websocket;
 mod websocket;
 
 pub(crate) use conn::run_local;
+#[cfg(feature = "leafnode")]
+pub(crate) use conn::{Joining, run_uplink};
 pub(crate) use listen::{Listener, Protocol, Service};
 pub(crate) use tls::{Acceptor, Keeper};
 pub(crate) use websocket::Gate;

@@ -6,3 +6,4 @@ mod monitor;
 mod reload;
 mod stress;
 mod system;
+mod uplink;

@@ -585,7 +585,7 @@ fn pages_have_their_place() {
 #[test]
 fn what_is_not_served_is_said_so() {
     let scene = Scene::start(&Program::ours().unwrap_or_else(|why| panic!("{why}")), "");
-    for path in ["/routez", "/leafz", "/gatewayz", "/debug/vars", "/stacksz"] {
+    for path in ["/routez", "/gatewayz", "/debug/vars", "/stacksz"] {
         let answer = scene.get(path);
         assert_eq!(
             (answer.status, answer.body.as_str()),

@@ -64,6 +64,8 @@ pub struct Account {
     pub(crate) streams: Option<StreamShare>,
     pub(crate) counters: Counters,
     pub(crate) connections: u32,
+    /// Hubs that it is connected to.
+    pub(crate) leafnodes: u32,
     pub(crate) slow_consumers: u64,
     pub(crate) ties: AccountTies,
     /// What each subscription here that also takes from other accounts has there.
@@ -138,6 +140,7 @@ impl Account {
             streams: None,
             counters: Counters::default(),
             connections: 0,
+            leafnodes: 0,
             slow_consumers: 0,
             ties: AccountTies::default(),
             shadows: HashMap::new(),
@@ -188,6 +191,11 @@ impl Account {
     /// Connections in it.
     pub fn connections(&self) -> u32 {
         self.connections
+    }
+
+    /// Hubs that it is connected to.
+    pub fn leafnodes(&self) -> u32 {
+        self.leafnodes
     }
 
     /// Its connections that were closed because they read too slowly.

@@ -131,7 +131,8 @@ impl<P: Port> Broker<P> {
                 let delivered = self.post_inside(inside, account, from, &message);
                 Routed { delivered, ..Routed::default() }
             }
-            Some(Target::Shadow(_)) | None => Routed::default(),
+            // Hubs got it already.
+            Some(Target::Shadow(_) | Target::Hub(_)) | None => Routed::default(),
         }
     }
 

@@ -56,7 +56,7 @@ impl<P: Port> Broker<P> {
         let found: Vec<(Arc<ImportedStream>, Vec<u8>)> =
             found.filter_map(|import| Some((Arc::clone(import), import.part_of(filter)?))).collect();
         let mut queue = Vec::new();
-        let queue = importer.router.queue_of(main, &mut queue).then_some(&*queue);
+        let queue = importer.router.queue_of(main, &mut queue).then_some(queue);
         let Some(sub) = importer.subs.get(main) else { return };
         let (conn, sid): (ConnId, Box<[u8]>) = (sub.conn(), sub.sid().into());
         let filtered = importer.subs.is_filtered(main);
@@ -64,7 +64,9 @@ impl<P: Port> Broker<P> {
         for (import, part) in found {
             let exporter = import.exporter;
             let Some(there) = self.accounts.get_mut(exporter.index()) else { continue };
-            let Some(Ok(id)) = Filter::new(&part).ok().map(|part| there.router.insert(part, queue)) else {
+            let Some(Ok(id)) =
+                Filter::new(&part).ok().map(|part| there.router.insert(part, queue.as_deref()))
+            else {
                 continue;
             };
             let shadow = Shadow { conn, sid: sid.clone(), main, import };
@@ -76,7 +78,7 @@ impl<P: Port> Broker<P> {
             }
             shadows.push((exporter, id));
             if watched {
-                self.heed_watches(exporter, &part, true);
+                self.heed_interest(exporter, &part, queue.as_deref(), true);
             }
             if self.system_account == Some(exporter) {
                 self.heed_events(now);
@@ -134,13 +136,16 @@ impl<P: Port> Broker<P> {
         else {
             return;
         };
-        let mut filter = Vec::new();
+        let (mut filter, mut queue) = (Vec::new(), Vec::new());
         let watched = !account.watches.is_empty() && account.router.filter_of(id, &mut filter);
+        let queue = (watched && account.router.queue_of(id, &mut queue)).then_some(queue);
         account.router.remove(id);
         account.subs.remove_target(id);
-        account.targets.remove(target);
-        if watched {
+        let target = account.targets.remove(target);
+        if watched && matches!(target, Some(Target::Hub(_))) {
             self.heed_watches(account_id, &filter, false);
+        } else if watched {
+            self.heed_interest(account_id, &filter, queue.as_deref(), false);
         }
     }
 
@@ -156,7 +161,7 @@ impl<P: Port> Broker<P> {
         let target = account.targets.insert(target);
         account.subs.insert_target(id, target);
         if !account.watches.is_empty() {
-            self.heed_watches(account_id, filter, true);
+            self.heed_interest(account_id, filter, None, true);
         }
         Some(id)
     }

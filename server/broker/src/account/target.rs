@@ -8,6 +8,7 @@ use super::AccountId;
 use super::import::{ImportedService, ImportedStream};
 use crate::conn::ConnId;
 use crate::inside::Inside;
+use crate::leaf::HubSub;
 
 /// What stands behind a subscription that is no connection's.
 ///
@@ -29,6 +30,9 @@ pub(crate) enum Target {
     Inside(Inside),
     /// The same of an account that imports a stream from here.
     Beyond(Box<Beyond>),
+    /// A hub that this server is a leaf node of.
+    #[cfg_attr(not(feature = "leafnode"), expect(dead_code, reason = "there are no hubs"))]
+    Hub(Box<HubSub>),
 }
 
 /// The part of a subscription inside the daemon that is in an account that its own imports from.
@@ -62,6 +66,11 @@ pub(crate) struct Targets {
 impl Targets {
     pub(crate) fn get(&self, id: ConnId) -> Option<&Target> {
         self.slots.get(id.target()?)?.as_ref()
+    }
+
+    #[cfg_attr(not(feature = "leafnode"), expect(dead_code, reason = "hubs alone change"))]
+    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Target> {
+        self.slots.get_mut(id.target()?)?.as_mut()
     }
 
     /// How many have no connection behind them.

@@ -87,6 +87,8 @@ pub enum Way {
     Tls,
     /// WebSocket.
     WebSocket,
+    /// The other way round: a hub that this server connects to as a leaf node.
+    Hub,
 }
 
 impl Way {

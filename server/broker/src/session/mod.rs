@@ -51,6 +51,8 @@ enum Phase {
     /// CONNECT must come first.
     Waiting,
     Ready,
+    /// It is no client but a hub.
+    Hub,
 }
 
 /// What [`Session::receive`] did.
@@ -79,9 +81,9 @@ pub enum Next {
 }
 
 /// A turn ends after this many deliveries …
-const TURN_DELIVERIES: usize = 4096;
+pub(crate) const TURN_DELIVERIES: usize = 4096;
 /// … or bytes delivered, so that no publisher holds the broker for long.
-const TURN_BYTES: usize = 256 * 1024;
+pub(crate) const TURN_BYTES: usize = 256 * 1024;
 /// … or bytes for the client itself, answers among them, so that mistakes by the thousand don't make it a slow reader
 /// before it had a chance to read.
 const TURN_SAID: usize = 16 * 1024;
@@ -89,7 +91,7 @@ const TURN_SAID: usize = 16 * 1024;
 const LONG: usize = 256;
 const LONG_STEP: usize = 4;
 /// A message larger than this is only waited for if there is memory for it.
-const LARGE: usize = 64 * 1024;
+pub(crate) const LARGE: usize = 64 * 1024;
 
 impl Session {
     /// The session of a connection that was just attached.
@@ -98,6 +100,12 @@ impl Session {
         let waits = broker.settings().directory.asks(way);
         let phase = if waits { Phase::Waiting } else { Phase::Ready };
         Self { id, phase, verbose: true, pedantic: true, waiting: None, credentials: None }
+    }
+
+    /// The session of a connection to a hub.
+    #[cfg(feature = "leafnode")]
+    pub(crate) fn to_hub(id: ConnId) -> Self {
+        Self { id, phase: Phase::Hub, verbose: false, pedantic: false, waiting: None, credentials: None }
     }
 
     /// Credentials that came before CONNECT; what CONNECT says comes before them.
@@ -113,6 +121,9 @@ impl Session {
 
     /// Reads operations from the start of `input` and does what they ask. Work is bounded: see [`Next::Yield`].
     pub fn receive<P: Port>(&mut self, broker: &mut Broker<P>, now: Now, input: &[u8]) -> Received {
+        if self.phase == Phase::Hub {
+            return crate::leaf::receive(broker, self.id, now, input);
+        }
         let mut used = 0;
         let mut spent = Cost::default();
         let mut tally = Tally::default();
