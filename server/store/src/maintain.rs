@@ -62,7 +62,7 @@ impl<D: Disk> Store<D> {
                     // room, cleaning is what is left.
                     while self.available() <= RESERVE && self.allocate().is_ok() {}
                 }
-                if self.available() > RESERVE {
+                if self.available() > RESERVE || self.has_room() {
                     self.health = Health::Good;
                 } else {
                     busy = self.clean(budget) || self.make_way();

@@ -29,7 +29,7 @@ impl<D: Disk> Store<D> {
             // What is retired is free once that is on the disk.
             self.commit()?;
             self.fill_all();
-            if self.available() > RESERVE {
+            if self.available() > RESERVE || self.has_room() {
                 self.health = Health::Good;
                 return Ok(true);
             }

@@ -234,6 +234,12 @@ impl<D: Disk> Store<D> {
         u64::from(segment.end_page) + u64::from(pages) + index <= u64::from(segment.header.pages)
     }
 
+    /// Whether the active segment has room for any message, and the reserve is whole: what removes has been given a segment since
+    /// there was no room, and got others back.
+    pub(crate) fn has_room(&self) -> bool {
+        self.available() >= RESERVE && self.fits_with(&self.open, self.options.frame_bytes_max as usize)
+    }
+
     pub(crate) fn pages(&self) -> u32 {
         self.options.segment_bytes / self.options.page_bytes
     }

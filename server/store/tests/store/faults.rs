@@ -272,6 +272,46 @@ fn the_oldest_make_room() {
     }
 }
 
+/// The disk is full, and what is allowed then takes a segment of the reserve. Once the oldest have gone and the reserve is whole again,
+/// there is room in that segment, though no other is free.
+#[test]
+fn a_segment_that_removing_began_takes_messages() {
+    let segment = 32 << 10;
+    let options = Options {
+        segment_bytes: segment as u32,
+        page_bytes: 512,
+        frame_bytes_max: 4 << 10,
+        ..Options::default()
+    };
+    for segments in [5, 6] {
+        let (mut store, _) = Store::open(full(segments * segment), options).unwrap();
+        let (stream, other) = (store.create_stream(b"s").unwrap(), store.create_stream(b"o").unwrap());
+        store.append(other, &message(b"stays")).unwrap();
+        while store.append(stream, &message(&[7; 900])).is_ok() {
+            store.commit().unwrap();
+        }
+        assert_eq!(store.health(), Health::Full);
+        // Acknowledgements until the log has rolled.
+        let before = store.usage().free_segments;
+        while store.usage().free_segments == before {
+            store.put_state(other, b"acks", b"some").unwrap();
+            store.commit().unwrap();
+        }
+        for round in 0..500 {
+            while let Err(error) = store.append(stream, &message(&[8; 900])) {
+                assert!(matches!(error, Error::Full), "{segments}, round {round}: {error}");
+                if !store.reclaim().unwrap() {
+                    let before = store.reclaimable(stream);
+                    let before = before.unwrap_or_else(|| panic!("{segments}, round {round}: nothing helps"));
+                    store.purge(stream, before).unwrap();
+                }
+            }
+            store.commit().unwrap();
+        }
+        assert_eq!(store.state(other).unwrap().messages, 1);
+    }
+}
+
 /// A store takes no more than it may, whatever the disk has, and goes on when something is removed.
 #[test]
 fn a_store_may_be_given_less_than_the_disk() {
