@@ -436,7 +436,8 @@ proptest! {
                 prop_assert_eq!((read, length, m.subject, m.reply), (Sid(sid), used, message.subject, message.reply));
                 prop_assert_eq!((m.header, m.payload), (message.header(), message.payload()));
             }
-            parse::Step::Op(ServerOp::Info(json), _) if json != b"{}" => prop_assert_eq!(ours, Step::Bad(Breach::Arguments)),
+            // INFO is read as it passes, and control characters in it count as white space.
+            parse::Step::Op(ServerOp::Info(json), _) if json.iter().filter(|byte| **byte > b' ').ne(b"{}") => prop_assert_eq!(ours, Step::Bad(Breach::Arguments)),
             parse::Step::Op(ServerOp::Info(_), used) => prop_assert!(matches!(ours, Step::Event(Event::Info { .. }, n) if n == used), "{ours:?}"),
             parse::Step::Op(ServerOp::Err(_), used) => prop_assert!(matches!(ours, Step::Event(Event::Error(_), n) if n == used), "{ours:?}"),
             // What gives no event is passed over: what follows it may be anything.
