@@ -28,6 +28,7 @@ use crate::settings::Settings;
 use crate::subs::SubList;
 use crate::system::System;
 use crate::tokens::Secret;
+use crate::trace::Traces;
 
 /// The time, twice: for measuring and for showing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,6 +111,7 @@ pub struct Broker<P> {
     pub(crate) system_account: Option<AccountId>,
     pub(crate) system: System,
     pub(crate) mail: Mail,
+    pub(crate) traces: Traces,
     /// Addresses from which logins fail.
     pub(crate) failures: Failures,
     /// When [`Alarm::AccountTimes`] is due next.
@@ -181,6 +183,7 @@ impl<P: Port> Broker<P> {
             system_account: None,
             system: System::default(),
             mail: Mail::default(),
+            traces: Traces::default(),
             failures: Failures::default(),
             account_times: None,
             ties_of: Vec::new(),

@@ -63,6 +63,15 @@ pub struct InsideSub {
     inside: Inside,
 }
 
+/// A message's publisher wants to know what becomes of it: [`Broker::traced`] is to be called, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The trace.
+    pub number: u64,
+    /// Nothing is to become of it, but for what is told.
+    pub only: bool,
+}
+
 /// A message for somebody inside the daemon. Those that wait together may share memory: they are to be gone together.
 #[derive(Clone, Debug)]
 pub struct Letter {
@@ -72,6 +81,8 @@ pub struct Letter {
     pub account: AccountId,
     /// The connection that published, and its number, since ids are used again; none for messages from inside.
     pub from: Option<(ConnId, u64)>,
+    /// With [`Broker::follow_traces`] only.
+    pub traced: Option<Box<Traced>>,
     /// Subject, reply subject, header block, payload.
     text: Bytes,
     subject: u32,
@@ -158,6 +169,8 @@ pub(crate) struct Mail {
     rings: u32,
     /// Mailboxes that are rung at when accounts change.
     followers: u32,
+    /// Mailboxes that say what becomes of traced messages.
+    tracers: u32,
     /// Where messages from inside are put together.
     body: Vec<u8>,
 }
@@ -169,6 +182,7 @@ impl Default for Mail {
             told: ToldQueue::new(),
             rings: 0,
             followers: 0,
+            tracers: 0,
             body: Vec::new(),
         }
     }
@@ -197,6 +211,10 @@ impl Mail {
     /// Accounts have changed.
     pub(crate) fn ring_followers(&mut self) {
         self.rings |= self.followers;
+    }
+
+    pub(crate) fn traces(&self, inside: Inside) -> bool {
+        self.tracers & 1 << inside.mailbox.0 != 0
     }
 
     /// A watched subject's interest has changed.
@@ -240,7 +258,16 @@ impl Mail {
         let len = |part: &[u8]| u32::try_from(part.len()).expect("a message has less than 4 GiB");
         let (subject, reply, header) = (len(message.subject), len(reply), len(header));
         mailbox.bytes += bytes;
-        mailbox.letters.push_back(Letter { tag: to.tag, account, from, text, subject, reply, header });
+        mailbox.letters.push_back(Letter {
+            tag: to.tag,
+            account,
+            from,
+            traced: None,
+            text,
+            subject,
+            reply,
+            header,
+        });
         self.rings |= 1 << to.mailbox.0;
         true
     }
@@ -253,6 +280,11 @@ impl<P: Port> Broker<P> {
         let number = u8::try_from(self.mail.boxes.len()).ok().filter(|number| *number < MAILBOXES_MAX)?;
         self.mail.boxes.push(Mailbox::new(bytes_max));
         Some(MailboxId(number))
+    }
+
+    /// From now on messages that are traced come to `mailbox` with [`Letter::traced`].
+    pub fn follow_traces(&mut self, mailbox: MailboxId) {
+        self.mail.tracers |= 1 << mailbox.0;
     }
 
     /// Subscribes a part of the daemon: messages on `filter` in `account` go to `mailbox`, marked with `tag`. `None` if
@@ -394,5 +426,23 @@ impl<P: Port> Broker<P> {
     ) -> bool {
         let from = self.conn(from).map(|conn| (from, conn.cid()));
         self.mail.post(inside, account, from, message)
+    }
+
+    /// The same, and what becomes of it is to be said.
+    #[cold]
+    pub(crate) fn post_traced(
+        &mut self,
+        inside: Inside,
+        account: AccountId,
+        from: ConnId,
+        message: &Message<'_>,
+        traced: Traced,
+    ) -> bool {
+        let posted = self.post_inside(inside, account, from, message);
+        let mailbox = self.mail.boxes.get_mut(inside.mailbox.index()).filter(|_| posted);
+        if let Some(letter) = mailbox.and_then(|mailbox| mailbox.letters.back_mut()) {
+            letter.traced = Some(Box::new(traced));
+        }
+        posted
     }
 }

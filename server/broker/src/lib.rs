@@ -67,7 +67,7 @@ pub use broker::{Broker, Now, Refusals, Stall, Stats};
 pub use closed::{CloseReason, ClosedConn};
 pub use conn::{Conn, ConnId, Counters, Peer, Port};
 pub use identity::ServerKeys;
-pub use inside::{InsideSub, Letter, MailboxId, Post, Rings};
+pub use inside::{InsideSub, Letter, MailboxId, Post, Rings, Traced};
 pub use leaf::UplinkInfo;
 #[cfg(feature = "leafnode")]
 pub use leaf::{Parting, Uplink};
@@ -81,4 +81,5 @@ pub use security::{PeerCertificate, TlsFacts, TlsOffer};
 pub use session::{Next, Received, Session};
 pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings, StreamShare, WebSocketSettings};
 pub use subs::Sub;
+pub use trace::StreamStep;
 pub use watch::{Heard, Interest};

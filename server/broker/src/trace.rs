@@ -2,7 +2,7 @@
 //!
 //! A message with the header `Nats-Trace-Dest` is brought to its subscribers one by one, each step is noted, and the notes
 //! go to the subject that the header names. With `Nats-Trace-Only` nobody gets the message itself. What lies behind another
-//! account's border is not followed.
+//! account's border is not followed. What streams do with it they say later, so the report waits for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::account::target::Target;
 use crate::account::{Account, AccountId, service};
 use crate::broker::{Broker, Now};
 use crate::conn::{Conn, ConnId, Port, at};
+use crate::inside::{Inside, Traced};
 use crate::publish::{Routed, may_receive};
 use crate::system::{ServerIdentity, Time};
 
@@ -29,14 +30,41 @@ const CLIENT: u8 = 0;
 /// Headers that a report repeats at most.
 const HEADERS_MAX: usize = 64;
 
+/// Bytes of traces that wait for streams at most. Those above say nothing of them.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+
 const NO_ECHO: &str = "Not delivered because of no echo";
 const SUB_DENIED: &str = "Not delivered because subscription denies this subject";
 const CLOSED: &str = "Not delivered because client is closed";
 const EXCEEDED: &str = "Not delivered because auto-unsubscribe exceeded";
 const SLOW: &str = "Not delivered because fast producer not stalled and consumer is slow";
 
+/// Those that wait for what streams say.
+#[derive(Default)]
+pub(crate) struct Traces {
+    last: u64,
+    waiting: BTreeMap<u64, Trace>,
+    bytes: usize,
+}
+
+/// What a stream did with a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamStep {
+    /// Its name.
+    pub stream: String,
+    /// The subject that it is stored under, if it got so far.
+    pub subject: String,
+    /// It was not stored, for nobody wants it.
+    pub no_interest: bool,
+    /// Why it was refused; empty if it wasn't.
+    pub error: String,
+}
+
 /// A message that is traced.
 pub(crate) struct Trace {
+    number: u64,
+    /// Streams that have not said yet what they do with it.
+    awaits: u32,
     account: AccountId,
     destination: String,
     only: bool,
@@ -90,6 +118,18 @@ enum Step {
     StreamExport { ts: Time, acc: String, to: String },
     #[serde(rename = "si")]
     ServiceImport { ts: Time, acc: String, from: String, to: String },
+    /// Without a stream: it has not been said yet.
+    #[serde(rename = "js")]
+    JetStream {
+        ts: Time,
+        stream: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        subject: String,
+        #[serde(skip_serializing_if = "is_false")]
+        nointerest: bool,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        error: String,
+    },
     #[serde(rename = "eg")]
     Egress {
         ts: Time,
@@ -106,6 +146,14 @@ enum Step {
 }
 
 impl Trace {
+    /// Memory that it takes, more or less.
+    fn bytes(&self) -> usize {
+        let fields = self.request.header.iter();
+        let text = fields.map(|(name, values)| name.len() + values.iter().map(String::len).sum::<usize>());
+        let steps = self.steps.len() * size_of::<Step>();
+        size_of::<Self>() + self.destination.len() + text.sum::<usize>() + steps
+    }
+
     /// Mappings of the account made another subject of it.
     pub(crate) fn mapped(&mut self, subject: &[u8], now: Now) {
         self.steps.push(Step::Mapping { ts: Time(now.wall), to: text(subject) });
@@ -155,15 +203,37 @@ impl<P: Port> Broker<P> {
             error: String::new(),
         };
         let request = Request { header, msgsize: message.size.value as usize };
-        Begun::Traced(Box::new(Trace { account, destination, only, request, steps: vec![ingress] }))
+        self.traces.last += 1;
+        let (number, steps) = (self.traces.last, vec![ingress]);
+        Begun::Traced(Box::new(Trace { number, awaits: 0, account, destination, only, request, steps }))
     }
 
-    /// Publishes what was noted, at the end of the turn.
+    /// Publishes what was noted, at the end of the turn, or once streams have said what they do.
     #[cold]
     pub(crate) fn end_trace(&mut self, trace: Trace, now: Now) {
-        let Trace { account, destination, request, steps, .. } = trace;
+        let bytes = trace.bytes();
+        if trace.awaits > 0 && self.traces.bytes + bytes <= WAITING_BYTES_MAX {
+            self.traces.bytes += bytes;
+            self.traces.waiting.insert(trace.number, trace);
+            return;
+        }
+        let Trace { account, destination, request, mut steps, .. } = trace;
+        steps.retain(|step| !matches!(step, Step::JetStream { stream, .. } if stream.is_empty()));
         let report = Report { server: self.identity(now), request, events: steps };
         self.announce(account, destination, &report);
+    }
+
+    /// What became of a [`Traced`] message; `None` if it wasn't for a stream.
+    pub fn traced(&mut self, number: u64, said: Option<StreamStep>, now: Now) {
+        let Some(mut trace) = self.traces.waiting.remove(&number) else { return };
+        self.traces.bytes = self.traces.bytes.saturating_sub(trace.bytes());
+        let unsaid = |step: &&mut Step| matches!(step, Step::JetStream { stream, .. } if stream.is_empty());
+        if let (Some(said), Some(step)) = (said, trace.steps.iter_mut().find(unsaid)) {
+            let StreamStep { stream, subject, no_interest: nointerest, error } = said;
+            *step = Step::JetStream { ts: Time(now.wall), stream, subject, nointerest, error };
+        }
+        trace.awaits = trace.awaits.saturating_sub(1);
+        self.end_trace(trace, now);
     }
 
     /// Brings `message` to whom its subject reaches, one by one.
@@ -215,7 +285,10 @@ impl<P: Port> Broker<P> {
         let mut goes_on = false;
         let step = match self.fate(account, id, from, message.subject) {
             Fate::Nobody => return false,
-            Fate::Inside => {
+            Fate::Inside(Some(inside)) if self.mail.traces(inside) => {
+                return self.post_for_trace(trace, id, inside, from, message, now, routed);
+            }
+            Fate::Inside(_) => {
                 goes_on = true;
                 None
             }
@@ -260,6 +333,34 @@ impl<P: Port> Broker<P> {
         one.delivered
     }
 
+    /// Brings it to a part of the daemon that says what it does with it.
+    #[allow(clippy::too_many_arguments, reason = "the rest of `deliver_traced`, for one kind of subscriber")]
+    fn post_for_trace(
+        &mut self,
+        trace: &mut Trace,
+        id: SubId,
+        inside: Inside,
+        from: ConnId,
+        message: &Message<'_>,
+        now: Now,
+        routed: &mut Routed,
+    ) -> bool {
+        let traced = Traced { number: trace.number, only: trace.only };
+        let untraced = (!trace.only).then(|| Untraced::new(message));
+        let message = untraced.as_ref().map_or(*message, |untraced| untraced.message(message));
+        if !self.post_traced(inside, trace.account, from, &message, traced) {
+            return false;
+        }
+        if let Some((sub, _)) = self.accounts[trace.account.index()].subs.get_mut(id) {
+            sub.delivered += 1;
+        }
+        let (stream, subject, error) = Default::default();
+        trace.steps.push(Step::JetStream { ts: Time(now.wall), stream, subject, nointerest: false, error });
+        trace.awaits += 1;
+        routed.delivered = true;
+        true
+    }
+
     /// What stands behind a subscription, and what keeps it from getting a message.
     fn fate(&mut self, account: AccountId, id: SubId, from: ConnId, subject: &[u8]) -> Fate {
         let drop_above = self.settings.no_fast_producer_stall.then(|| self.stall_pending());
@@ -299,7 +400,8 @@ impl<P: Port> Broker<P> {
                 let acc = self.accounts[exporter.index()].name().to_string();
                 Fate::Beyond(Box::new(move |ts| Step::ServiceImport { ts, acc, from, to }))
             }
-            Some(Target::Answers | Target::Inside(_) | Target::Beyond(_)) => Fate::Inside,
+            Some(Target::Inside(inside)) => Fate::Inside(Some(*inside)),
+            Some(Target::Answers | Target::Beyond(_)) => Fate::Inside(None),
             // They get it at the end, once.
             Some(Target::Hub(_)) => Fate::Nobody,
         }
@@ -314,7 +416,7 @@ enum Fate {
     /// Another account, and the step that leads there.
     Beyond(Box<dyn FnOnce(Time) -> Step>),
     /// A part of the daemon.
-    Inside,
+    Inside(Option<Inside>),
 }
 
 /// A message whose header says that it was traced.
@@ -346,6 +448,11 @@ impl Untraced {
         let (header_size, size) = (Some(Size::from(&self.header)), Size::from(&self.size));
         Message { header_size, size, body: &self.body, ..*like }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn text(bytes: &[u8]) -> String {

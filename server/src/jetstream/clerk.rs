@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use midge_broker::{Letter, MailboxId};
+use midge_broker::{Letter, MailboxId, Traced};
 use midge_stream::time::Now;
 use midge_stream::{Engine, Input, Message, Tag};
 
@@ -192,7 +192,7 @@ impl Clerk {
         }
         for _ in 0..LETTERS_AT_ONCE {
             let Some(letter) = self.letters.pop_front() else { break };
-            self.engine.handle(Input::Message(message(&letter)), now);
+            self.engine.handle(input(&letter), now);
         }
     }
 
@@ -251,6 +251,14 @@ impl Clerk {
 }
 
 /// As the engine reads it.
+fn input(letter: &Letter) -> Input<'_> {
+    let message = message(letter);
+    match letter.traced.as_deref().copied() {
+        None => Input::Message(message),
+        Some(Traced { number, only }) => Input::Traced { message, number, only },
+    }
+}
+
 fn message(letter: &Letter) -> Message<'_> {
     Message {
         tag: Tag::from_bits(letter.tag),

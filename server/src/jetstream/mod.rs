@@ -62,6 +62,7 @@ impl Streams {
             .look(|broker, _| {
                 let mailbox = broker.open_mailbox(MAILBOX_BYTES_MAX)?;
                 broker.follow_accounts(mailbox);
+                broker.follow_traces(mailbox);
                 Some(mailbox)
             })
             .ok_or_else(|| "too many parts have mailboxes".to_owned())?;

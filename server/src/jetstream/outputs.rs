@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use midge_broker::{Broker, Heard, InsideSub, MailboxId, Now, Post};
-use midge_stream::{Output, Receipt, Tag};
+use midge_broker::{Broker, Heard, InsideSub, MailboxId, Now, Post, StreamStep};
+use midge_stream::{Fate, Output, Receipt, Tag};
 use midge_wire::Handle;
 
 use super::accounts::Accounts;
@@ -68,6 +68,14 @@ impl Outputs {
                 if let Some(id) = accounts.id(account) {
                     broker.unwatch(id, &subject, self.mailbox, tag.to_bits());
                 }
+                0
+            }
+            Output::Traced { number, fate } => {
+                let said = fate.map(|fate| {
+                    let Fate { stream, subject, no_interest, error } = fate;
+                    StreamStep { stream, subject, no_interest, error }
+                });
+                broker.traced(number, said, now);
                 0
             }
             Output::Publish(publish) => {

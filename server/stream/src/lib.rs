@@ -40,6 +40,6 @@ pub use calendar::{ClockState, EARLIEST, Standing, Trust};
 pub use engine::{Engine, Settings, Zone};
 pub use midge_inquiry::{Missing, Sums, Wanted};
 pub use report::{AccountReport, Report};
-pub use seam::{Account, Input, Message, Output, Publish, Receipt, Tag};
+pub use seam::{Account, Fate, Input, Message, Output, Publish, Receipt, Tag};
 pub use space::{AccountLimits, Grant, Share};
 pub use sync::{SYNC_EVERY, Sync};

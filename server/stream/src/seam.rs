@@ -118,6 +118,15 @@ pub struct Message<'a> {
 pub enum Input<'a> {
     /// A message came.
     Message(Message<'a>),
+    /// A message came, and its publisher wants to know what becomes of it: [`Output::Traced`] says so.
+    Traced {
+        /// The message.
+        message: Message<'a>,
+        /// The driver's name for that.
+        number: u64,
+        /// Nothing is to become of it.
+        only: bool,
+    },
     /// Somebody subscribes to what is watched, or nobody does any more.
     Interest {
         /// What is watched.
@@ -184,6 +193,26 @@ pub enum Output {
     },
     /// A message.
     Publish(Publish),
+    /// What became of a message that came with [`Input::Traced`].
+    Traced {
+        /// As it came.
+        number: u64,
+        /// What a stream does with it; `None` if it wasn't for one.
+        fate: Option<Fate>,
+    },
+}
+
+/// What a stream does with a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// The stream's name.
+    pub stream: String,
+    /// The subject that the message is stored under; empty if it didn't get so far.
+    pub subject: String,
+    /// Nobody wants it, so only its number is kept.
+    pub no_interest: bool,
+    /// Why it is refused, in nats-server's words; empty if it isn't.
+    pub error: String,
 }
 
 /// A message from the engine.

@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use midge_broker::{AccountId, Broker, GLOBAL_ACCOUNT, Heard, InsideSub, Instant, MailboxId, Now, Post};
+use midge_broker::{
+    AccountId, Broker, GLOBAL_ACCOUNT, Heard, InsideSub, Instant, MailboxId, Now, Post, StreamStep, Traced,
+};
 use midge_config::{JetStreamLimits, Options, SYSTEM_ACCOUNT};
 use midge_store::Store;
 use midge_store::disk::sim::SimDisk;
 use midge_stream::config::{BatchLimits, Limits};
 use midge_stream::log::{FileShelf, Keeper};
-use midge_stream::{AccountLimits, Engine, Grant, Input, Message, Output, Receipt, Settings, Share, Tag};
+use midge_stream::{
+    AccountLimits, Engine, Fate, Grant, Input, Message, Output, Receipt, Settings, Share, Tag,
+};
 
 use super::net::Socket;
 
@@ -57,6 +61,7 @@ impl Streams {
             ..Settings::default()
         };
         let mailbox = broker.open_mailbox(MAILBOX_BYTES_MAX).ok_or("no mailbox is left")?;
+        broker.follow_traces(mailbox);
         let keeper = shelf.keeper();
         let engine = Engine::new(settings, Box::new(shelf));
         let mut this =
@@ -105,7 +110,11 @@ impl Streams {
                 header: letter.header(),
                 payload: letter.payload(),
             };
-            self.engine.handle(Input::Message(message), at);
+            let input = match letter.traced.as_deref().copied() {
+                None => Input::Message(message),
+                Some(Traced { number, only }) => Input::Traced { message, number, only },
+            };
+            self.engine.handle(input, at);
         }
         self.engine.tick(at);
         self.engine.commit(at);
@@ -143,6 +152,13 @@ impl Streams {
             }
             Output::Unwatch { account, subject, tag } => {
                 broker.unwatch(self.account(account), &subject, self.mailbox, tag.to_bits());
+            }
+            Output::Traced { number, fate } => {
+                let said = fate.map(|fate| {
+                    let Fate { stream, subject, no_interest, error } = fate;
+                    StreamStep { stream, subject, no_interest, error }
+                });
+                broker.traced(number, said, now);
             }
             Output::Publish(publish) => {
                 let post = Post {

@@ -1,11 +1,19 @@
 //! What comes in, to whom it is for.
 
 use super::Engine;
-use crate::error;
+use crate::config::Storage;
+use crate::error::{self, ApiError};
 use crate::log::LogError;
-use crate::seam::{Input, Message, Tag, What};
+use crate::seam::{Input, Message, Output, Tag, What};
 use crate::stream::counted;
 use crate::time::Now;
+
+/// Room for a message.
+struct Room {
+    storage: Storage,
+    bytes: u64,
+    is_there: Result<(), ApiError>,
+}
 
 impl Engine {
     /// Takes an input in.
@@ -32,6 +40,7 @@ impl Engine {
     fn take(&mut self, input: Input<'_>, now: Now) -> Result<(), LogError> {
         match input {
             Input::Message(message) => self.on_message(&message, now),
+            Input::Traced { message, number, only } => self.on_traced(&message, number, only, now),
             Input::Interest { tag, subject, exists } => {
                 self.on_interest(tag, subject, exists, now);
                 Ok(())
@@ -51,6 +60,28 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// Says what becomes of a message, and does it, unless it is only to be said.
+    fn on_traced(
+        &mut self,
+        message: &Message<'_>,
+        number: u64,
+        only: bool,
+        now: Now,
+    ) -> Result<(), LogError> {
+        let mut fate = None;
+        if let Some((What::Stream, id, _)) = message.tag.split()
+            && let Some(room) = self.room_in(id, message)
+            && let Some((stream, mut cx)) = self.stream_cx(id, now)
+        {
+            fate = Some(stream.foresee(message, room.is_there, only, &mut cx));
+        }
+        if !only {
+            self.on_message(message, now)?;
+        }
+        self.out.push(Output::Traced { number, fate });
+        Ok(())
     }
 
     fn on_message(&mut self, message: &Message<'_>, now: Now) -> Result<(), LogError> {
@@ -117,15 +148,21 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_publish(&mut self, id: u32, message: &Message<'_>, now: Now) -> Result<(), LogError> {
-        let Some((storage, account)) = self.streams.get(&id).map(|it| (it.config.storage, it.account)) else {
-            return Ok(());
-        };
+    /// Whether there is room for a message in a stream.
+    fn room_in(&self, id: u32, message: &Message<'_>) -> Option<Room> {
+        let (storage, account) = self.streams.get(&id).map(|it| (it.config.storage, it.account))?;
         let Message { subject, header, payload, .. } = message;
         let bytes = counted(storage, subject.len(), header.len(), payload.len());
-        let room = match self.is_out_of_reach(id) {
+        let is_there = match self.is_out_of_reach(id) {
             true => Err(error::STREAM_STORE_FAILED.with(&[&LogError::Failed])),
             false => self.check_room(storage, account, bytes),
+        };
+        Some(Room { storage, bytes, is_there })
+    }
+
+    pub(super) fn on_publish(&mut self, id: u32, message: &Message<'_>, now: Now) -> Result<(), LogError> {
+        let Some(Room { storage, bytes, is_there: room }) = self.room_in(id, message) else {
+            return Ok(());
         };
         let Some((stream, mut cx)) = self.stream_cx(id, now) else { return Ok(()) };
         stream.ingest(message, room, &mut cx)?;

@@ -10,6 +10,7 @@ mod counter;
 mod dead;
 mod dedup;
 mod fast;
+mod foresee;
 mod info;
 mod ingest;
 mod limits;

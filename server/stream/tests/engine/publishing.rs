@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use midge_stream::Fate;
+
 use crate::world::{World, header};
 
 #[test]
@@ -72,4 +74,27 @@ fn rollups_take_what_was_before() {
     assert_eq!(world.sums("S"), (2, 2, 4));
     world.ask_with("a.x", &header("Nats-Rollup", "all"), "");
     assert_eq!(world.sums("S"), (1, 5, 5));
+}
+
+#[test]
+fn a_message_that_is_only_traced_is_judged_and_not_stored() {
+    let mut world = World::new();
+    world.good("STREAM.CREATE.S", r#"{"name":"S","subjects":["s.*"]}"#);
+    let fate = |subject: &str, error: &str| {
+        let (stream, subject, error) = ("S".to_owned(), subject.to_owned(), error.to_owned());
+        Some(Fate { stream, subject, no_interest: false, error })
+    };
+    world.trace(1, true, "s.a", "");
+    world.trace(2, true, "s.a", &header("Nats-Expected-Stream", "T"));
+    assert_eq!(world.sums("S"), (0, 0, 0));
+    world.trace(3, false, "s.a", "");
+    world.trace(4, true, "$JS.API.STREAM.DELETE.S", "");
+    assert_eq!(world.sums("S"), (1, 1, 1));
+    let expected = [
+        (1, fate("s.a", "")),
+        (2, fate("", "expected stream does not match")),
+        (3, fate("s.a", "")),
+        (4, None),
+    ];
+    assert_eq!(world.traced, expected);
 }

@@ -9,7 +9,7 @@ use midge_store::disk::sim::{Fault, SimDisk};
 use midge_store::{Health, Options, Store};
 use midge_stream::log::{FileShelf, Keeper};
 use midge_stream::time::{Instant, Now};
-use midge_stream::{AccountLimits, Engine, Input, Message, Output, Publish, Settings, Tag, Trust};
+use midge_stream::{AccountLimits, Engine, Fate, Input, Message, Output, Publish, Settings, Tag, Trust};
 use serde_json::Value;
 
 /// The first of January 2026.
@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) listens: Vec<String>,
     requests: u64,
     pub(crate) seen: Vec<Seen>,
+    /// What became of traced messages.
+    pub(crate) traced: Vec<(u64, Option<Fate>)>,
 }
 
 fn shelf(disk: SimDisk, segment_bytes: u32) -> FileShelf<SimDisk> {
@@ -81,6 +83,7 @@ impl World {
             listens: vec![INBOX.to_owned()],
             requests: 0,
             seen: Vec::new(),
+            traced: Vec::new(),
         };
         world.open();
         world
@@ -158,6 +161,7 @@ impl World {
                         self.watched.retain(|watched| *watched != (subject.clone(), tag));
                     }
                     Output::Publish(publish) => self.deliver(publish),
+                    Output::Traced { number, fate } => self.traced.push((number, fate)),
                 }
             }
             if done && !self.engine.is_hungry() {
@@ -274,6 +278,16 @@ impl World {
                 Message { tag, subject, reply, header: header.as_bytes(), payload: payload.as_bytes() };
             self.engine.handle(Input::Message(message), self.now);
         }
+    }
+
+    /// A message that is traced, and with `only` nothing else.
+    pub(crate) fn trace(&mut self, number: u64, only: bool, subject: &str, header: &str) {
+        let is_for = |filter: &Bytes| Filter::new(filter).unwrap().matches(subject.as_bytes());
+        let tag = self.subs.iter().find(|(filter, _)| is_for(filter)).unwrap().1;
+        let (subject, header) = (subject.as_bytes(), header.as_bytes());
+        let message = Message { tag, subject, reply: None, header, payload: b"x" };
+        self.engine.handle(Input::Traced { message, number, only }, self.now);
+        self.run();
     }
 
     fn stage_bytes(&mut self, subject: &str, reply: Option<&str>, header: &str, payload: &[u8]) -> bool {
