@@ -251,8 +251,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     if let Some(registrar) = Registrar::open(&hub) {
         tokio::spawn(registrar.run());
     }
-    let streams = match Parts::start(&hub, &about) {
-        Ok(streams) => streams,
+    let parts = match Parts::start(&hub, &about) {
+        Ok(parts) => parts,
         Err(error) => {
             daemon.log.fatal(error);
             return Exit::Failure;
@@ -265,8 +265,8 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     // Whoever hears the greeting need not wait for this.
     midge_heap::unmap_program();
 
-    let exit = daemon.attend(&mut signals, ordered, listeners).await;
-    streams.stop();
+    let exit = daemon.attend(&mut signals, ordered, listeners, &parts).await;
+    parts.stop();
     timers.abort();
     daemon.log.info("Server Exiting..");
     exit
@@ -304,6 +304,12 @@ impl Parts {
         Ok(Self { streams: options.jetstream.enabled.then(start).transpose()? })
     }
 
+    async fn part(&self) {
+        if let Some(streams) = &self.streams {
+            streams.part().await;
+        }
+    }
+
     fn stop(self) {
         self.streams.into_iter().for_each(crate::jetstream::Streams::stop);
     }
@@ -318,6 +324,8 @@ impl Parts {
             Ok(Self {})
         }
     }
+
+    async fn part(&self) {}
 
     fn stop(self) {}
 }
@@ -596,6 +604,7 @@ impl Daemon {
         signals: &mut Signals,
         mut orders: mpsc::Receiver<Order>,
         mut listeners: Listeners,
+        parts: &Parts,
     ) -> Exit {
         loop {
             let signal = tokio::select! {
@@ -616,7 +625,7 @@ impl Daemon {
                     self.manager.stopping();
                     self.log.info("Initiating Shutdown...");
                     listeners.close().await;
-                    self.farewell().await;
+                    self.farewell(parts).await;
                     return Exit::Ok;
                 }
                 Request::LameDuck => {
@@ -625,7 +634,7 @@ impl Daemon {
                     self.log.info("Entering lame duck mode, stop accepting new clients");
                     listeners.close().await;
                     self.leave_slowly(signals).await;
-                    self.farewell().await;
+                    self.farewell(parts).await;
                     return Exit::Ok;
                 }
             }
@@ -665,8 +674,10 @@ impl Daemon {
         }
     }
 
-    /// Closes all connections and gives them a moment to read what is queued for them.
-    async fn farewell(&mut self) {
+    /// Tells who waits, closes all connections, and gives them a moment to read what is queued for them.
+    async fn farewell(&mut self, parts: &Parts) {
+        // Not longer: a disk may hang.
+        let _ = tokio::time::timeout(FAREWELL, parts.part()).await;
         self.uplinks.leave();
         self.hub.turn(|broker, now| broker.close_all(now));
         let _ = tokio::time::timeout(FAREWELL, self.hub.all_gone()).await;

@@ -1,7 +1,6 @@
 //! What the storage thread does: takes in, commits, says what follows, sleeps.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use midge_stream::{Engine, Input, Message, Tag};
 
 use super::accounts::Accounts;
 use super::clock::Clock;
+use super::end::End;
 use super::outputs::Outputs;
 use super::questions;
 use super::upkeep::Upkeep;
@@ -64,10 +64,10 @@ impl Clerk {
     }
 
     /// What the thread does until it is told to stop. It has the clerk whenever it doesn't sleep.
-    pub(super) fn run(clerk: &Mutex<Self>, stop: &AtomicBool) {
+    pub(super) fn run(clerk: &Mutex<Self>, end: &End) {
         let mut starts = true;
         loop {
-            let rest = clerk.lock().unwrap_or_else(PoisonError::into_inner).work_on(stop);
+            let rest = clerk.lock().unwrap_or_else(PoisonError::into_inner).work_on(end);
             if starts && matches!(&rest, Rest::Until(wait) if wait.is_none_or(|wait| wait >= CALM)) {
                 // The store has done what a start brings, which needed a part of the program that nothing else does.
                 starts = false;
@@ -82,15 +82,22 @@ impl Clerk {
     }
 
     /// Works until there is nothing to do.
-    fn work_on(&mut self, stop: &AtomicBool) -> Rest {
+    fn work_on(&mut self, end: &End) -> Rest {
         loop {
-            let ends = stop.load(Ordering::Acquire);
+            let (ends, parts) = (end.is_asked(), end.is_parting());
             self.take_in();
-            if !ends && self.wait_for_more(stop) {
+            if !ends && !parts && self.wait_for_more(end) {
                 self.take_in();
+            }
+            if parts {
+                let now = self.now();
+                self.engine.part(now);
             }
             self.commit();
             let more = self.say();
+            if parts {
+                end.parted();
+            }
             if more || !self.letters.is_empty() {
                 continue;
             }
@@ -198,16 +205,16 @@ impl Clerk {
 
     /// With a window, lets others share a commit that somebody waits for, unless something is due before. True if there may
     /// be more now.
-    fn wait_for_more(&self, stop: &AtomicBool) -> bool {
+    fn wait_for_more(&self, end: &End) -> bool {
         if self.window.is_zero() || !self.letters.is_empty() || !self.engine.is_owed() {
             return false;
         }
         let clock = self.hub.clock;
-        let end = clock.now().mono + self.window;
-        let until = self.engine.deadline().map_or(end, |at| at.min(end));
+        let latest = clock.now().mono + self.window;
+        let until = self.engine.deadline().map_or(latest, |at| at.min(latest));
         loop {
             let left = until.since(clock.now().mono);
-            if left.is_zero() || stop.load(Ordering::Acquire) {
+            if left.is_zero() || end.is_asked() || end.is_parting() {
                 return true;
             }
             std::thread::park_timeout(left);

@@ -21,11 +21,11 @@
 mod accounts;
 mod clerk;
 mod clock;
+mod end;
 mod outputs;
 mod questions;
 mod upkeep;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -39,6 +39,7 @@ use midge_stream::{Engine, SYNC_EVERY, Settings, Sync};
 use self::accounts::Accounts;
 use self::clerk::Clerk;
 use self::clock::Clock;
+use self::end::End;
 use self::outputs::Outputs;
 use self::upkeep::Upkeep;
 use crate::clock::entropy;
@@ -50,7 +51,7 @@ const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The running storage thread.
 pub(crate) struct Streams {
     thread: JoinHandle<()>,
-    stop: Arc<AtomicBool>,
+    end: Arc<End>,
 }
 
 impl Streams {
@@ -84,11 +85,11 @@ impl Streams {
         clerk.work();
         clerk.say();
         let clerk = Arc::new(Mutex::new(clerk));
-        let stop = Arc::new(AtomicBool::new(false));
+        let end = Arc::new(End::default());
         let thread = {
-            let stop = Arc::clone(&stop);
+            let end = Arc::clone(&end);
             let clerk = Arc::clone(&clerk);
-            std::thread::Builder::new().name("streams".to_owned()).spawn(move || Clerk::run(&clerk, &stop))
+            std::thread::Builder::new().name("streams".to_owned()).spawn(move || Clerk::run(&clerk, &end))
         };
         let thread = thread.map_err(|error| format!("the storage thread can't be started: {error}"))?;
         clock::heed(&options.clock, synchronised, hub, thread.thread());
@@ -97,12 +98,19 @@ impl Streams {
         let at_once = Box::new(move || clerk.upgrade().is_some_and(|clerk| Clerk::answer_at_once(&clerk)));
         hub.set_sleeper(Sleeper { mailbox, thread: thread.thread().clone(), at_once });
         thread.thread().unpark();
-        Ok(Self { thread, stop })
+        Ok(Self { thread, end })
+    }
+
+    /// Tells clients that wait for messages that the server ends. It waits for that as long as the disk takes to commit.
+    pub(crate) async fn part(&self) {
+        self.end.part();
+        self.thread.thread().unpark();
+        self.end.until_parted().await;
     }
 
     /// Ends the thread once all that it was told is on disk.
     pub(crate) fn stop(self) {
-        self.stop.store(true, Ordering::Release);
+        self.end.ask();
         self.thread.thread().unpark();
         // A panic ends the process, so there is no other error.
         let _ = self.thread.join();

@@ -229,6 +229,10 @@ impl Server {
     }
 
     fn shut_down(&mut self) {
+        if let Some(streams) = &mut self.streams {
+            streams.part(self.now);
+        }
+        self.run_streams();
         self.turn(|broker, now| broker.close_all(now));
         self.leaving = None;
         self.exit = Some(0);

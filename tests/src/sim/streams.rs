@@ -121,6 +121,12 @@ impl Streams {
         true
     }
 
+    /// The server is about to close its connections.
+    pub(super) fn part(&mut self, now: Now) {
+        self.engine.part(engine_time(now));
+        self.engine.commit(engine_time(now));
+    }
+
     /// What goes to the log.
     pub(super) fn take_complaints(&mut self) -> Vec<String> {
         self.engine.take_complaints()

@@ -237,7 +237,7 @@ impl Consumer {
             cx.unsubscribe(filter, tag);
         }
         self.unwatch_push(cx);
-        self.dismiss_requests("409 Consumer Deleted", cx);
+        self.dismiss_requests("409 Consumer Deleted", false, cx);
     }
 
     pub(crate) fn tag(&self, what: What) -> Tag {

@@ -353,10 +353,15 @@ impl Consumer {
         self.unwatch_request(&request, cx);
     }
 
-    pub(super) fn dismiss_requests(&mut self, status: &str, cx: &mut Cx<'_>) {
+    pub(super) fn dismiss_requests(&mut self, status: &str, with_rest: bool, cx: &mut Cx<'_>) {
         while !self.pull.waiting.is_empty() {
-            self.dismiss(0, status, false, cx);
+            self.dismiss(0, status, with_rest, cx);
         }
+    }
+
+    /// The server ends: whoever waits is told. Source: nats-server's `signalPullConsumers`.
+    pub(crate) fn part(&mut self, cx: &mut Cx<'_>) {
+        self.dismiss_requests("409 Server Shutdown", true, cx);
     }
 
     /// Drops all requests. Those who wait find out by that nothing comes.

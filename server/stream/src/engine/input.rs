@@ -37,6 +37,17 @@ impl Engine {
         answered
     }
 
+    /// The server is about to close its connections: clients that wait for messages of consumers are told so, as far as they
+    /// are known.
+    pub fn part(&mut self, now: Now) {
+        let now = self.read_clock(now);
+        let ids: Vec<u32> = self.streams.keys().copied().collect();
+        for id in ids {
+            let Some((stream, mut cx)) = self.stream_cx(id, now) else { continue };
+            stream.consumers.values_mut().for_each(|consumer| consumer.part(&mut cx));
+        }
+    }
+
     fn take(&mut self, input: Input<'_>, now: Now) -> Result<(), LogError> {
         match input {
             Input::Message(message) => self.on_message(&message, now),
