@@ -111,6 +111,7 @@ pub(in crate::net) async fn establish(
 }
 
 /// Shakes hands with a peer whom the broker doesn't know yet. The error is for the log, at this level.
+#[cfg(feature = "websocket")]
 pub(in crate::net) async fn secure(
     acceptor: &Acceptor,
     handle: &Handle,

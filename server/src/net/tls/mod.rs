@@ -16,4 +16,6 @@ mod acceptor;
 mod handshake;
 
 pub(crate) use acceptor::{Acceptor, Keeper};
-pub(super) use handshake::{Offer, establish, secure};
+#[cfg(feature = "websocket")]
+pub(super) use handshake::secure;
+pub(super) use handshake::{Offer, establish};
