@@ -143,6 +143,7 @@ impl Streams {
                 self.delivered += usize::from(broker.inject(self.account, &post, Now::default()));
                 self.replies.extend(publish.reply);
             }
+            Output::Traced { .. } => panic!("no message here is traced"),
         }
     }
 
