@@ -158,37 +158,7 @@ impl<P: Port> Broker<P> {
         message: &Message<'_>,
         now: Now,
     ) -> Routed {
-        let max_pending = self.max_pending();
-        let account = &mut self.accounts[account_id.index()];
-        let mut fanout = Fanout {
-            conns: &mut self.conns,
-            subs: &mut account.subs,
-            targets: &account.targets,
-            account: account_id,
-            mail: &mut self.mail,
-            dirty: &mut self.dirty,
-            later: Vec::new(),
-            from,
-            crossed: false,
-            on: message.subject,
-            message: *message,
-            shared: None,
-            bare_size: None,
-            now,
-            max_pending,
-            trace: self.settings.trace.then_some((&mut self.notices, self.settings.max_traced)),
-            drop_above: None,
-            cost: Cost::default(),
-        };
-        let delivered = fanout.deliver(sub);
-        let Fanout { later, cost, .. } = fanout;
-        for counters in [&mut account.counters, &mut self.stats.counters] {
-            counters.out_msgs += cost.deliveries as u64;
-            counters.out_bytes += cost.bytes as u64;
-        }
-        let mut routed = Routed { delivered, cost };
-        self.settle(account_id, message.subject, from, message, None, now, &later, &mut routed);
-        routed
+        self.route_to(account_id, message.subject, from, message, now, |fanout| fanout.deliver(sub))
     }
 
     /// As [`Broker::route`], for what comes from a hub: of queue groups, those that `wanted` names get it.
@@ -203,7 +173,6 @@ impl<P: Port> Broker<P> {
         wanted: impl Fn(&[u8]) -> bool,
         now: Now,
     ) -> Routed {
-        let max_pending = self.max_pending();
         let account = &mut self.accounts[account_id.index()];
         let matches = std::sync::Arc::clone(account.router.matches(on));
         let mut name = Vec::new();
@@ -212,9 +181,34 @@ impl<P: Port> Broker<P> {
             name.clear();
             let known = group.first().is_some_and(|first| account.router.queue_of(*first, &mut name));
             if known && wanted(&name) {
-                groups.push(group);
+                let start = self.random.below(u32::try_from(group.len()).unwrap_or(u32::MAX)) as usize;
+                groups.push(group.split_at(start.min(group.len())));
             }
         }
+        self.route_to(account_id, on, from, message, now, |fanout| {
+            let mut delivered = false;
+            for sub in matches.plain() {
+                delivered |= fanout.deliver(*sub);
+            }
+            for (before, after) in groups {
+                delivered |= after.iter().chain(before).any(|sub| fanout.deliver(*sub));
+            }
+            delivered
+        })
+    }
+
+    /// As [`Broker::route`], to whom `deliver` brings it, which says whether anybody got it.
+    fn route_to(
+        &mut self,
+        account_id: AccountId,
+        on: &[u8],
+        from: ConnId,
+        message: &Message<'_>,
+        now: Now,
+        deliver: impl FnOnce(&mut Fanout<'_, P>) -> bool,
+    ) -> Routed {
+        let max_pending = self.max_pending();
+        let account = &mut self.accounts[account_id.index()];
         let mut fanout = Fanout {
             conns: &mut self.conns,
             subs: &mut account.subs,
@@ -235,15 +229,7 @@ impl<P: Port> Broker<P> {
             drop_above: None,
             cost: Cost::default(),
         };
-        let mut delivered = false;
-        for sub in matches.plain() {
-            delivered |= fanout.deliver(*sub);
-        }
-        for group in groups {
-            let start = self.random.below(u32::try_from(group.len()).unwrap_or(u32::MAX)) as usize;
-            let (before, after) = group.split_at(start.min(group.len()));
-            delivered |= after.iter().chain(before).any(|sub| fanout.deliver(*sub));
-        }
+        let delivered = deliver(&mut fanout);
         let Fanout { later, cost, .. } = fanout;
         for counters in [&mut account.counters, &mut self.stats.counters] {
             counters.out_msgs += cost.deliveries as u64;
