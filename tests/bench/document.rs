@@ -1,15 +1,41 @@
-//! docs/BENCHMARKS.md: the text around the tables.
+//! docs/BENCHMARKS.md: the text around the tables. And the few figures in README.md.
 
 use std::fmt::Write as _;
 
 use crate::machine::Machine;
-use crate::report::{Table, number, tables};
+use crate::report::{Table, number, show, tables};
 use crate::rounds::FOOTPRINT_ROUNDS;
-use crate::servers::{Contender, names};
-use crate::targets;
+use crate::servers::{ALWAYS, Contender, OURS, REFERENCE, names};
+use crate::streams::STREAMS;
+use crate::targets::{self, FOOTPRINT};
+use crate::traffic::{CPU, P50, RATE};
 
 /// Where it stands, from the project's root.
 pub(crate) const PATH: &str = "docs/BENCHMARKS.md";
+
+/// What has the few figures that [`figures`] writes.
+pub(crate) const README: &str = "README.md";
+
+/// The lines of README.md between which they stand.
+const MARKS: [&str; 2] = ["<!-- figures: written by tests/bench/run -->\n", "<!-- end of figures -->\n"];
+
+/// Table and line of each, and what it is called there.
+const FIGURES: &[(&str, &str, &str)] = &[
+    (RATE.heading, "1:1, 128 B", "messages per second, thousands, 1:1, 128 B"),
+    (CPU.heading, "1:1, 128 B", "server CPU for each of them, µs"),
+    (P50.heading, "request-reply, 1 requester, 16 B", "request-reply p50, µs"),
+    (FOOTPRINT, "idle: RSS without clients, MB", "RSS when idle, MB"),
+    (FOOTPRINT, "10,000 idle connections: bytes each", "bytes per idle connection"),
+    (
+        STREAMS,
+        "8 publishers, 64 unanswered: messages per second",
+        "published to a stream per second, 8 publishers with 64 unanswered each",
+    ),
+    (STREAMS, "consume, acknowledge each: messages per second", "consumed per second, each acknowledged"),
+    (STREAMS, "key-value put: messages per second", "key-value puts per second, one after the other"),
+    (STREAMS, "key-value get: messages per second", "key-value gets per second, one after the other"),
+    (STREAMS, "500 MB stored, killed: knows all after, ms", "ready with 500 MB after kill -9, ms"),
+];
 
 /// Who took part, and what came out.
 pub(crate) struct Measured<'a> {
@@ -89,11 +115,31 @@ messages a second too, is in [RELIABILITY.md](RELIABILITY.md).
     text
 }
 
+/// README.md with the figures that were measured now. `None`: it has no place for them.
+pub(crate) fn figures(readme: &str, measured: &Measured<'_>) -> Option<String> {
+    let (before, rest) = readme.split_once(MARKS[0])?;
+    let (_, after) = rest.split_once(MARKS[1])?;
+    let heads = [OURS, REFERENCE, ALWAYS];
+    let mut text = format!("| | {} |\n|---|---:|---:|---:|\n", heads.join(" | "));
+    let with_streams = names(measured.with_streams);
+    let all = measured.tables.iter().chain([measured.streams]);
+    for (heading, title, called) in FIGURES {
+        let names = if *heading == STREAMS { &with_streams } else { &names(measured.contenders) };
+        let mut lines = all.clone().filter(|table| table.heading == *heading).flat_map(|table| &table.lines);
+        let Some(line) = lines.find(|line| line.title == *title) else { continue };
+        let shown = heads.map(|head| {
+            line.spread(names, head).map_or_else(String::new, |spread| show(spread, line.scale.digits))
+        });
+        let row = format!("| {called} | {} |", shown.join(" | "));
+        let _ = writeln!(text, "{}", row.replace("|  |", "| |"));
+    }
+    Some([before, MARKS[0], &text, MARKS[1], after].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::{Cell, Line, Scale};
-    use crate::servers::{OURS, REFERENCE};
 
     #[test]
     fn a_document() {
@@ -113,8 +159,8 @@ mod tests {
             scale: Scale::less(3),
             cells: vec![Cell::Values(vec![1.0, 2.0]), Cell::Values(vec![4.0, 4.0])],
         };
-        let table = Table { heading: crate::traffic::CPU.heading.into(), lines: vec![line] };
-        let streams = Table { heading: crate::streams::STREAMS.into(), lines: Vec::new() };
+        let table = Table { heading: CPU.heading.into(), lines: vec![line] };
+        let streams = Table { heading: STREAMS.into(), lines: Vec::new() };
         let (contenders, tables) = (&contenders[..], &[table][..]);
         let measured = Measured { contenders, tables, with_streams: contenders, streams: &streams };
         let text = document(&machine, "tests/bench/run", 2, &measured);
@@ -129,5 +175,24 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+    #[test]
+    fn readme_has_a_place_for_the_figures() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+        let line = |values: &[f64]| Line {
+            title: "key-value put: messages per second".into(),
+            scale: Scale::more(0),
+            cells: values.iter().map(|value| Cell::Values(vec![*value])).collect(),
+        };
+        let streams = Table { heading: STREAMS.into(), lines: vec![line(&[5_000.0, 10_000.0, 2_500.0])] };
+        let contenders = [OURS, REFERENCE, ALWAYS].map(|name| Contender::fake(name, "v1"));
+        let (contenders, streams) = (&contenders[..], &streams);
+        let measured = Measured { contenders, tables: &[], with_streams: contenders, streams };
+        let text = figures(&readme, &measured).unwrap();
+        let table = "| | midged | nats-server | nats-server, sync always |\n|---|---:|---:|---:|\n\
+            | key-value puts per second, one after the other | 5,000 | 10,000 | 2,500 |\n<!-- end of figures -->\n";
+        assert!(text.contains(table), "{text}");
+        assert_eq!(figures(&text, &measured), Some(text.clone()));
+        assert_eq!(figures("no marks", &measured), None);
     }
 }

@@ -81,6 +81,12 @@ fn compare(options: &Options) -> Result<bool, String> {
         let text = document::document(&machine, &options.command(), options.rounds(), &measured);
         std::fs::write(root.join(document::PATH), text).map_err(|error| error.to_string())?;
         eprintln!("written: {}", document::PATH);
+        let readme = root.join(document::README);
+        let text = std::fs::read_to_string(&readme).map_err(|error| error.to_string())?;
+        let text = document::figures(&text, &measured)
+            .ok_or_else(|| format!("{} has no place for figures", document::README))?;
+        std::fs::write(&readme, text).map_err(|error| error.to_string())?;
+        eprintln!("written: the figures in {}", document::README);
     } else {
         print!("{}", report::tables(&servers::names(&contenders), &tables));
         if !streams.lines.is_empty() {

@@ -12,7 +12,7 @@ use crate::streams::{WORKS, Work};
 
 /// Compares midged with nats-server and Mosquitto on this machine's loopback.
 ///
-/// A whole run writes docs/BENCHMARKS.md. Where something is left out, the tables go to the standard output instead.
+/// A whole run writes docs/BENCHMARKS.md and the figures in README.md. Where something is left out, the tables go to the standard output instead.
 #[derive(Debug, Parser)]
 #[command(name = "tests/bench/run")]
 pub(crate) struct Options {

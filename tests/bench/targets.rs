@@ -92,8 +92,18 @@ const TARGETS: &[Target] = &[
     streams_at_least("consumed per second", REFERENCE, 1.5, |title| {
         title.starts_with("consume") && title.ends_with("per second")
     }),
-    at_most("CPU per message of a stream", RATIO, 0.5, STREAMS, |title| {
-        title.ends_with("CPU per message, µs")
+    streams_at_least("key-value gets per second", REFERENCE, 1.0, |title| {
+        title == "key-value get: messages per second"
+    }),
+    streams_at_least(
+        "single publishes and puts per second, on disk before the answer",
+        ALWAYS,
+        1.0,
+        |title| waits_alone(title) && title.ends_with("per second"),
+    ),
+    at_most("CPU per message of a stream", RATIO, 0.5, STREAMS, is_cpu),
+    at_most("the same, both on disk before the answer", Measure::To(ALWAYS), 0.5, STREAMS, |title| {
+        is_cpu(title) && (title.contains("publish") || waits_alone(title))
     }),
     at_most("peak RSS with streams", RATIO, 0.25, STREAMS, |title| title.ends_with("peak RSS, MB")),
     at_most("ready with 500 MB after kill -9, ms", Measure::Ours, 100.0, STREAMS, |title| {
@@ -106,6 +116,15 @@ const TARGETS: &[Target] = &[
 
 fn many_unanswered(title: &str) -> bool {
     !title.starts_with("a flush") && title.ends_with("unanswered: messages per second")
+}
+
+/// What waits for a sync of its own.
+fn waits_alone(title: &str) -> bool {
+    title.starts_with("publish, wait for each answer") || title.starts_with("key-value put")
+}
+
+fn is_cpu(title: &str) -> bool {
+    title.ends_with("CPU per message, µs")
 }
 
 fn one_requester(title: &str) -> bool {
@@ -237,6 +256,29 @@ mod tests {
         );
         assert!(verdict(&tables, "peak RSS with streams").contains("| ≤ 0.25 × nats-server |"));
         assert!(verdict(&tables, "CPU per request-reply").ends_with("| not measured |"));
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_is_judged_beside_both() {
+        let line = |title: &str, values: [f64; 3]| Line {
+            title: format!("{title}: {}", "CPU per message, µs"),
+            scale: Scale::less(2),
+            cells: values.map(|value| Cell::Values(vec![value])).to_vec(),
+        };
+        let mut get = line("key-value get", [4.0, 10.0, 1.0]);
+        get.cells[2] = Cell::Unfit;
+        let lines = vec![line("key-value put", [12.0, 10.0, 30.0]), get];
+        let streams = Table { heading: STREAMS.into(), lines };
+        let contenders = [OURS, REFERENCE, ALWAYS].map(|name| Contender::fake(name, "v1"));
+        let measured =
+            Measured { contenders: &contenders, tables: &[], with_streams: &contenders, streams: &streams };
+        let text = table(&measured);
+        for judged in [
+            "| CPU per message of a stream | ≤ 0.5 × nats-server | 1.20, key-value put: CPU per message, µs | **missed** key-value put: CPU per message, µs by 140 % |",
+            "| the same, both on disk before the answer | ≤ 0.5 × nats-server, sync always | 0.40 | met |",
+        ] {
+            assert!(text.contains(judged), "{judged} is not in\n{text}");
+        }
     }
 
     #[test]
