@@ -24,6 +24,7 @@ impl<D: Disk> Store<D> {
         }
         self.commit()?;
         while self.available() <= RESERVE && self.allocate().is_ok() {}
+        let mut rolled = false;
         loop {
             self.retire();
             // What is retired is free once that is on the disk.
@@ -34,10 +35,26 @@ impl<D: Disk> Store<D> {
                 return Ok(true);
             }
             self.health = Health::Full;
-            if !self.clean(u64::MAX) && !self.make_way() {
+            if self.clean(u64::MAX) || self.make_way() {
+                continue;
+            }
+            // What lies in the active segment can't go while it is active. The log goes on in the reserve, as it does for what
+            // removes, and is given to messages once another segment has taken that place. Once: the new one may be as full.
+            if rolled || !self.roll_for_room() {
                 return Ok(false);
             }
+            rolled = true;
         }
+    }
+
+    /// Ends an active segment that has no room, if the reserve is whole. `false` if that isn't so.
+    fn roll_for_room(&mut self) -> bool {
+        let may_roll = self.available() >= RESERVE
+            && !self.has_room()
+            && self.open.is_empty()
+            && self.unsynced.is_empty();
+        // As when a commit can't.
+        may_roll && (self.roll(true).is_ok() || self.go_elsewhere().is_ok())
     }
 
     /// The sequence before which all messages of the stream have to go so that [`reclaim`](Self::reclaim) frees a segment.

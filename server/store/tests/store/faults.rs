@@ -272,8 +272,8 @@ fn the_oldest_make_room() {
     }
 }
 
-/// The disk is full, and what is allowed then takes a segment of the reserve. Once the oldest have gone and the reserve is whole again,
-/// there is room in that segment, though no other is free.
+/// The disk is full, and what is allowed then takes a segment of the reserve. Once another has gone in its place, messages are taken
+/// into that one, though no more are free than before.
 #[test]
 fn a_segment_that_removing_began_takes_messages() {
     let segment = 32 << 10;
@@ -285,30 +285,114 @@ fn a_segment_that_removing_began_takes_messages() {
     };
     for segments in [5, 6] {
         let (mut store, _) = Store::open(full(segments * segment), options).unwrap();
-        let (stream, other) = (store.create_stream(b"s").unwrap(), store.create_stream(b"o").unwrap());
-        store.append(other, &message(b"stays")).unwrap();
+        let stream = store.create_stream(b"s").unwrap();
         while store.append(stream, &message(&[7; 900])).is_ok() {
             store.commit().unwrap();
         }
-        assert_eq!(store.health(), Health::Full);
         // Acknowledgements until the log has rolled.
         let before = store.usage().free_segments;
         while store.usage().free_segments == before {
-            store.put_state(other, b"acks", b"some").unwrap();
+            store.put_state(stream, b"acks", b"some").unwrap();
             store.commit().unwrap();
         }
-        for round in 0..500 {
-            while let Err(error) = store.append(stream, &message(&[8; 900])) {
-                assert!(matches!(error, Error::Full), "{segments}, round {round}: {error}");
-                if !store.reclaim().unwrap() {
-                    let before = store.reclaimable(stream);
-                    let before = before.unwrap_or_else(|| panic!("{segments}, round {round}: nothing helps"));
-                    store.purge(stream, before).unwrap();
-                }
+        assert_eq!(store.health(), Health::Full);
+        store.purge(stream, store.reclaimable(stream).unwrap()).unwrap();
+        for step in 1..40 {
+            if store.health() == Health::Good {
+                break;
             }
+            store.maintain(Duration::from_secs(step), 4_096);
             store.commit().unwrap();
         }
-        assert_eq!(store.state(other).unwrap().messages, 1);
+        assert!(store.health() == Health::Good && store.usage().free_segments <= before, "{segments}");
+        store.append(stream, &message(&[8; 900])).unwrap();
+        store.commit().unwrap();
+    }
+}
+
+/// A ring that drops its oldest has filled the disk, then a log fills what is left. The log is refused, the ring isn't, wherever
+/// its messages lie: between the log's, in the segment that is being written, with little of others in a segment.
+#[test]
+fn the_oldest_make_room_beside_a_log_that_is_full() {
+    let segment = 64_u64 << 10;
+    let options = Options {
+        segment_bytes: segment as u32,
+        page_bytes: 512,
+        frame_bytes_max: 16 << 10,
+        ..Options::default()
+    };
+    let publish = |store: &mut Store<SimDisk>, ring, name: &str| {
+        while let Err(error) = store.append(ring, &message(&[7; 250])) {
+            match error {
+                Error::CommitFirst => store.commit().unwrap(),
+                Error::Full if store.reclaim().unwrap() => {}
+                Error::Full => {
+                    let Some(before) = store.reclaimable(ring) else {
+                        let (state, usage) = (store.state(ring).unwrap(), store.usage());
+                        panic!("{name}: refused, {state:?}, {usage:?}");
+                    };
+                    assert!(store.purge(ring, before).unwrap().0 > 0, "{name}");
+                }
+                error => panic!("{name}: {error}"),
+            }
+        }
+    };
+    for seed in 0..std::env::var("CASES").map_or(100, |it| it.parse().unwrap()) {
+        let mut random = Random(seed);
+        let room = 5 * segment + random.below(segment);
+        let (mut store, _) = Store::open(full(room), options).unwrap();
+        let (ring, log) = (store.create_stream(b"ring").unwrap(), store.create_stream(b"log").unwrap());
+        for _ in 0..40 {
+            store.append(log, &message(&[1; 100])).unwrap();
+        }
+        let mut now = 0;
+        let mut idle = |store: &mut Store<SimDisk>, random: &mut Random| {
+            store.commit().unwrap();
+            for _ in 0..random.below(3) {
+                now += random.below(40);
+                store.maintain(Duration::from_millis(now), 16 << 10);
+            }
+        };
+        let mut more = 100 + random.below(500);
+        while more > 0 {
+            publish(&mut store, ring, &format!("{seed}, alone"));
+            if random.below(8) == 0 {
+                idle(&mut store, &mut random);
+            }
+            more -= u64::from(store.state(ring).unwrap().first_seq > 1);
+        }
+        let mut others = 40;
+        loop {
+            match store.append(log, &message(&[2; 250])) {
+                Ok(_) => others += 1,
+                Err(Error::CommitFirst) => store.commit().unwrap(),
+                Err(Error::Full) => break,
+                Err(error) => panic!("{seed}: {error}"),
+            }
+            if random.below(16) == 0 {
+                idle(&mut store, &mut random);
+            }
+        }
+        for _ in 0..random.below(30) {
+            store.put_state(log, b"acks", b"some").unwrap();
+            idle(&mut store, &mut random);
+        }
+        // If it has more than could lie with the log's in one segment.
+        if store.state(ring).unwrap().bytes < segment {
+            continue;
+        }
+        for _ in 0..300 {
+            publish(&mut store, ring, &format!("{seed}, after the log"));
+            if random.below(8) == 0 {
+                idle(&mut store, &mut random);
+            }
+        }
+        store.commit().unwrap();
+        let (again, report) = Store::open(store.disk().crash(seed), options).unwrap();
+        assert!(report.damages.is_empty(), "{seed}: {report:?}");
+        assert_eq!(again.state(log).unwrap().messages, others, "{seed}");
+        let kept = again.state(ring).unwrap();
+        assert_eq!((kept.deleted, Some(kept.last_seq)), (0, store.state(ring).ok().map(|it| it.last_seq)));
     }
 }
 
