@@ -158,6 +158,11 @@ impl<D: Disk> Store<D> {
         self.abandon(cleaning)
     }
 
+    /// Whether there is such a slot.
+    pub(crate) fn cleaning_has_slot(&self) -> bool {
+        self.cleaning.as_ref().is_some_and(|cleaning| !cleaning.new)
+    }
+
     /// Picks what is to be cleaned, if it is worth it.
     fn start_cleaning(&mut self) -> bool {
         let sealed = || self.segments.values().filter(|segment| segment.header.segment != self.active.number);

@@ -18,9 +18,10 @@ impl<D: Disk> Store<D> {
     /// index; without, it can't be believed from its last sync on.
     pub(crate) fn roll(&mut self, seal: bool) -> io::Result<()> {
         let old = self.active.number;
-        if seal {
+        let dead = seal && self.give_up_active();
+        if seal && !dead {
             self.write_index(old);
-        } else if let Some(segment) = self.segments.get_mut(&old) {
+        } else if !seal && let Some(segment) = self.segments.get_mut(&old) {
             segment.end_page = self.active.durable_page;
             segment.index_page = segment.end_page;
             segment.index_bytes = 0;
@@ -28,7 +29,7 @@ impl<D: Disk> Store<D> {
         let mut last_error = io::Error::from(io::ErrorKind::StorageFull);
         for _ in 0..2 {
             let Some(slot) = self.take_slot() else { return Err(last_error) };
-            match self.roll_into(slot) {
+            match self.roll_into(slot, dead) {
                 Ok(()) => return Ok(()),
                 // That file is left alone from now on, too.
                 Err(error) => last_error = error,
@@ -44,7 +45,26 @@ impl<D: Disk> Store<D> {
         self.free.pop().or_else(|| self.held.take()).or_else(|| self.give_up_cleaning())
     }
 
-    pub(crate) fn roll_into(&mut self, slot: Slot<D::File>) -> io::Result<()> {
+    /// Whether nothing of the active segment is needed once the next one has its checkpoint: nothing in it is alive, and what its
+    /// ops removed elsewhere is staged to be said again. So who only removes and acknowledges never runs out of slots.
+    fn give_up_active(&mut self) -> bool {
+        let number = self.active.number;
+        if self.segments.get(&number).is_none_or(|segment| segment.live_bytes > 0) {
+            return false;
+        }
+        let removed = self.active.removed.iter();
+        let removed =
+            removed.flat_map(|(id, ranges)| ranges.iter().map(|(first, last)| (*id, *first, *last)));
+        let again = self.still_needed(&removed.collect::<Vec<_>>(), &[number]);
+        if again.len() * 26 > self.options.frame_bytes_max as usize / 8 {
+            return false;
+        }
+        self.open.removed.extend(again);
+        true
+    }
+
+    /// `give_up` says that the old segment isn't needed any more then.
+    fn roll_into(&mut self, slot: Slot<D::File>, give_up: bool) -> io::Result<()> {
         let header = Header {
             kind: Kind::Hot,
             page_bytes: self.options.page_bytes,
@@ -56,7 +76,8 @@ impl<D: Disk> Store<D> {
         };
         self.next_segment += 1;
         let mut ops = Vec::new();
-        self.checkpoint(&mut ops);
+        let old = self.active.number;
+        self.checkpoint(&mut ops, give_up.then_some(old));
         for messages in &self.open.messages {
             push_messages(&mut ops, messages);
         }
@@ -107,6 +128,7 @@ impl<D: Disk> Store<D> {
         };
         for (stream, first, last) in &waiting.removed {
             note_removed(&mut self.active.removed, *stream, *first, *last);
+            self.active.index_estimate += 8;
         }
         for stream in self.streams.values_mut() {
             stream.segment_mark = stream.last_seq;
@@ -137,6 +159,11 @@ impl<D: Disk> Store<D> {
         self.next_frame += 1;
         self.sealed = false;
         self.unsynced.push_back(waiting);
+        if give_up && let Some(segment) = self.segments.remove(&old) {
+            self.drop_chunks(old);
+            self.leaving.insert(old, segment);
+            self.free_segment(old);
+        }
         self.settle();
         Ok(())
     }
@@ -177,10 +204,10 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Everything but messages, as ops.
-    pub(crate) fn checkpoint(&self, ops: &mut Vec<u8>) {
+    /// Everything but messages, as ops, without this segment.
+    fn checkpoint(&self, ops: &mut Vec<u8>, without: Option<u64>) {
         op::push(ops, &Op::NextStream { id: self.next_stream });
-        for segment in self.segments.values() {
+        for segment in self.segments.values().filter(|segment| Some(segment.header.segment) != without) {
             op::push(ops, &Op::Segment(segment.op()));
         }
         for (id, stream) in &self.streams {

@@ -208,10 +208,16 @@ impl<D: Disk> Store<D> {
         // A message may bring its subject into the index.
         let index = index::HEAD + self.active.index_estimate + cost.record + 16;
         let end = u64::from(segment.end_page) + u64::from(pages) + index.div_ceil(page as usize) as u64;
-        if end <= u64::from(segment.header.pages) || cost.record == 0 {
+        let fits = end <= u64::from(segment.header.pages);
+        if cost.record == 0 {
+            // With messages it would take a slot of the reserve for them, too.
+            if !fits && staged_records > 0 && self.available() <= RESERVE {
+                return Err(Error::CommitFirst);
+            }
             return Ok(());
         }
-        while self.available() <= RESERVE {
+        // Behind them, too, the log has to be able to go on in the reserve.
+        while if fits { self.reserve() < RESERVE } else { self.available() <= RESERVE } {
             if self.allocate().is_err() {
                 self.health = Health::Full;
                 return Err(Error::Full);
@@ -262,6 +268,11 @@ impl<D: Disk> Store<D> {
     /// Slots that could become segments now.
     pub(crate) fn available(&self) -> usize {
         self.free.len() + usize::from(self.held.is_some())
+    }
+
+    /// The same, and the one that cleaning would give up.
+    fn reserve(&self) -> usize {
+        self.available() + usize::from(self.cleaning_has_slot())
     }
 
     /// Makes a free slot, now.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::{self, Model, Op, Random, small};
 use midge_store::disk::sim::{Fault, SimDisk};
-use midge_store::{Append, Change, Erase, Error, Health, Options, Store};
+use midge_store::{Append, Change, Erase, Error, Health, Options, Store, StreamId};
 
 /// Does random things on a disk that fails at its n-th call. Returns whether there was such a call.
 fn run(seed: u64, at: u64, fault: Fault, forever: bool) -> bool {
@@ -310,6 +310,82 @@ fn a_segment_that_removing_began_takes_messages() {
     }
 }
 
+/// What isn't a message and may be kept apart from messages.
+fn acknowledge(store: &mut Store<SimDisk>, stream: StreamId, floor: u64) -> Result<(), Error> {
+    match store.put_state(stream, b"consumer", &floor.to_le_bytes()) {
+        Err(Error::CommitFirst) => {
+            store.commit()?;
+            store.put_state(stream, b"consumer", &floor.to_le_bytes())
+        }
+        done => done,
+    }
+}
+
+/// However the disk got full, what isn't a message goes on for as long as one likes, and the process may be killed at any time:
+/// messages leave the reserve whole. What is removed makes room for them again.
+#[test]
+fn messages_leave_the_reserve_whole() {
+    let segment = 32_u64 << 10;
+    let options = Options {
+        segment_bytes: segment as u32,
+        page_bytes: 512,
+        frame_bytes_max: 4 << 10,
+        ..Options::default()
+    };
+    for seed in 0..std::env::var("CASES").map_or(40, |it| it.parse().unwrap()) {
+        let mut random = Random(seed);
+        let room = (5 + random.below(3)) * segment + random.below(segment);
+        let (mut store, _) = Store::open(full(room), options).unwrap();
+        let stream = store.create_stream(b"s").unwrap();
+        store.commit().unwrap();
+        let (messages, upkeep) = (1 + random.below(9), 1 + random.below(100));
+        let (mut now, mut refused, mut step) = (0, None, 0);
+        while refused.is_none_or(|refused| step < refused + 800) {
+            step += 1;
+            let name = format!("seed {seed}, step {step}, {messages} of 10, refused {refused:?}");
+            if refused.is_none() && random.below(10) < messages {
+                match store.append(stream, &message(&vec![7; random.below(2_000) as usize])) {
+                    Ok(_) => {}
+                    Err(Error::CommitFirst) => store.commit().unwrap(),
+                    Err(Error::Full) => refused = Some(step),
+                    Err(error) => panic!("{name}: {error}"),
+                }
+            } else {
+                acknowledge(&mut store, stream, step).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            if random.below(3) == 0 {
+                store.commit().unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            if random.below(upkeep) == 0 {
+                now += 10;
+                store.maintain(Duration::from_millis(now), 4_096);
+            }
+            if random.below(100) == 0 {
+                store.commit().unwrap_or_else(|error| panic!("{name}: {error}"));
+                let held = store.state(stream).unwrap().messages;
+                for _ in 0..1 + random.below(4) {
+                    let mut disk = store.disk().crash(step);
+                    disk.room = room;
+                    store = Store::open(disk, options).unwrap().0;
+                }
+                assert_eq!(
+                    (store.health(), store.state(stream).unwrap().messages),
+                    (Health::Good, held),
+                    "{name}"
+                );
+            }
+        }
+        let last_seq = store.state(stream).unwrap().last_seq;
+        store.purge(stream, last_seq + 1).unwrap();
+        for step in 1..=20 {
+            store.commit().unwrap();
+            store.maintain(Duration::from_secs(now + step), 4_096);
+        }
+        store.append(stream, &message(&[8; 900])).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        store.commit().unwrap();
+    }
+}
+
 /// A ring that drops its oldest has filled the disk, then a log fills what is left. The log is refused, the ring isn't, wherever
 /// its messages lie: between the log's, in the segment that is being written, with little of others in a segment.
 #[test]
@@ -373,8 +449,8 @@ fn the_oldest_make_room_beside_a_log_that_is_full() {
                 idle(&mut store, &mut random);
             }
         }
-        for _ in 0..random.below(30) {
-            store.put_state(log, b"acks", b"some").unwrap();
+        for floor in 0..random.below(30) {
+            acknowledge(&mut store, log, floor).unwrap();
             idle(&mut store, &mut random);
         }
         // If it has more than could lie with the log's in one segment.
