@@ -120,6 +120,13 @@ impl<const N: usize> Servers<N> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<const N: usize> defmt::Format for Servers<N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Servers {{ current: {}, count: {} }}", self.current(), self.iter().count());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

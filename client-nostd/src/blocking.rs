@@ -103,6 +103,14 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
         self.submit(|client| client.ping())
     }
 
+    /// Tells the server that this client is there, without reading: for a program that is busy with a message for longer than
+    /// the server's ping interval, two minutes by default, and won't see its PING behind others in the meantime. A message
+    /// can be answered afterwards all the same.
+    pub fn keep_alive(&mut self) -> Result<(), Error<T::Error>> {
+        self.client.keep_alive();
+        self.drain()
+    }
+
     /// Answers [`Event::Greeting`].
     pub fn login(&mut self, login: &Login<'_>, now: Instant) -> Result<(), Error<T::Error>> {
         self.submit(|client| client.login(login, now))
@@ -147,5 +155,12 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
             self.client.handle_flushed();
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<T, const SUBS: usize, const REQUESTS: usize> defmt::Format for Connection<'_, '_, T, SUBS, REQUESTS> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Connection({})", self.client);
     }
 }

@@ -318,10 +318,31 @@ impl<'b, const SUBS: usize, const REQUESTS: usize> Client<'b, SUBS, REQUESTS> {
         }
     }
 
+    /// Queues a PONG that wasn't asked for; see [`Connection::keep_alive`](crate::Connection::keep_alive).
+    pub fn keep_alive(&mut self) {
+        self.session.keep_alive();
+    }
+
     /// Queues a PING; see [`Client::is_flushed`].
     pub fn ping(&mut self) -> Result<Flush, Error> {
         self.catch_up()?;
         self.session.flush(&mut self.transmit)
+    }
+}
+
+/// What a log has room for.
+#[cfg(feature = "defmt")]
+impl<const SUBS: usize, const REQUESTS: usize> defmt::Format for Client<'_, SUBS, REQUESTS> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let Self { lost, session, subs, requests, .. } = self;
+        defmt::write!(
+            f,
+            "Client {{ lost: {}, session: {}, subs: {}, requests: {} }}",
+            lost,
+            session,
+            subs,
+            requests
+        );
     }
 }
 

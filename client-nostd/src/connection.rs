@@ -127,6 +127,14 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
         submit!(self, ping())
     }
 
+    /// Tells the server that this client is there, without reading: for a program that is busy with a message for longer than
+    /// the server's ping interval, two minutes by default, and won't see its PING behind others in the meantime. A message
+    /// can be answered afterwards all the same.
+    pub async fn keep_alive(&mut self) -> Result<(), Error<T::Error>> {
+        self.client.keep_alive();
+        self.drain().await
+    }
+
     /// Answers [`Event::Greeting`].
     pub async fn login(&mut self, login: &Login<'_>, now: Instant) -> Result<(), Error<T::Error>> {
         submit!(self, login(login, now))
@@ -153,5 +161,12 @@ impl<'b, T: Read + Write, const SUBS: usize, const REQUESTS: usize> Connection<'
             self.client.handle_flushed();
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<T, const SUBS: usize, const REQUESTS: usize> defmt::Format for Connection<'_, '_, T, SUBS, REQUESTS> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Connection({})", self.client);
     }
 }

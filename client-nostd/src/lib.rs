@@ -58,6 +58,10 @@
 //!
 //! A blocking transport needs a time-out instead: a read that fails with `TimedOut` has lost nothing, `next` gives `None`.
 //!
+//! The server asks for signs of life, too. `next` answers its PINGs as it comes past them, whatever the program makes of the
+//! messages; there is no queue between them that could be full. A program that works on one message for longer than the
+//! server's ping interval, two minutes by default, calls [`Connection::keep_alive`] meanwhile, which reads nothing.
+//!
 //! # Dropping futures
 //!
 //! Every future may be dropped at any await, as `select` does. A verb queues its frame whole or not at all, before it
@@ -195,8 +199,7 @@
 //! # What it doesn't do
 //!
 //! JWTs need no support beyond [`Login::jwt`]. No object store, no ordered consumers, no push consumers beyond those of
-//! [`jetstream::Watch`]. A slow program delays its own PONG: call `next` more often than the server's ping interval, two
-//! minutes by default.
+//! [`jetstream::Watch`].
 #![no_std]
 #![cfg_attr(
     test,

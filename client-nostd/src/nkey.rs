@@ -77,6 +77,13 @@ impl core::fmt::Debug for UserKey {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for UserKey {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{}", self.public());
+    }
+}
+
 /// The signature of a nonce, as CONNECT carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -113,6 +113,7 @@ pub struct Outbox<'a, Q> {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Sent {
     what: What,
     /// When it is sent again.
@@ -120,6 +121,7 @@ struct Sent {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum What {
     Flush(Flush),
     Request(Token),
@@ -214,6 +216,14 @@ impl<'a, Q: Queue> Outbox<'a, Q> {
         };
         self.on_its_way = result.is_err().then_some(Sent { what: What::Refused, ..sent });
         Some(result)
+    }
+}
+
+/// Whatever the queue is.
+#[cfg(feature = "defmt")]
+impl<Q> defmt::Format for Outbox<'_, Q> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Outbox {{ confirm: {}, on_its_way: {} }}", self.confirm, self.on_its_way);
     }
 }
 

@@ -197,6 +197,15 @@ impl<T: embedded_io_async::Write> embedded_io_async::Write for Records<'_, T> {
     }
 }
 
+/// Whatever the transport is.
+#[cfg(feature = "defmt")]
+impl<T> defmt::Format for Records<'_, T> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let Self { left, need, is_waiting, .. } = self;
+        defmt::write!(f, "Records {{ left: {}, need: {}, is_waiting: {} }}", left, need, is_waiting);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

@@ -31,6 +31,7 @@ pub struct Framed<'b, T> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum Phase {
     /// The greeting isn't asked for.
     Silent,
@@ -252,6 +253,14 @@ impl<T: embedded_io_async::Write> embedded_io_async::Write for Framed<'_, T> {
 
     async fn flush(&mut self) -> Result<(), T::Error> {
         self.transport.flush().await
+    }
+}
+
+/// Whatever the transport is.
+#[cfg(feature = "defmt")]
+impl<T> defmt::Format for Framed<'_, T> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Framed {{ phase: {} }}", self.phase);
     }
 }
 

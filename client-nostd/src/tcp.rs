@@ -65,3 +65,17 @@ impl Clock {
         midge_protocol::time::Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 }
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Tcp {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Tcp");
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Clock {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Clock({})", self.now());
+    }
+}

@@ -29,6 +29,7 @@ use serde_core::{Deserialize, Serialize};
 
 /// Why a value wasn't sent or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error {
     /// The value doesn't fit the space, or the payload is no such value.
     Format(postcard::Error),

@@ -42,3 +42,10 @@ impl<T: embedded_io_async::Write> embedded_io_async::Write for Unflushed<T> {
         Ok(())
     }
 }
+
+#[cfg(feature = "defmt")]
+impl<T> defmt::Format for Unflushed<T> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Unflushed");
+    }
+}

@@ -310,6 +310,29 @@ fn a_message_is_answered_where_it_wanted() {
     assert!(transport.heard.ends_with(b"SUB a 1\r\nPUB reply.to.7 3\r\nyes\r\n"));
 }
 
+/// Who is busy with a message says so without reading on, and answers the message afterwards.
+#[test]
+fn a_busy_program_gives_a_sign_of_life() {
+    let wire = format!("{INFO}\r\nPONG\r\nMSG a 1 r 2\r\nhi\r\nPING\r\nMSG a 1 2\r\nho\r\n");
+    let (mut receive, mut transmit) = ([0; 64], [0; 256]);
+    let mut client = Client::<1>::new(Config::new(0), &mut receive, &mut transmit, [0; 16]);
+    client.subscribe("a", None).unwrap();
+    let mut transport = Wire::new(wire.as_bytes(), 4096);
+    let mut connection =
+        blocking::Connection::new(&mut client, &mut transport, &Login::ANONYMOUS, Instant::default());
+    // Before CONNECT there is nothing to be said.
+    connection.keep_alive().unwrap();
+    while !matches!(connection.next(Instant::default()).unwrap(), Some(Event::Message { .. })) {}
+    for _ in 0..300 {
+        connection.keep_alive().unwrap();
+    }
+    connection.respond(b"yes").unwrap();
+    while connection.next(Instant::default()).is_ok() {}
+    let heard = String::from_utf8(transport.heard).unwrap();
+    let expected = format!("SUB a 1\r\n{}PUB r 3\r\nyes\r\nPONG\r\n", "PONG\r\n".repeat(300));
+    assert!(heard.ends_with(&expected), "{heard}");
+}
+
 #[test]
 fn a_frame_leaves_in_one_write() {
     let wire = format!("{INFO}\r\nPONG\r\n");

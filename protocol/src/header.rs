@@ -126,6 +126,7 @@ impl<'a> Field<'a> {
 
 /// Iterator over the fields of a [`Header`].
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Fields<'a> {
     rest: &'a [u8],
 }

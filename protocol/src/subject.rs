@@ -165,6 +165,7 @@ impl<'a> Filter<'a> {
 
 /// Iterator over tokens; see [`Filter::common`].
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Common<'a> {
     ours: Tokens<'a>,
     theirs: Tokens<'a>,
@@ -271,6 +272,7 @@ pub fn tokens(bytes: &[u8]) -> Tokens<'_> {
 
 /// Iterator over tokens; see [`tokens`].
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Tokens<'a> {
     rest: Option<&'a [u8]>,
 }

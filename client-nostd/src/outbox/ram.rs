@@ -105,6 +105,13 @@ impl Queue for Ram<'_> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Ram<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Ram {{ used: {}, of: {} }}", self.len, self.buffer.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

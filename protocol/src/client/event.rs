@@ -5,6 +5,7 @@ use crate::header::{Header, NO_RESPONDERS, Status};
 
 /// What came of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Step<'b> {
     /// Nothing to tell. Drop `used` bytes of the input and come back when there are `need`, counted from behind them.
     /// Before waiting, send what [`Session::poll_transmit`](super::Session::poll_transmit) has.

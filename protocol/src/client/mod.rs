@@ -134,6 +134,7 @@ impl Sid {
 
 /// A message to send.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Publish<'a> {
     /// Where it goes.
     pub subject: Subject<'a>,
@@ -183,6 +184,7 @@ pub struct Session {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum Phase {
     /// INFO is waited for.
     Greeting,
@@ -193,6 +195,14 @@ enum Phase {
     /// CONNECT and PING are sent.
     Connecting,
     Ready,
+}
+
+/// What a log has room for.
+#[cfg(feature = "defmt")]
+impl defmt::Format for Session {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Session {{ phase: {}, server: {}, .. }}", self.phase, self.server);
+    }
 }
 
 /// What the next byte belongs to.
@@ -648,6 +658,14 @@ impl Session {
     pub fn is_flushed(&self, flush: Flush) -> bool {
         // Both numbers wrap, so "not before" is "less than half the circle ahead".
         self.pongs_seen.wrapping_sub(flush.0) < u16::MAX / 2
+    }
+
+    /// Owes the server a PONG, whether it has asked for one or not: for a caller who can't read on for a while, and with that
+    /// can't see a PING. Servers take it for the answer to the last one they sent. Nothing before CONNECT.
+    pub fn keep_alive(&mut self) {
+        if self.may_speak() {
+            self.pongs_due = self.pongs_due.max(1);
+        }
     }
 
     /// True if [`Session::poll_transmit`] may have something to write.

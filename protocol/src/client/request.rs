@@ -9,6 +9,7 @@ use core::num::NonZeroU32;
 /// Where answers go: `_INBOX.` and 26 characters that nobody else has. Kept as the bits behind them; the text is made
 /// when it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Inbox {
     random: [u8; 16],
 }
@@ -101,6 +102,20 @@ impl Reply {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Answers {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Answers({})", self.filter());
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Reply {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Reply({})", self.subject());
+    }
+}
+
 /// What a message for [`Sid::INBOX`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -119,6 +134,7 @@ pub enum Answer {
 /// hand the messages for [`Sid::INBOX`] to [`Requests::handle_answer`]. Requests outlive a connection: they end with
 /// an answer or at their deadline.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Requests<const N: usize> {
     inbox: Inbox,
     last: u32,
@@ -126,6 +142,7 @@ pub struct Requests<const N: usize> {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Waiting {
     token: Token,
     deadline: Instant,

@@ -11,6 +11,7 @@ use crate::subject::Filter;
 ///
 /// Sids are not used twice, so that a late message for an ended subscription finds nobody.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Subs<S, const N: usize> {
     entries: [Option<Entry<S>>; N],
     /// Nine digits, and the bit [`IS_DUE`]: something is to be written.
@@ -20,6 +21,7 @@ pub struct Subs<S, const N: usize> {
 const IS_DUE: u32 = 1 << 31;
 
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Entry<S> {
     sid: Sid,
     subject: S,
