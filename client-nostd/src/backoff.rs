@@ -1,7 +1,6 @@
 //! How long to wait before the next attempt, and where to go.
 
-use midge_protocol::info::Info;
-use midge_protocol::json;
+use midge_protocol::json::{self, Value};
 
 /// Waits that double, with jitter: after a gateway restarts, its devices don't come back all at once.
 #[derive(Clone, Debug)]
@@ -73,9 +72,15 @@ impl<const N: usize> Servers<N> {
     /// Learns from what [`Event::Greeting`](crate::Event::Greeting) and [`Event::Info`](crate::Event::Info) hand over.
     /// The last list counts; what it has no room for is left out.
     pub fn learn(&mut self, json: Option<&[u8]>) {
-        let Some(Ok(Info { connect_urls: Some(json::Texts::Json(urls)), .. })) = json.map(Info::parse) else {
-            return;
-        };
+        // Only the one member: to understand all of INFO takes flash.
+        let mut urls = None;
+        let read = json::object(json.unwrap_or_default(), |key, value| {
+            if let (Some("connect_urls"), Value::Nested(list)) = (key.as_plain(), value) {
+                urls = Some(list);
+            }
+            Ok(())
+        });
+        let (Ok(()), Some(urls)) = (read, urls) else { return };
         for address in &mut self.learnt {
             address.len = 0;
         }
