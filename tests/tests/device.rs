@@ -2,6 +2,8 @@
 
 #![allow(clippy::duplicate_mod, reason = "two examples stand on the same modules")]
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant as StdInstant};
 
@@ -314,6 +316,42 @@ fn reconnecting() {
                 }
             }
         }
+    });
+}
+
+/// A program that can't read for a while isn't taken for dead if it says that it is there; one that says nothing is.
+#[test]
+fn a_busy_program_is_waited_for() {
+    on_both("ping_interval: \"300ms\"\nping_max: 8", |daemon| {
+        let mut device = Device::new(128);
+        let clock = device.clock;
+        let mut client = device.client::<1, 0>();
+        client.subscribe("busy", None).expect("a filter");
+        let mut connection = Connection::new(&mut client, tcp(daemon), &Login::ANONYMOUS, clock.now());
+        until(&mut connection, clock, |event| *event == Event::Connected);
+        connection.ping().expect("sent");
+        until(&mut connection, clock, |event| *event == Event::Pong);
+
+        // The other one is silent after this, and is the clock.
+        let mut silent = TcpStream::connect(daemon.address()).expect("the server listens");
+        silent.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        silent.write_all(b"CONNECT {\"verbose\":false}\r\n").expect("it takes it");
+        silent.write_all(&b"PUB busy 5\r\nhello\r\n".repeat(20)).expect("it takes it");
+        let (mut pings, mut is_stale) = (0, false);
+        for line in BufReader::new(silent).lines().map_while(Result::ok) {
+            pings += usize::from(line == "PING");
+            is_stale |= line.starts_with("-ERR 'Stale Connection'");
+            connection.keep_alive().expect("the connection holds");
+        }
+        assert_eq!((pings, is_stale), (8, true));
+
+        connection.ping().expect("sent");
+        let mut messages = 0;
+        until(&mut connection, clock, |event| {
+            messages += usize::from(matches!(event, Event::Message { .. }));
+            *event == Event::Pong
+        });
+        assert_eq!(messages, 20);
     });
 }
 

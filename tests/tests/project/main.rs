@@ -2,5 +2,6 @@
 
 mod bench;
 mod compat;
+mod formats;
 mod layers;
 mod security;
