@@ -236,9 +236,12 @@ impl Stream {
         if upto == 0 {
             upto = state.last_seq;
         }
+        // Elsewhere an empty filter is everything; here it is the subject of no message.
+        let wanted: Vec<&String> = request.multi_last.iter().filter(|text| !text.is_empty()).collect();
         let mut subjects: Vec<Box<[u8]>> = Vec::new();
-        self.log
-            .subjects(&Filters::new(&request.multi_last), &mut |subject, _| subjects.push(subject.into()));
+        if !wanted.is_empty() {
+            self.log.subjects(&Filters::new(wanted), &mut |subject, _| subjects.push(subject.into()));
+        }
         let last_of = |subject: Box<[u8]>| match self.log.last_of(&subject) {
             Some(last) if last > upto => {
                 self.log.last(&Filters::new([String::from_utf8_lossy(&subject)]), upto)
