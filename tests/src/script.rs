@@ -21,6 +21,7 @@
 //! a> EOF                                        closes its sending half
 //! a< MSG work.x 1 2 | hi                        the next frame a reads is this one
 //! a< MSG work.x 1 ${reply} 2 | hi               a name binds one word here; later it stands for that word
+//! a< MSG work.x 1 ${_} | <${all...}>            with dots, all bytes up to what follows
 //! a< INFO {"max_payload":1024,"ldm":null}       an INFO with these members, `null` = absent, "*" = any
 //! a< ... EOF                                    whatever comes first, then the end of the stream
 //! a< refused                                    the server does not let it connect
@@ -350,6 +351,22 @@ impl Text {
         for (index, piece) in self.0.iter().enumerate() {
             match piece {
                 Piece::Bytes(same) => bytes = bytes.strip_prefix(same.as_slice())?,
+                Piece::Name(name) if name.ends_with("...") => {
+                    let name = name.trim_end_matches('.');
+                    let rest = self.0.get(index + 1);
+                    let len = match rest {
+                        None => bytes.len(),
+                        // What ends the text is looked for at its end.
+                        Some(Piece::Bytes(next)) if index + 2 == self.0.len() => {
+                            bytes.len().checked_sub(next.len())?
+                        }
+                        Some(Piece::Bytes(next)) => bytes.windows(next.len()).position(|it| it == next)?,
+                        Some(Piece::Name(_)) => return None,
+                    };
+                    let (all, after) = bytes.split_at(len);
+                    bound.push((name.to_owned(), all.to_vec()));
+                    bytes = after;
+                }
                 Piece::Name(name) => {
                     let known = bound.iter().find(|(it, _)| it == name).map(|(_, word)| word.clone());
                     if let Some(word) = known.or_else(|| lookup(name)) {
@@ -582,6 +599,9 @@ mod tests {
     #[test]
     fn text_binds_and_reuses_words() {
         let text = Text::frame("MSG svc 1 ${reply} 2 | hi").unwrap();
+        let all = Text::frame("MSG svc 1 ${_} | <${all...}>;${rest...}").unwrap();
+        let bound = all.matches(b"MSG svc 1 9\r\n<a b\r\n>;\r\n\r\n", |_| None).unwrap();
+        assert_eq!(bound, [("all".to_owned(), b"a b\r\n".to_vec()), ("rest".to_owned(), b"\r\n".to_vec())]);
         let bound = text.matches(b"MSG svc 1 _R_.x 2\r\nhi\r\n", |_| None).unwrap();
         assert_eq!(bound, [("reply".into(), b"_R_.x".to_vec())]);
         assert!(text.matches(b"MSG svc 1 y 2\r\nhi\r\n", |_| Some(b"x".to_vec())).is_none());
