@@ -18,9 +18,11 @@ use midge_protocol::op::{Message, Size};
 use midge_router::SubId;
 
 use crate::account::AccountId;
+use crate::account::service::info_header;
 use crate::account::target::Target;
 use crate::broker::{Broker, Now};
 use crate::conn::{ConnId, Port};
+use crate::system::ClientInfo;
 use crate::watch::{Told, ToldQueue};
 
 /// Where messages for one part of the daemon wait.
@@ -53,6 +55,15 @@ const MAILBOXES_MAX: u8 = 32;
 pub(crate) struct Inside {
     mailbox: MailboxId,
     tag: u64,
+    /// It is told who publishes.
+    told: bool,
+}
+
+impl Inside {
+    /// It is told who publishes, which [`Broker::cross`] does.
+    pub(crate) fn is_told(self) -> bool {
+        self.told
+    }
 }
 
 /// Names a subscription that [`Broker::subscribe_inside`] made.
@@ -296,7 +307,21 @@ impl<P: Port> Broker<P> {
         mailbox: MailboxId,
         tag: u64,
     ) -> Option<InsideSub> {
-        let inside = Inside { mailbox, tag };
+        self.subscribe_as(account, filter, Inside { mailbox, tag, told: false })
+    }
+
+    /// The same, and messages of connections say in their header `Nats-Request-Info` whose they are.
+    pub fn subscribe_inside_told(
+        &mut self,
+        account: AccountId,
+        filter: &[u8],
+        mailbox: MailboxId,
+        tag: u64,
+    ) -> Option<InsideSub> {
+        self.subscribe_as(account, filter, Inside { mailbox, tag, told: true })
+    }
+
+    fn subscribe_as(&mut self, account: AccountId, filter: &[u8], inside: Inside) -> Option<InsideSub> {
         let id = self.insert_target(account, filter, Target::Inside(inside))?;
         Some(InsideSub { account, id, inside })
     }
@@ -413,7 +438,7 @@ impl<P: Port> Broker<P> {
             size: Size::from(&none),
             body: CRLF,
         };
-        self.mail.post(Inside { mailbox: MailboxId::SYSTEM, tag: 0 }, account, None, &message);
+        self.mail.post(Inside { mailbox: MailboxId::SYSTEM, tag: 0, told: false }, account, None, &message);
     }
 
     /// Hands a message to a subscriber inside. False if its mailbox is full.
@@ -424,8 +449,25 @@ impl<P: Port> Broker<P> {
         from: ConnId,
         message: &Message<'_>,
     ) -> bool {
-        let from = self.conn(from).map(|conn| (from, conn.cid()));
-        self.mail.post(inside, account, from, message)
+        let publisher = self.conn(from).map(|conn| (from, conn.cid()));
+        if inside.told && self.conn(from).is_some_and(|conn| conn.account == account) {
+            return self.post_told(inside, account, from, message);
+        }
+        self.mail.post(inside, account, publisher, message)
+    }
+
+    /// The same, and says whose it is. What comes from other accounts says so already.
+    #[cold]
+    fn post_told(&mut self, inside: Inside, account: AccountId, from: ConnId, message: &Message<'_>) -> bool {
+        // Tokens are nobody's business.
+        let info = ClientInfo { jwt: Box::default(), ..self.client_info(from, account, true) };
+        let header = info_header(message.header(), &info.to_json());
+        let body = [&header, message.payload(), CRLF].concat();
+        let size = Digits::new((body.len() - CRLF.len()) as u64);
+        let header = Digits::new(header.len() as u64);
+        let (header_size, size) = (Some(Size::from(&header)), Size::from(&size));
+        let publisher = self.conn(from).map(|conn| (from, conn.cid()));
+        self.mail.post(inside, account, publisher, &Message { header_size, size, body: &body, ..*message })
     }
 
     /// The same, and what becomes of it is to be said.

@@ -365,7 +365,7 @@ impl<P: Port> Fanout<'_, P> {
         let Some((sub, _)) = self.subs.get_mut(id) else { return false };
         match self.targets.get(sub.conn) {
             None => false,
-            Some(Target::Inside(inside)) => {
+            Some(Target::Inside(inside)) if !inside.is_told() => {
                 sub.delivered += 1;
                 let from = at(self.conns, self.from).map(|conn| (self.from, conn.cid()));
                 self.mail.post(*inside, self.account, from, &self.message)

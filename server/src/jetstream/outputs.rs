@@ -42,9 +42,12 @@ impl Outputs {
         match output {
             Output::Subscribe { account, filter, tag } => {
                 if let Some(id) = accounts.id(account)
-                    && let Some(sub) = match tag.takes_imports() {
-                        true => broker.subscribe_inside_and_imports(id, &filter, self.mailbox, tag.to_bits()),
-                        false => broker.subscribe_inside(id, &filter, self.mailbox, tag.to_bits()),
+                    && let Some(sub) = match (tag.takes_imports(), tag.is_told()) {
+                        (true, _) => {
+                            broker.subscribe_inside_and_imports(id, &filter, self.mailbox, tag.to_bits())
+                        }
+                        (_, true) => broker.subscribe_inside_told(id, &filter, self.mailbox, tag.to_bits()),
+                        _ => broker.subscribe_inside(id, &filter, self.mailbox, tag.to_bits()),
                     }
                 {
                     self.subs.insert((tag, filter), sub);

@@ -118,6 +118,11 @@ impl Cx<'_> {
         });
     }
 
+    /// Somebody listens to the account's events.
+    pub(crate) fn is_listened(&self) -> bool {
+        self.listened().is_some()
+    }
+
     /// For events: whose they are.
     pub(crate) fn account_name(&self) -> &str {
         self.listened().map_or("", |space| &space.name)

@@ -14,6 +14,7 @@
 //! changed by nobody. Whoever is sent something is named by a subject; there are no connections here.
 
 mod api;
+mod asker;
 mod backup;
 mod calendar;
 pub mod config;

@@ -28,6 +28,11 @@ impl Tag {
         matches!(self.split(), Some((What::Stream | What::Link, ..)))
     }
 
+    /// Whether messages to it are to say in their header `Nats-Request-Info` who publishes, as imported ones do.
+    pub fn is_told(self) -> bool {
+        matches!(self.split(), Some((What::Api, ..)))
+    }
+
     /// Whether messages to it ask for a stream's messages directly: [`Engine::answer_at_once`](crate::Engine::answer_at_once).
     pub fn is_direct(self) -> bool {
         matches!(self.split(), Some((What::Direct, ..)))

@@ -143,7 +143,11 @@ impl Streams {
         match output {
             Output::Subscribe { account, filter, tag } => {
                 let id = self.account(account);
-                if let Some(sub) = broker.subscribe_inside(id, &filter, self.mailbox, tag.to_bits()) {
+                let sub = match tag.is_told() {
+                    true => broker.subscribe_inside_told(id, &filter, self.mailbox, tag.to_bits()),
+                    false => broker.subscribe_inside(id, &filter, self.mailbox, tag.to_bits()),
+                };
+                if let Some(sub) = sub {
                     self.subs.insert((tag, filter), sub);
                 }
             }

@@ -355,7 +355,7 @@ impl<P: Port> Broker<P> {
 }
 
 /// The header block with `json` as the only [`REQUEST_INFO`], last.
-fn info_header(block: &[u8], json: &[u8]) -> Vec<u8> {
+pub(crate) fn info_header(block: &[u8], json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len() + REQUEST_INFO.len() + json.len() + 16);
     let mut lines = block.split_inclusive(|byte| *byte == b'\n');
     match lines.next() {

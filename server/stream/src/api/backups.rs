@@ -4,6 +4,7 @@ use midge_protocol::subject::Subject;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Request, answer};
+use crate::asker::Asker;
 use crate::backup::{AT_ONCE, Incoming, Outgoing, SnapshotRequest};
 use crate::config::StreamConfig;
 use crate::engine::{Engine, cx};
@@ -51,12 +52,8 @@ impl Engine {
         let consumers = if ask.no_consumers { Vec::new() } else { stream.consumer_snapshots() };
         let mut state = stream.state_info(false);
         state.consumer_count = consumers.len();
-        let outgoing = Outgoing::new(&ask, stream, number, &json::write(&state), &consumers, &mut cx);
-        let subject = format!("$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_CREATE.{}", config.name);
-        let state = serde_json::to_value(&state).unwrap_or_default();
-        let body =
-            [("stream", config.name.as_str().into()), ("state", state), ("client", serde_json::json!({}))];
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_create", json::Members(&body));
+        let asker = Asker::of(request.message.header, cx.account_name(), &self.settings.server_name);
+        let outgoing = Outgoing::new(&ask, stream, number, state, &consumers, asker, &mut cx);
         self.backups.outgoing.insert(number, outgoing);
         answer("stream_snapshot", Snapshot { config, state: self.snapshot_state(id) })
     }
@@ -95,7 +92,8 @@ impl Engine {
         }
         let number = self.backups.number();
         let mut cx = cx!(self, request.account, request.now);
-        let incoming = Incoming::new(config, number, &mut cx);
+        let asker = Asker::of(request.message.header, cx.account_name(), &self.settings.server_name);
+        let incoming = Incoming::new(config, number, asker, &mut cx);
         let text = answer("stream_restore", Restore { deliver_subject: &incoming.deliver });
         self.backups.incoming.insert(number, incoming);
         text

@@ -12,8 +12,11 @@ mod consumers;
 mod messages;
 mod streams;
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
+use crate::asker::Asker;
 use crate::engine::{Engine, cx};
 use crate::error::{self, ApiError};
 use crate::headers;
@@ -230,6 +233,17 @@ pub(crate) fn not_done(text: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What whoever audits is told.
+#[derive(Serialize)]
+struct Audit<'a> {
+    server: &'a str,
+    client: Asker,
+    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<Cow<'a, str>>,
+    response: Cow<'a, str>,
+}
+
 /// Kinds of answers that need nothing of the disk but what is there.
 const READS: &[&str] = &[
     "account_info",
@@ -291,28 +305,23 @@ impl Engine {
                 return Ok(());
             }
         };
-        // Messages that were found are not counted, nor audited below.
+        // Messages that were found are not counted, nor audited.
         self.count(account, failed || kind != "stream_msg_get", failed);
         let mut cx = cx!(self, account, now);
         if let Some(reply) = message.reply {
             cx.answer(reply, text.clone());
         }
-        // Reading messages is not audited.
-        if kind != "stream_msg_get" {
+        // Messages that were read are not audited.
+        if cx.is_listened() && (failed || kind != "stream_msg_get") {
             let asked = Some(message.payload).filter(|payload| !payload.is_empty());
-            let asked = asked.map_or(serde_json::Value::Null, |asked| String::from_utf8_lossy(asked).into());
-            let body = [
-                ("server", self.settings.server_name.as_str().into()),
-                ("client", serde_json::json!({ "acc": cx.account_name() })),
-                ("subject", subject.into()),
-                ("request", asked),
-                ("response", String::from_utf8_lossy(&text).into()),
-            ];
-            cx.event(
-                "$JS.EVENT.ADVISORY.API",
-                "io.nats.jetstream.advisory.v1.api_audit",
-                json::Members(&body),
-            );
+            let audit = Audit {
+                server: &self.settings.server_name,
+                client: Asker::of(message.header, cx.account_name(), &self.settings.server_name),
+                subject,
+                request: asked.map(String::from_utf8_lossy),
+                response: String::from_utf8_lossy(&text),
+            };
+            cx.event("$JS.EVENT.ADVISORY.API", "io.nats.jetstream.advisory.v1.api_audit", audit);
         }
         fatal
     }

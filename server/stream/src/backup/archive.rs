@@ -15,6 +15,7 @@ use super::s2::{Corrupt, varint};
 use crate::time::Nanos;
 
 const MAGIC: &[u8] = b"NATSARC1";
+pub(super) const MAGIC_BYTES: usize = MAGIC.len();
 
 /// Bytes that an entry may have in all. A message is smaller; a consumer with all that is pending may not be.
 const ENTRY_BYTES_MAX: u64 = 32 << 20;

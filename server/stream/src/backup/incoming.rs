@@ -1,12 +1,12 @@
 //! A stream that comes in.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Entry};
 use super::{SILENCE, at, s2, tag};
+use crate::asker::Asker;
 use crate::config::{Storage, StreamConfig};
 use crate::cx::Cx;
-use crate::json::Members;
 use crate::log::{self, Log, LogError};
 use crate::seam::{Account, What};
 use crate::stream::{counted, message_expires, record_restoring};
@@ -34,6 +34,23 @@ struct State {
     consumer_count: u64,
 }
 
+/// What whoever listens to events is told first.
+#[derive(Serialize)]
+struct Created<'a> {
+    stream: &'a str,
+    client: &'a Asker,
+}
+
+/// And last.
+#[derive(Serialize)]
+struct Completed<'a> {
+    stream: &'a str,
+    start: String,
+    end: String,
+    bytes: u64,
+    client: &'a Asker,
+}
+
 /// One of them.
 pub(crate) struct Incoming {
     pub(crate) account: Account,
@@ -53,17 +70,20 @@ pub(crate) struct Incoming {
     state: State,
     stored: u64,
     bytes: u64,
+    /// Bytes that were unpacked.
+    unpacked: usize,
     started: Nanos,
+    asker: Asker,
 }
 
 impl Incoming {
     /// Begins one, of a configuration that was checked.
-    pub(crate) fn new(config: StreamConfig, number: u32, cx: &mut Cx<'_>) -> Self {
+    pub(crate) fn new(config: StreamConfig, number: u32, asker: Asker, cx: &mut Cx<'_>) -> Self {
         let deliver = format!("$JS.SNAPSHOT.RESTORE.{}.{}", config.name, cx.random.name(22));
         cx.subscribe(deliver.clone(), tag(What::Restore, number));
         let subject = format!("$JS.EVENT.ADVISORY.STREAM.RESTORE_CREATE.{}", config.name);
-        let body = [("stream", config.name.as_str().into()), ("client", serde_json::json!({}))];
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_create", Members(&body));
+        let created = Created { stream: &config.name, client: &asker };
+        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_create", created);
         Self {
             account: cx.account,
             config,
@@ -79,7 +99,9 @@ impl Incoming {
             state: State::default(),
             stored: 0,
             bytes: 0,
+            unpacked: 0,
             started: cx.now.wall,
+            asker,
         }
     }
 
@@ -87,14 +109,14 @@ impl Incoming {
     pub(crate) fn close(&self, cx: &mut Cx<'_>) {
         cx.unsubscribe(self.deliver.clone(), tag(What::Restore, self.number));
         let subject = format!("$JS.EVENT.ADVISORY.STREAM.RESTORE_COMPLETE.{}", self.config.name);
-        let body = [
-            ("stream", self.config.name.as_str().into()),
-            ("start", at(self.started).into()),
-            ("end", at(cx.now.wall).into()),
-            ("bytes", self.bytes.into()),
-            ("client", serde_json::json!({})),
-        ];
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_complete", Members(&body));
+        let completed = Completed {
+            stream: &self.config.name,
+            start: at(self.started),
+            end: at(cx.now.wall),
+            bytes: self.bytes,
+            client: &self.asker,
+        };
+        cx.event(&subject, "io.nats.jetstream.advisory.v1.restore_complete", completed);
     }
 
     /// A chunk. `room` is what the stream may count for, `create` makes a log.
@@ -109,7 +131,9 @@ impl Incoming {
         self.silent_at = now.mono + SILENCE;
         self.bytes += chunk.len() as u64;
         let mut held = std::mem::take(&mut self.held);
+        let before = held.len();
         self.frames.read(chunk, &mut held).map_err(|error| error.to_string())?;
+        self.unpacked += held.len() - before;
         let mut rest = &held[..];
         while let Some(entry) = self.entries.next(&mut rest).map_err(|error| error.to_string())? {
             if self.phase == Phase::State {
@@ -217,6 +241,12 @@ impl Incoming {
 
     /// No more comes. Gives what came, if that is all of it.
     pub(crate) fn finish(&mut self, now: Now) -> Result<Box<dyn Log>, String> {
+        // As nats-server says it.
+        match self.unpacked {
+            0 => return Err("EOF".to_owned()),
+            1..archive::MAGIC_BYTES => return Err("unexpected EOF".to_owned()),
+            _ => {}
+        }
         if self.phase != Phase::Whole || !self.frames.is_whole() || !self.held.is_empty() {
             return Err("backup was truncated".to_owned());
         }

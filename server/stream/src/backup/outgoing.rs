@@ -1,12 +1,14 @@
 //! A stream that goes out.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{SILENCE, archive, at, s2, tag};
+use crate::asker::Asker;
 use crate::cx::Cx;
-use crate::json::Members;
+use crate::json;
 use crate::log::{Filters, Log};
 use crate::seam::{Account, Output, Publish, What};
+use crate::stream::StateInfo;
 use crate::time::{Instant, Nanos};
 
 /// A request for one.
@@ -38,6 +40,25 @@ pub(crate) enum Progress {
     Done(Option<&'static str>),
 }
 
+/// What whoever listens to events is told first.
+#[derive(Serialize)]
+struct Created<'a> {
+    stream: &'a str,
+    state: StateInfo,
+    client: &'a Asker,
+}
+
+/// And last.
+#[derive(Serialize)]
+struct Completed<'a> {
+    stream: &'a str,
+    start: String,
+    end: String,
+    client: &'a Asker,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
 /// One of them.
 pub(crate) struct Outgoing {
     pub(crate) account: Account,
@@ -64,16 +85,20 @@ pub(crate) struct Outgoing {
     /// From then on it is sent to nobody, if need be.
     patient_until: Instant,
     started: Nanos,
+    asker: Asker,
+    /// Until events say that it begins, which is after its answer.
+    begins: Option<StateInfo>,
 }
 
 impl Outgoing {
-    /// Begins one, whose state and consumers are `state` and `consumers`, in JSON.
+    /// Begins one, whose consumers are `consumers`, in JSON.
     pub(crate) fn new(
         request: &SnapshotRequest,
         stream: &crate::stream::Stream,
         number: u32,
-        state: &[u8],
+        state: StateInfo,
         consumers: &[(Box<str>, Vec<u8>)],
+        asker: Asker,
         cx: &mut Cx<'_>,
     ) -> Self {
         let clamp =
@@ -82,6 +107,12 @@ impl Outgoing {
         let window = clamp(request.window_size, WINDOW, WINDOW_RANGE).max(chunk);
         let sums = stream.log.state();
         let name = stream.name();
+        let mut head = Vec::new();
+        archive::begin(&mut head);
+        archive::push(b"state.json", cx.now.wall, 0, b"", &json::write(&state), &mut head);
+        for (name, text) in consumers {
+            archive::push(format!("consumers/{name}").as_bytes(), cx.now.wall, 0, b"", text, &mut head);
+        }
         let mut outgoing = Self {
             account: cx.account,
             stream: stream.id,
@@ -103,13 +134,9 @@ impl Outgoing {
             listened: None,
             patient_until: cx.now.mono + PATIENCE,
             started: cx.now.wall,
+            asker,
+            begins: Some(state),
         };
-        let mut head = Vec::new();
-        archive::begin(&mut head);
-        archive::push(b"state.json", cx.now.wall, 0, b"", state, &mut head);
-        for (name, text) in consumers {
-            archive::push(format!("consumers/{name}").as_bytes(), cx.now.wall, 0, b"", text, &mut head);
-        }
         outgoing.frames.write(&head, &mut outgoing.packed);
         cx.subscribe(format!("{}.>", outgoing.acks), tag(What::Snapshot, number));
         cx.watch(outgoing.deliver.as_bytes(), tag(What::Snapshot, number));
@@ -121,14 +148,14 @@ impl Outgoing {
         cx.unsubscribe(format!("{}.>", self.acks), tag(What::Snapshot, self.number));
         cx.unwatch(self.deliver.as_bytes(), tag(What::Snapshot, self.number));
         let subject = format!("$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_COMPLETE.{}", self.name);
-        let body = [
-            ("stream", (*self.name).into()),
-            ("start", at(self.started).into()),
-            ("end", at(cx.now.wall).into()),
-            ("client", serde_json::json!({})),
-            ("error", why.map_or(serde_json::Value::Null, Into::into)),
-        ];
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_complete", Members(&body));
+        let completed = Completed {
+            stream: &self.name,
+            start: at(self.started),
+            end: at(cx.now.wall),
+            client: &self.asker,
+            error: why,
+        };
+        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_complete", completed);
     }
 
     pub(crate) fn on_ack(&mut self, now: Instant) {
@@ -162,6 +189,11 @@ impl Outgoing {
 
     /// Sends what may be sent.
     pub(crate) fn pump(&mut self, log: &dyn Log, cx: &mut Cx<'_>) -> Progress {
+        if let Some(state) = self.begins.take() {
+            let created = Created { stream: &self.name, state, client: &self.asker };
+            let subject = format!("$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_CREATE.{}", self.name);
+            cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_create", created);
+        }
         match self.listened {
             None => return Progress::Waits,
             Some(false) => return self.fail("408 No Interest", cx),

@@ -394,14 +394,13 @@ impl Consumer {
         self.pull.pin = Some(Pin { id, since: cx.now.wall, until });
     }
 
-    /// Ends the pin of the group, if there is one. False if there is no such group.
+    /// Ends the pin of the group; that is said even if there is none. False if there is no such group.
     pub(crate) fn unpin(&mut self, group: &str, reason: &str, cx: &mut Cx<'_>) -> bool {
         if !self.config.priority_groups.iter().any(|known| known == group) {
             return false;
         }
-        if self.pull.pin.take().is_some() {
-            self.event_unpinned(group, reason, cx);
-        }
+        self.pull.pin = None;
+        self.event_unpinned(group, reason, cx);
         self.touched = true;
         true
     }

@@ -34,6 +34,26 @@ fn letters_carry_the_whole_message() {
 }
 
 #[test]
+fn letters_may_say_whose_they_are() {
+    let mut world = world();
+    let mailbox = world.broker.open_mailbox(1 << 16).unwrap();
+    let account = world.broker.account_named("A").unwrap();
+    world.broker.subscribe_inside_told(account, b"in", mailbox, 0).unwrap();
+    let mut a = world.connect("A");
+    let forged = "NATS/1.0\r\nKey: v\r\nNats-Request-Info: {}\r\n\r\n";
+    let head = forged.len();
+    a.say(&mut world, &format!("HPUB in {head} {}\r\n{forged}abc", head + 3));
+    a.publish(&mut world, "in", "", "abc");
+    for (letter, begins) in world.broker.take_letters(mailbox).iter().zip(["Key: v\r\n", ""]) {
+        let header = std::str::from_utf8(letter.header()).unwrap();
+        let info = header.strip_prefix(&format!("NATS/1.0\r\n{begins}Nats-Request-Info: ")).unwrap();
+        let info: serde_json::Value = serde_json::from_str(info).unwrap();
+        assert_eq!((&info["acc"], &info["id"], &info["kind"]), (&"A".into(), &1.into(), &"Client".into()));
+        assert_eq!(letter.payload(), b"abc");
+    }
+}
+
+#[test]
 fn what_does_not_fit_was_not_delivered() {
     let mut world = world();
     let mailbox = world.broker.open_mailbox(2048).unwrap();
