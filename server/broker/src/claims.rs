@@ -17,7 +17,7 @@ use crate::broker::{Broker, Now};
 use crate::closed::CloseReason;
 use crate::conn::{ConnId, Port};
 use crate::notice::Level;
-use crate::settings::{AccountLimits, AccountSettings, StreamShare};
+use crate::settings::{AccountLimits, AccountSettings, StreamShare, Tracing};
 use midge_router::mapping::{Destination, Mapping};
 
 impl Trust {
@@ -59,6 +59,10 @@ impl Trust {
             streams: StreamShare::claimed(&body.limits),
             exports: if claims.is_current(now) { exports(&body.exports) } else { Exports::default() },
             imports: self.imports(claims, now),
+            tracing: body.trace.as_ref().map(|trace| Tracing {
+                destination: trace.dest.as_str().into(),
+                percent: u8::try_from(trace.sampling).unwrap_or(100),
+            }),
         }
     }
 
@@ -70,7 +74,10 @@ impl Trust {
             let (subject, to) = import.subjects();
             let subject = subject.to_owned();
             match import.kind {
-                Crossing::Stream => imports.streams.push(StreamImport { account, subject, to, activation }),
+                Crossing::Stream => {
+                    let allow_trace = import.allow_trace;
+                    imports.streams.push(StreamImport { account, subject, to, activation, allow_trace });
+                }
                 Crossing::Service => {
                     let share = import.share;
                     imports.services.push(ServiceImport { account, subject, to, share, activation });
@@ -142,6 +149,7 @@ fn exports(exports: &[midge_jwt::Export]) -> Exports {
             subject: latency.results.clone(),
             sampling: u8::try_from(latency.sampling).unwrap_or(100),
         }),
+        allow_trace: export.allow_trace,
         ..ServiceExport::new(export.subject.as_str())
     });
     Exports { streams: streams.collect(), services: services.collect() }

@@ -101,16 +101,18 @@ impl<P: Port> Broker<P> {
             account.limits = AccountLimits::default();
             account.tag = SmolStr::default();
             account.streams = None;
+            account.tracing = None;
             account.retired = account.name != GLOBAL_ACCOUNT;
         }
         let mut ids = Vec::new();
-        for AccountSettings { name, tag, mappings, limits, streams, .. } in &settings.accounts {
+        for AccountSettings { name, tag, mappings, limits, streams, tracing, .. } in &settings.accounts {
             let id = self.account_or_new(name);
             let account = &mut self.accounts[id.index()];
             account.mappings.clone_from(mappings);
             account.limits = *limits;
             account.tag.clone_from(tag);
             account.streams.clone_from(streams);
+            account.tracing.clone_from(tracing);
             account.retired = false;
             ids.push(id);
         }

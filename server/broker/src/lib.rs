@@ -79,7 +79,9 @@ pub use outbox::{Attention, Batch, Chunk, Outbox};
 pub use rate::{Rate, Rates};
 pub use security::{PeerCertificate, TlsFacts, TlsOffer};
 pub use session::{Next, Received, Session};
-pub use settings::{AccountLimits, AccountSettings, ServerInfo, Settings, StreamShare, WebSocketSettings};
+pub use settings::{
+    AccountLimits, AccountSettings, ServerInfo, Settings, StreamShare, Tracing, WebSocketSettings,
+};
 pub use subs::Sub;
 pub use trace::StreamStep;
 pub use watch::{Heard, Interest};

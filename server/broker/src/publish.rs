@@ -16,7 +16,7 @@ use crate::inside::Mail;
 use crate::notice::{Level, Notice};
 use crate::outbox::SHARE_MIN;
 use crate::subs::Subscriptions;
-use crate::trace::Trace;
+use crate::trace::{Trace, Way};
 use midge_router::mapping::Outcome;
 
 /// How much a publish cost, so that a turn can be bounded.
@@ -156,9 +156,10 @@ impl<P: Port> Broker<P> {
         sub: SubId,
         from: ConnId,
         message: &Message<'_>,
+        hop: Option<&Hop<'_>>,
         now: Now,
     ) -> Routed {
-        self.route_to(account_id, message.subject, from, message, now, |fanout| fanout.deliver(sub))
+        self.route_to(account_id, message.subject, from, message, hop, now, |fanout| fanout.deliver(sub))
     }
 
     /// As [`Broker::route`], for what comes from a hub: of queue groups, those that `wanted` names get it.
@@ -185,7 +186,7 @@ impl<P: Port> Broker<P> {
                 groups.push(group.split_at(start.min(group.len())));
             }
         }
-        self.route_to(account_id, on, from, message, now, |fanout| {
+        self.route_to(account_id, on, from, message, None, now, |fanout| {
             let mut delivered = false;
             for sub in matches.plain() {
                 delivered |= fanout.deliver(*sub);
@@ -198,12 +199,14 @@ impl<P: Port> Broker<P> {
     }
 
     /// As [`Broker::route`], to whom `deliver` brings it, which says whether anybody got it.
+    #[allow(clippy::too_many_arguments, reason = "one more than `route` has")]
     fn route_to(
         &mut self,
         account_id: AccountId,
         on: &[u8],
         from: ConnId,
         message: &Message<'_>,
+        hop: Option<&Hop<'_>>,
         now: Now,
         deliver: impl FnOnce(&mut Fanout<'_, P>) -> bool,
     ) -> Routed {
@@ -218,7 +221,7 @@ impl<P: Port> Broker<P> {
             dirty: &mut self.dirty,
             later: Vec::new(),
             from,
-            crossed: false,
+            crossed: hop.is_some(),
             on,
             message: *message,
             shared: None,
@@ -236,7 +239,7 @@ impl<P: Port> Broker<P> {
             counters.out_bytes += cost.bytes as u64;
         }
         let mut routed = Routed { delivered, cost };
-        self.settle(account_id, on, from, message, None, now, &later, &mut routed);
+        self.settle(account_id, on, from, message, hop, now, &later, &mut routed);
         routed
     }
 
@@ -250,7 +253,8 @@ impl<P: Port> Broker<P> {
         now: Now,
     ) -> Cost {
         let wants_503 = self.conn(from).is_some_and(|publisher| publisher.no_responders);
-        let routed = self.route_traced(trace, from, message, now);
+        let way = Way { account: trace.account(), from, hop: None, now };
+        let routed = self.route_traced(trace, way, message);
         if !routed.delivered && wants_503 && message.reply.is_some() {
             self.no_responders(from, message);
         }

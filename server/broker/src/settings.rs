@@ -176,6 +176,17 @@ pub struct AccountSettings {
     pub exports: crate::account::export::Exports,
     /// What it takes from other accounts.
     pub imports: crate::account::import::Imports,
+    /// Where messages with a `traceparent` are reported.
+    pub tracing: Option<Tracing>,
+}
+
+/// What becomes of messages whose `traceparent` says that they are sampled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// The subject that reports are published on.
+    pub destination: SmolStr,
+    /// So many of a hundred are reported; 0 and 100 and more: all.
+    pub percent: u8,
 }
 
 /// An account's share of the streams; `None`: as much as the server has.

@@ -1,8 +1,9 @@
 //! Where a message goes, for a publisher who wants to know. Source: nats-server's ADR-41 and `msgtrace.go`.
 //!
 //! A message with the header `Nats-Trace-Dest` is brought to its subscribers one by one, each step is noted, and the notes
-//! go to the subject that the header names. With `Nats-Trace-Only` nobody gets the message itself. What lies behind another
-//! account's border is not followed. What streams do with it they say later, so the report waits for them.
+//! go to the subject that the header names. With `Nats-Trace-Only` nobody gets the message itself. A `traceparent` that is
+//! sampled does the same where the account says where reports go. Behind another account's border it is followed if that
+//! account allows it (`allow_trace`). What streams do with it they say later, so the report waits for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use midge_protocol::subject::Subject;
 use midge_router::SubId;
 use serde::Serialize;
 
+use crate::account::import::ImportedService;
+use crate::account::service::Hop;
 use crate::account::target::Target;
 use crate::account::{Account, AccountId, service};
 use crate::broker::{Broker, Now};
@@ -22,6 +25,8 @@ use crate::publish::{Routed, may_receive};
 use crate::system::{ServerIdentity, Time};
 
 const DESTINATION: &[u8] = b"Nats-Trace-Dest";
+/// Of any case. Source: <https://www.w3.org/TR/trace-context/>.
+const PARENT: &[u8] = b"traceparent";
 /// A destination that is none: somebody before us has traced it.
 const DISABLED: &str = "trace disabled";
 const ONLY: &str = "Nats-Trace-Only";
@@ -77,6 +82,8 @@ pub(crate) enum Begun {
     /// It is a message like others.
     Untraced,
     Traced(Box<Trace>),
+    /// It is one, and says that nobody else is to trace it.
+    Marked,
     /// It goes nowhere.
     Dropped,
     /// It goes nowhere, because its publisher may not publish here.
@@ -137,6 +144,9 @@ enum Step {
         cid: u64,
         #[serde(skip_serializing_if = "String::is_empty")]
         name: String,
+        /// If it is another account's.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        acc: String,
         sub: String,
         #[serde(skip_serializing_if = "String::is_empty")]
         queue: String,
@@ -146,6 +156,16 @@ enum Step {
 }
 
 impl Trace {
+    /// Of the publisher.
+    pub(crate) fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// The trace is all: nobody gets the message.
+    pub(crate) fn is_all(&self) -> bool {
+        self.only
+    }
+
     /// Memory that it takes, more or less.
     fn bytes(&self) -> usize {
         let fields = self.request.header.iter();
@@ -169,7 +189,24 @@ impl Trace {
 
 /// Whether a header block asks for a trace, or seems to.
 pub(crate) fn asks(header: &[u8]) -> bool {
-    header.split(|byte| *byte == b'\n').any(|line| line.starts_with(DESTINATION))
+    header.split(|byte| *byte == b'\n').any(|line| match line.first() {
+        Some(b'N') => line.starts_with(DESTINATION),
+        Some(b't' | b'T') => line.get(..PARENT.len()).is_some_and(|name| name.eq_ignore_ascii_case(PARENT)),
+        _ => false,
+    })
+}
+
+/// Whether a `traceparent` says that its message is sampled: the lowest bit of its fourth part, which nats-server reads
+/// as a number with a sign.
+fn is_sampled(header: &BTreeMap<String, Vec<String>>) -> bool {
+    let sampled = |value: &String| match value.split('-').collect::<Vec<_>>()[..] {
+        [_, _, _, flags] if flags.len() == 2 => {
+            i8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1)
+        }
+        _ => false,
+    };
+    let parents = header.iter().filter(|(name, _)| name.as_bytes().eq_ignore_ascii_case(PARENT));
+    parents.flat_map(|(_, values)| values).any(sampled)
 }
 
 impl<P: Port> Broker<P> {
@@ -178,11 +215,25 @@ impl<P: Port> Broker<P> {
     pub(crate) fn begin_trace(&mut self, from: ConnId, message: &Message<'_>, now: Now) -> Begun {
         let header = fields(message.header());
         let first = |name: &str| header.get(name).and_then(|values| values.first()).map(String::as_str);
-        let Some(destination) = first("Nats-Trace-Dest").filter(|it| *it != DISABLED).map(str::to_owned)
-        else {
-            return Begun::Untraced;
+        let Some(account) = self.conn(from).map(Conn::account) else { return Begun::Dropped };
+        let (destination, only) = match first("Nats-Trace-Dest") {
+            Some(DISABLED) => return Begun::Untraced,
+            Some(destination) => {
+                let only = first(ONLY).is_some_and(|it| matches!(&*it.to_lowercase(), "1" | "true" | "on"));
+                (destination.to_owned(), only)
+            }
+            None if is_sampled(&header) => match &self.accounts[account.index()].tracing {
+                None => return Begun::Untraced,
+                Some(tracing) => {
+                    let all = !(1..100).contains(&tracing.percent);
+                    if !all && self.random.below(100) > u32::from(tracing.percent) {
+                        return Begun::Marked;
+                    }
+                    (tracing.destination.to_string(), false)
+                }
+            },
+            None => return Begun::Untraced,
         };
-        let only = first(ONLY).is_some_and(|it| matches!(&*it.to_lowercase(), "1" | "true" | "on"));
         let Some(conn) = self.conn(from) else { return Begun::Dropped };
         if Subject::new(destination.as_bytes()).is_err() {
             return if only { Begun::Dropped } else { Begun::Untraced };
@@ -192,7 +243,6 @@ impl<P: Port> Broker<P> {
         if !permitted || crate::publish::reserved::subject(destination.as_bytes(), is_system) {
             return Begun::Denied(destination);
         }
-        let account = conn.account;
         let ingress = Step::Ingress {
             ts: Time(now.wall),
             kind: CLIENT,
@@ -238,24 +288,18 @@ impl<P: Port> Broker<P> {
 
     /// Brings `message` to whom its subject reaches, one by one.
     #[cold]
-    pub(crate) fn route_traced(
-        &mut self,
-        trace: &mut Trace,
-        from: ConnId,
-        message: &Message<'_>,
-        now: Now,
-    ) -> Routed {
-        let account = trace.account;
+    pub(crate) fn route_traced(&mut self, trace: &mut Trace, way: Way<'_>, message: &Message<'_>) -> Routed {
+        let Way { account, from, now, .. } = way;
         let matches = Arc::clone(self.accounts[account.index()].router.matches(message.subject));
         let mut routed = Routed::default();
         for sub in matches.plain() {
-            self.deliver_traced(trace, *sub, from, message, now, &mut routed);
+            self.deliver_traced(trace, *sub, way, message, &mut routed);
         }
         for group in matches.groups() {
             let start = self.random.below(u32::try_from(group.len()).unwrap_or(u32::MAX)) as usize;
             let (before, after) = group.split_at(start.min(group.len()));
             for sub in after.iter().chain(before) {
-                if self.deliver_traced(trace, *sub, from, message, now, &mut routed) {
+                if self.deliver_traced(trace, *sub, way, message, &mut routed) {
                     break;
                 }
             }
@@ -276,55 +320,53 @@ impl<P: Port> Broker<P> {
         &mut self,
         trace: &mut Trace,
         id: SubId,
-        from: ConnId,
+        way: Way<'_>,
         message: &Message<'_>,
-        now: Now,
         routed: &mut Routed,
     ) -> bool {
-        let (ts, account) = (Time(now.wall), trace.account);
+        let Way { account, from, hop, now } = way;
+        let ts = Time(now.wall);
         let mut goes_on = false;
-        let step = match self.fate(account, id, from, message.subject) {
+        match self.fate(account, id, from, message.subject) {
             Fate::Nobody => return false,
             Fate::Inside(Some(inside)) if self.mail.traces(inside) => {
-                return self.post_for_trace(trace, id, inside, from, message, now, routed);
+                return self.post_for_trace(trace, id, inside, way, message, routed);
             }
-            Fate::Inside(_) => {
-                goes_on = true;
-                None
+            Fate::Inside(_) => goes_on = true,
+            Fate::Request(import) => {
+                let (to, from) = (text(&service::there(&import, message.subject)), text(message.subject));
+                let acc = self.account_name(import.export.account);
+                trace.steps.push(Step::ServiceImport { ts, acc, from, to });
+                // Nobody gets it, so a requester is told that.
+                if trace.only && !import.export.export.allow_trace {
+                    return false;
+                }
+                return self.request_traced(trace, id, &import, way, message, routed);
             }
-            Fate::Beyond(step) => {
-                let step = step(ts);
-                goes_on = matches!(step, Step::ServiceImport { .. });
-                Some(step)
+            Fate::Border { importer, to, followed } => {
+                let acc = self.account_name(importer);
+                trace.steps.push(Step::StreamExport { ts, acc, to: text(&to) });
+                if let Some((to, error)) = followed {
+                    trace.steps.extend(self.egress(trace, account, id, to, error, now));
+                    if !error.is_empty() {
+                        return false;
+                    }
+                }
             }
             Fate::Connection(to, error) => {
-                let Account { router, .. } = &self.accounts[account.index()];
-                let (mut filter, mut queue) = (Vec::new(), Vec::new());
-                router.filter_of(id, &mut filter);
-                router.queue_of(id, &mut queue);
-                let Some(conn) = self.conn(to) else { return false };
-                trace.steps.push(Step::Egress {
-                    ts,
-                    kind: CLIENT,
-                    cid: conn.cid,
-                    name: conn.name.to_string(),
-                    sub: text(&filter),
-                    queue: text(&queue),
-                    error,
-                });
+                let Some(step) = self.egress(trace, account, id, to, error, now) else { return false };
+                trace.steps.push(step);
                 if !error.is_empty() {
                     return false;
                 }
-                None
             }
-        };
-        trace.steps.extend(step);
+        }
         let one = match (trace.only, goes_on) {
             (true, _) => Routed { delivered: true, ..Routed::default() },
-            (false, false) => self.route_one(account, id, from, message, now),
+            (false, false) => self.route_one(account, id, from, message, hop, now),
             (false, true) => {
                 let untraced = Untraced::new(message);
-                self.route_one(account, id, from, &untraced.message(message), now)
+                self.route_one(account, id, from, &untraced.message(message), hop, now)
             }
         };
         routed.delivered |= one.delivered;
@@ -333,25 +375,77 @@ impl<P: Port> Broker<P> {
         one.delivered
     }
 
+    /// Brings it to a service of another account, and follows it there if it may.
+    fn request_traced(
+        &mut self,
+        trace: &mut Trace,
+        id: SubId,
+        import: &Arc<ImportedService>,
+        way: Way<'_>,
+        message: &Message<'_>,
+        routed: &mut Routed,
+    ) -> bool {
+        let Way { account, from, hop, now } = way;
+        if let Some((sub, _)) = self.accounts[account.index()].subs.get_mut(id) {
+            sub.delivered += 1;
+        }
+        let one = self.request(account, import, message.subject, from, message, hop, Some(trace), now);
+        routed.delivered |= one.delivered;
+        routed.cost.deliveries += one.cost.deliveries;
+        routed.cost.bytes += one.cost.bytes;
+        one.delivered
+    }
+
+    /// That a connection gets it by way of a subscription of `account`, or why not.
+    fn egress(
+        &self,
+        trace: &Trace,
+        account: AccountId,
+        id: SubId,
+        to: ConnId,
+        error: &'static str,
+        now: Now,
+    ) -> Option<Step> {
+        let router = &self.accounts[account.index()].router;
+        let (mut filter, mut queue) = (Vec::new(), Vec::new());
+        router.filter_of(id, &mut filter);
+        router.queue_of(id, &mut queue);
+        let conn = self.conn(to)?;
+        let elsewhere = conn.account != trace.account;
+        Some(Step::Egress {
+            ts: Time(now.wall),
+            kind: CLIENT,
+            cid: conn.cid,
+            name: conn.name.to_string(),
+            acc: if elsewhere { self.account_name(conn.account) } else { String::new() },
+            sub: text(&filter),
+            queue: text(&queue),
+            error,
+        })
+    }
+
+    fn account_name(&self, account: AccountId) -> String {
+        self.accounts.get(account.index()).map(|it| it.name().to_string()).unwrap_or_default()
+    }
+
     /// Brings it to a part of the daemon that says what it does with it.
-    #[allow(clippy::too_many_arguments, reason = "the rest of `deliver_traced`, for one kind of subscriber")]
     fn post_for_trace(
         &mut self,
         trace: &mut Trace,
         id: SubId,
         inside: Inside,
-        from: ConnId,
+        way: Way<'_>,
         message: &Message<'_>,
-        now: Now,
         routed: &mut Routed,
     ) -> bool {
+        let Way { account, from, now, .. } = way;
         let traced = Traced { number: trace.number, only: trace.only };
         let untraced = (!trace.only).then(|| Untraced::new(message));
         let message = untraced.as_ref().map_or(*message, |untraced| untraced.message(message));
-        if !self.post_traced(inside, trace.account, from, &message, traced) {
+        if !self.post_traced(inside, account, from, &message, traced) {
             return false;
         }
-        if let Some((sub, _)) = self.accounts[trace.account.index()].subs.get_mut(id) {
+        if let Some((sub, _)) = self.accounts[account.index()].subs.get_mut(id) {
             sub.delivered += 1;
         }
         let (stream, subject, error) = Default::default();
@@ -389,17 +483,18 @@ impl<P: Port> Broker<P> {
             Some(Target::Shadow(shadow)) => {
                 let mut renamed = Vec::new();
                 shadow.import.rename(subject, &mut renamed);
-                let there =
-                    self.conns.get(shadow.conn.0 as usize).and_then(Option::as_deref).map(Conn::account);
-                let acc = there.map(|it| self.accounts[it.index()].name().to_string()).unwrap_or_default();
-                Fate::Beyond(Box::new(move |ts| Step::StreamExport { ts, acc, to: text(&renamed) }))
+                let Some(conn) = self.conns.get(shadow.conn.0 as usize).and_then(Option::as_deref) else {
+                    return Fate::Nobody;
+                };
+                let error = match () {
+                    () if shadow.conn == from && !conn.echo => NO_ECHO,
+                    () if conn.closing.is_some() => CLOSED,
+                    () => "",
+                };
+                let followed = shadow.import.allow_trace.then_some((shadow.conn, error));
+                Fate::Border { importer: conn.account, to: renamed, followed }
             }
-            Some(Target::Service(import)) => {
-                let (to, from) = (text(&service::there(import, subject)), text(subject));
-                let exporter = import.export.account;
-                let acc = self.accounts[exporter.index()].name().to_string();
-                Fate::Beyond(Box::new(move |ts| Step::ServiceImport { ts, acc, from, to }))
-            }
+            Some(Target::Service(import)) => Fate::Request(Arc::clone(import)),
             Some(Target::Inside(inside)) => Fate::Inside(Some(*inside)),
             Some(Target::Answers | Target::Beyond(_)) => Fate::Inside(None),
             // They get it at the end, once.
@@ -408,35 +503,61 @@ impl<P: Port> Broker<P> {
     }
 }
 
+/// How a traced message got where it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'w> {
+    /// Where it is.
+    pub(crate) account: AccountId,
+    /// Who published it.
+    pub(crate) from: ConnId,
+    /// The border that it came over.
+    pub(crate) hop: Option<&'w Hop<'w>>,
+    pub(crate) now: Now,
+}
+
 /// What stands behind a subscription.
 enum Fate {
     Nobody,
     /// A connection, and why it doesn't get the message; empty: it does.
     Connection(ConnId, &'static str),
-    /// Another account, and the step that leads there.
-    Beyond(Box<dyn FnOnce(Time) -> Step>),
+    /// A service of another account.
+    Request(Arc<ImportedService>),
+    /// A connection of another account that imports it.
+    Border {
+        importer: AccountId,
+        /// What it is called there.
+        to: Vec<u8>,
+        /// The connection, if it may be named, and why it doesn't get it; empty: it does.
+        followed: Option<(ConnId, &'static str)>,
+    },
     /// A part of the daemon.
     Inside(Option<Inside>),
 }
 
 /// A message whose header says that it was traced.
-struct Untraced {
+pub(crate) struct Untraced {
     header: Digits,
     size: Digits,
     body: Vec<u8>,
 }
 
+/// The header block that says so.
+pub(crate) fn untraced(header: &[u8]) -> Vec<u8> {
+    let mut block = Vec::with_capacity(header.len() + DESTINATION.len() + DISABLED.len() + 2 * CRLF.len());
+    for line in header.split_inclusive(|byte| *byte == b'\n') {
+        if !line.starts_with(DESTINATION) && line != CRLF {
+            block.extend_from_slice(line);
+        }
+    }
+    for part in [DESTINATION, b": ", DISABLED.as_bytes(), CRLF, CRLF] {
+        block.extend_from_slice(part);
+    }
+    block
+}
+
 impl Untraced {
-    fn new(message: &Message<'_>) -> Self {
-        let mut body = Vec::with_capacity(message.body.len() + DISABLED.len());
-        for line in message.header().split_inclusive(|byte| *byte == b'\n') {
-            if !line.starts_with(DESTINATION) && line != CRLF {
-                body.extend_from_slice(line);
-            }
-        }
-        for part in [DESTINATION, b": ", DISABLED.as_bytes(), CRLF, CRLF] {
-            body.extend_from_slice(part);
-        }
+    pub(crate) fn new(message: &Message<'_>) -> Self {
+        let mut body = untraced(message.header());
         let header = Digits::new(body.len() as u64);
         body.extend_from_slice(message.payload());
         let size = Digits::new(body.len() as u64);
@@ -444,7 +565,7 @@ impl Untraced {
         Self { header, size, body }
     }
 
-    fn message<'a>(&'a self, like: &Message<'a>) -> Message<'a> {
+    pub(crate) fn message<'a>(&'a self, like: &Message<'a>) -> Message<'a> {
         let (header_size, size) = (Some(Size::from(&self.header)), Size::from(&self.size));
         Message { header_size, size, body: &self.body, ..*like }
     }
@@ -476,6 +597,24 @@ fn fields(header: &[u8]) -> BTreeMap<String, Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parent_is_sampled_by_its_last_bit() {
+        let traced = |line: &str| {
+            let block = format!("NATS/1.0\r\n{line}\r\n\r\n");
+            (asks(block.as_bytes()), is_sampled(&fields(block.as_bytes())))
+        };
+        for line in ["traceparent: 00-a-b-01", "TraceParent:00-a-b-7f", "TRACEPARENT: 00-a-b-03"] {
+            assert_eq!(traced(line), (true, true), "{line}");
+        }
+        for line in
+            ["traceparent: 00-a-b-00", "traceparent: 00-a-b-1", "traceparent: 00-a-01", "traceparent:"]
+        {
+            assert_eq!(traced(line), (true, false), "{line}");
+        }
+        assert_eq!(traced("tracestate: 00-a-b-01"), (false, false));
+        assert_eq!(traced("Nats-Trace-Dest: x"), (true, false));
+    }
 
     #[test]
     fn fields_are_as_they_are_written() {

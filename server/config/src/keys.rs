@@ -300,7 +300,7 @@ static ACCOUNT: &[Key] = &[
     key("default_permissions", Block(PERMISSIONS), Served),
     key("mappings maps", Mappings(DESTINATION), Served),
     key("limits", Block(ACCOUNT_LIMITS), Served),
-    key("msg_trace trace_dest", TextOr(MSG_TRACE), Ignored),
+    key("msg_trace trace_dest", TextOr(MSG_TRACE), Served),
 ];
 
 static DESTINATION: &[Key] =

@@ -29,6 +29,7 @@ pub(crate) fn exports(account: &Account) -> Exports {
                     .latency
                     .as_ref()
                     .map(|latency| Latency { subject: latency.subject.clone(), sampling: latency.sampling }),
+                allow_trace: export.allow_trace,
                 ..ServiceExport::new(export.subject.as_str())
             })
             .collect(),
@@ -49,7 +50,7 @@ fn access(export: &Export) -> Access {
 /// What an account takes.
 pub(crate) fn imports(account: &Account) -> Imports {
     let mut imports = Imports::default();
-    for Import { crossing, account, subject, to, prefix, share, .. } in &account.imports {
+    for Import { crossing, account, subject, to, prefix, share, allow_trace, .. } in &account.imports {
         let (account, subject) = (SmolStr::from(account), subject.clone());
         let to = match (to, prefix) {
             (Some(to), _) => to.clone(),
@@ -58,7 +59,8 @@ pub(crate) fn imports(account: &Account) -> Imports {
         };
         match crossing {
             midge_config::Crossing::Stream => {
-                imports.streams.push(StreamImport { account, subject, to, activation: None });
+                let (activation, allow_trace) = (None, *allow_trace);
+                imports.streams.push(StreamImport { account, subject, to, activation, allow_trace });
             }
             midge_config::Crossing::Service => {
                 imports.services.push(ServiceImport {

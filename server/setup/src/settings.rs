@@ -7,7 +7,7 @@ use std::sync::Arc;
 use midge_broker::{
     AccountLimits, AccountSettings, Backoff, CalloutRule, Certificates, Destination, Directory, Line,
     LineDevice, Mapping, Permit, Proof, Rate, Rates, Responses, Rules, Secret, ServerInfo, Settings,
-    StreamShare, Trust, User, WebSocketSettings,
+    StreamShare, Tracing, Trust, User, WebSocketSettings,
 };
 use midge_config::{GLOBAL_ACCOUNT, Identity, Options, Problem, SYSTEM_ACCOUNT, WebSocket};
 use midge_jwt::PublicKey;
@@ -57,6 +57,10 @@ pub fn settings(options: &Options, info: ServerInfo) -> Result<Settings, Vec<Pro
             }),
             exports: crossings::exports(configured),
             imports: crossings::imports(configured),
+            tracing: configured.trace_destination.as_deref().map(|destination| Tracing {
+                destination: destination.into(),
+                percent: configured.trace_percent,
+            }),
         });
     }
     let trust = match trust::trust(options) {

@@ -39,6 +39,8 @@ pub struct ServiceExport {
     pub threshold: Duration,
     /// Where and how often it is reported how long answers take.
     pub latency: Option<Latency>,
+    /// Who traces a request is told what becomes of it in this account.
+    pub allow_trace: bool,
 }
 
 /// nats-server's time for an answer.
@@ -53,6 +55,7 @@ impl ServiceExport {
             response: Response::Single,
             threshold: RESPONSE_THRESHOLD,
             latency: None,
+            allow_trace: false,
         }
     }
 }

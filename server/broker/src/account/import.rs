@@ -35,6 +35,8 @@ pub struct StreamImport {
     pub to: String,
     /// The token that allows the import, if one is needed.
     pub activation: Option<Activation>,
+    /// Who traces a message in the exporting account is told whom it reaches here.
+    pub allow_trace: bool,
 }
 
 /// Requests to another account.
@@ -110,6 +112,7 @@ pub(crate) struct ImportedStream {
     pub(crate) there: Box<str>,
     pub(crate) name: Name,
     pub(crate) expires: Option<Duration>,
+    pub(crate) allow_trace: bool,
 }
 
 /// A service import in force.
@@ -207,7 +210,7 @@ impl Ties {
         at: usize,
         import: &StreamImport,
     ) -> Result<(), String> {
-        let StreamImport { account, subject, to, activation } = import;
+        let StreamImport { account, subject, to, activation, allow_trace } = import;
         let Some(exporter) = accounts.iter().position(|it| it.name == *account) else {
             return Err(format!("{account:?} account not defined for stream import"));
         };
@@ -235,7 +238,8 @@ impl Ties {
         }
         let expires = activation.and_then(|activation| activation.expires);
         let there = subject.as_str().into();
-        self.streams[at].push(Arc::new(ImportedStream { exporter, here, there, name, expires }));
+        let allow_trace = *allow_trace;
+        self.streams[at].push(Arc::new(ImportedStream { exporter, here, there, name, expires, allow_trace }));
         Ok(())
     }
 

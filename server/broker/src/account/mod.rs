@@ -23,7 +23,7 @@ use midge_router::{Router, SubId};
 use smol_str::SmolStr;
 
 use crate::conn::Counters;
-use crate::settings::{AccountLimits, StreamShare};
+use crate::settings::{AccountLimits, StreamShare, Tracing};
 use crate::subs::{Sub, Subscriptions};
 use answers::{Answers, Awaited};
 use export::{Exported, Latency, StreamExport};
@@ -62,6 +62,7 @@ pub struct Account {
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) limits: AccountLimits,
     pub(crate) streams: Option<StreamShare>,
+    pub(crate) tracing: Option<Tracing>,
     pub(crate) counters: Counters,
     pub(crate) connections: u32,
     /// Hubs that it is connected to.
@@ -138,6 +139,7 @@ impl Account {
             mappings: Vec::new(),
             limits: AccountLimits::default(),
             streams: None,
+            tracing: None,
             counters: Counters::default(),
             connections: 0,
             leafnodes: 0,

@@ -24,6 +24,7 @@ use crate::broker::{Broker, Now};
 use crate::conn::{ConnId, Port};
 use crate::publish::Routed;
 use crate::system::ClientInfo;
+use crate::trace::{Trace, Way, untraced};
 
 /// Borders that one message passes at most.
 pub(crate) const HOPS_MAX: u32 = 32;
@@ -110,7 +111,7 @@ impl<P: Port> Broker<P> {
         match here.targets.get(record.conn) {
             Some(Target::Service(import)) => {
                 let import = Arc::clone(import);
-                self.request(account, &import, on, from, message, hop, now)
+                self.request(account, &import, on, from, message, hop, None, now)
             }
             Some(Target::Answers) => self.answer(account, on, from, message, hop, now),
             Some(Target::Inside(inside)) => {
@@ -136,8 +137,10 @@ impl<P: Port> Broker<P> {
         }
     }
 
+    /// Brings a request on `on` to a service of another account. With a trace, what becomes of it there is noted, if that
+    /// account allows it.
     #[allow(clippy::too_many_arguments, reason = "what `cross` has")]
-    fn request(
+    pub(crate) fn request(
         &mut self,
         account: AccountId,
         import: &Arc<ImportedService>,
@@ -145,6 +148,7 @@ impl<P: Port> Broker<P> {
         from: ConnId,
         message: &Message<'_>,
         hop: Option<&Hop<'_>>,
+        trace: Option<&mut Trace>,
         now: Now,
     ) -> Routed {
         let export = &import.export;
@@ -183,7 +187,10 @@ impl<P: Port> Broker<P> {
         };
 
         let info = self.request_info(account, import, from, hop, share);
-        let header = info_header(message.header(), &info.to_json());
+        let mut header = info_header(message.header(), &info.to_json());
+        if trace.is_some() {
+            header = untraced(&header);
+        }
         let mut body = Vec::with_capacity(header.len() + message.body.len());
         body.extend_from_slice(&header);
         body.extend_from_slice(message.payload());
@@ -198,8 +205,19 @@ impl<P: Port> Broker<P> {
             body: &body,
         };
         let next = Hop::new(export, import.share, Some(&info), hop);
-        let routed = self.route(exporter, subject, from, &request, Some(&next), now);
-        if let Some(number) = opened.filter(|_| !routed.delivered) {
+        let mut nobody = false;
+        let routed = match trace {
+            None => self.route(exporter, subject, from, &request, Some(&next), now),
+            // What becomes of it there is nobody's business.
+            Some(_) if !export.export.allow_trace => {
+                self.route(exporter, subject, from, &request, Some(&next), now)
+            }
+            Some(trace) => {
+                nobody = trace.is_all();
+                self.route_traced(trace, Way { account: exporter, from, hop: Some(&next), now }, &request)
+            }
+        };
+        if let Some(number) = opened.filter(|_| nobody || !routed.delivered) {
             self.close_answer(exporter, number, Lost::Service, now);
         }
         routed

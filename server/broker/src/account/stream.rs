@@ -181,7 +181,14 @@ mod tests {
         } else {
             (here.to_owned(), Name::Fixed)
         };
-        ImportedStream { exporter: AccountId(1), here: here.into(), there: there.into(), name, expires: None }
+        ImportedStream {
+            exporter: AccountId(1),
+            here: here.into(),
+            there: there.into(),
+            name,
+            expires: None,
+            allow_trace: false,
+        }
     }
 
     #[test]

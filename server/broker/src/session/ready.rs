@@ -7,13 +7,14 @@ use midge_protocol::op::{Message, Sub};
 use midge_protocol::subject::{Subject, tokens};
 
 use super::Session;
+use crate::account::AccountId;
 use crate::broker::{Broker, MEMORY_BUDGET, Now};
 use crate::closed::CloseReason;
 use crate::conn::{Conn, ConnId, Port};
 use crate::interest::Subscribed;
 use crate::notice::Level;
 use crate::publish::{Cost, reserved};
-use crate::trace::{self, Begun, Trace};
+use crate::trace::{self, Begun, Trace, Untraced};
 
 impl Session {
     pub(super) fn publish<P: Port>(&self, broker: &mut Broker<P>, message: &Message<'_>, now: Now) -> Cost {
@@ -24,10 +25,21 @@ impl Session {
         let Some(account) = broker.conn(self.id).map(Conn::account) else { return Cost::default() };
         if message.header_size.is_some()
             && trace::asks(message.header())
-            && let Some(cost) = self.publish_for_trace(broker, message, now)
+            && let Some(cost) = self.publish_for_trace(broker, account, message, now)
         {
             return cost;
         }
+        self.publish_untraced(broker, account, message, now)
+    }
+
+    #[inline(always)]
+    fn publish_untraced<P: Port>(
+        &self,
+        broker: &mut Broker<P>,
+        account: AccountId,
+        message: &Message<'_>,
+        now: Now,
+    ) -> Cost {
         let mut mapped = Vec::new();
         let mut message = *message;
         if let Some(subject) = broker.map_subject(account, message.subject, &mut mapped) {
@@ -55,6 +67,7 @@ impl Session {
     fn publish_for_trace<P: Port>(
         &self,
         broker: &mut Broker<P>,
+        account: AccountId,
         message: &Message<'_>,
         now: Now,
     ) -> Option<Cost> {
@@ -64,6 +77,10 @@ impl Session {
             Begun::Denied(subject) => {
                 self.violation(broker, Violation::Publish(subject.as_bytes()));
                 Cost::default()
+            }
+            Begun::Marked => {
+                let marked = Untraced::new(message);
+                self.publish_untraced(broker, account, &marked.message(message), now)
             }
             Begun::Traced(trace) => self.publish_traced(broker, message, trace, now),
         })

@@ -188,7 +188,13 @@ fn what_comes_by_a_service_leaves_by_no_stream() {
         share: false,
         activation: None,
     };
-    let stream = StreamImport { account: "A".into(), subject: ">".into(), to: ">".into(), activation: None };
+    let stream = StreamImport {
+        account: "A".into(),
+        subject: ">".into(),
+        to: ">".into(),
+        activation: None,
+        allow_trace: false,
+    };
     let public =
         |subject: &str| StreamExport { subject: subject.into(), access: midge_broker::Access::Public };
     let mut world = World::new(settings(vec![

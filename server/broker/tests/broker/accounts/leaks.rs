@@ -57,7 +57,13 @@ fn accounts(ties: &[Tie]) -> Vec<AccountSettings> {
             if tie.importer == at && tie.service {
                 imports.services.push(ServiceImport { account, subject, to, share: false, activation: None });
             } else if tie.importer == at {
-                imports.streams.push(StreamImport { account, subject, to, activation: None });
+                imports.streams.push(StreamImport {
+                    account,
+                    subject,
+                    to,
+                    activation: None,
+                    allow_trace: false,
+                });
             }
         }
         AccountSettings { name: (*name).into(), exports, imports, ..AccountSettings::default() }

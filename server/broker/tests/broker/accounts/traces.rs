@@ -32,7 +32,7 @@ fn world() -> World {
         ..Exports::default()
     };
     let (subject, to) = ("ex.>".into(), "imp.ex.>".into());
-    let import = StreamImport { account: "A".into(), subject, to, activation: None };
+    let import = StreamImport { account: "A".into(), subject, to, activation: None, allow_trace: false };
     World::new(settings(vec![
         AccountSettings {
             name: "A".into(),
