@@ -243,8 +243,8 @@ impl Incoming {
     pub(crate) fn finish(&mut self, now: Now) -> Result<Box<dyn Log>, String> {
         // As nats-server says it.
         match self.unpacked {
-            0 => return Err("EOF".to_owned()),
-            1..archive::MAGIC_BYTES => return Err("unexpected EOF".to_owned()),
+            0 if self.frames.is_whole() => return Err("EOF".to_owned()),
+            1..archive::MAGIC_BYTES if self.frames.is_whole() => return Err("unexpected EOF".to_owned()),
             _ => {}
         }
         if self.phase != Phase::Whole || !self.frames.is_whole() || !self.held.is_empty() {
