@@ -148,15 +148,35 @@ impl Refusal {
             description: error.text("description").to_owned(),
         })
     }
+
+    /// The one that a text ends with, as the client library writes it.
+    fn within(text: &str) -> Option<Refusal> {
+        let (words, codes) = text.strip_suffix(')')?.rsplit_once(" (code ")?;
+        let (code, err_code) = codes.split_once(", error code ")?;
+        let description = words.rsplit(": ").next().unwrap_or_default().to_owned();
+        Some(Refusal { code: code.parse().ok()?, err_code: err_code.parse().ok()?, description })
+    }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         let Refusal { code, err_code, description } = refusal;
+        let text = format!("the server says: {description} ({err_code}){}", remedy(err_code));
         match code {
-            503 => Failure::unavailable(format_args!("the server says: {description} ({err_code})")),
-            _ => Failure::runtime(format_args!("the server says: {description} ({err_code})")),
+            503 => Failure::unavailable(text),
+            _ => Failure::runtime(text),
         }
+    }
+}
+
+/// What to do about a refusal that doesn't say so itself.
+fn remedy(err_code: u64) -> &'static str {
+    match err_code {
+        10058 => "; `midge stream edit` changes what exists",
+        10065 => "; `midge stream ls --subject SUBJECT` shows which",
+        10130 => "; `midge stream rm` makes room for it",
+        10002 | 10023 | 10028 | 10047 => "; `midge account info` shows what is used",
+        _ => "",
     }
 }
 
@@ -246,6 +266,9 @@ pub(crate) fn library_failure(error: &(dyn Error + 'static)) -> Failure {
         next = error.source();
     }
     let text = texts.join(": ");
+    if let Some(refusal) = Refusal::within(&text) {
+        return Failure::from(refusal);
+    }
     match text.contains("timed out") {
         true => Failure::unavailable(text),
         false => Failure::runtime(text),
@@ -258,6 +281,8 @@ pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
 pub(crate) const CONSUMER_NOT_FOUND: u64 = 10014;
 /// nats-server's JSNoMessageFoundErr.
 pub(crate) const MESSAGE_NOT_FOUND: u64 = 10037;
+/// nats-server's JSSequenceNotFoundErrF and JSStreamMsgDeleteFailedF: there is nothing to delete.
+pub(crate) const NOT_DELETED: [u64; 2] = [10043, 10057];
 
 /// Seconds before 1970.
 const YEAR_1_END: i64 = -62_100_000_000;
@@ -289,5 +314,11 @@ mod tests {
         let refusal = Refusal::of(&json!({"error": {"code": 404, "err_code": 10059, "description": "gone"}}));
         let Failure::Runtime(text) = Failure::from(refusal.unwrap()) else { panic!("not a runtime failure") };
         assert_eq!(text, "the server says: gone (10059)");
+        let text = "bucket creation failed: jetstream error: name in use (code 400, error code 10058)";
+        let Failure::Runtime(text) = Failure::from(Refusal::within(text).unwrap()) else {
+            panic!("not a runtime failure")
+        };
+        assert_eq!(text, "the server says: name in use (10058); `midge stream edit` changes what exists");
+        assert!(Refusal::within("timed out (code 7)").is_none());
     }
 }

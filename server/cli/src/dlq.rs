@@ -8,10 +8,10 @@ use std::io::Write;
 
 use async_nats::{HeaderMap, Message};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use crate::api::{Api, MESSAGE_NOT_FOUND, Parts, Refusal};
+use crate::api::{Api, MESSAGE_NOT_FOUND, Parts, Refusal, STREAM_NOT_FOUND};
 use crate::cli::Connection;
 use crate::cli::dlq::{Dlq, List, Replay, Show, Which};
 use crate::exit::{Failure, Outcome};
@@ -204,7 +204,16 @@ async fn grave_of(api: &mut Api, name: &str) -> Outcome<(String, Option<String>)
     let info = api.stream(name).await?;
     match info["config"]["metadata"].text(METADATA) {
         "" => Ok((name.to_owned(), None)),
-        grave => Ok((grave.to_owned(), Some(name.to_owned()))),
+        grave => {
+            if let Err(Refusal { err_code: STREAM_NOT_FOUND, .. }) =
+                api.try_ask(&format!("STREAM.INFO.{grave}"), &Value::Null).await?
+            {
+                return Err(Failure::runtime(format_args!(
+                    "dead letters of {name} go to {grave}, which does not exist: `midge stream add {grave}` makes it"
+                )));
+            }
+            Ok((grave.to_owned(), Some(name.to_owned())))
+        }
     }
 }
 
@@ -219,7 +228,9 @@ async fn graves(api: &mut Api) -> Outcome<BTreeSet<String>> {
             graves.insert(grave.to_owned());
         } else if !grave.is_empty() {
             let name = stream["config"].text("name");
-            eprintln!("midge: dead letters of {name} go to {grave}, which does not exist");
+            eprintln!(
+                "midge: dead letters of {name} go to {grave}, which does not exist: `midge stream add {grave}` makes it"
+            );
         }
     }
     Ok(graves)

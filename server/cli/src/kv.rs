@@ -180,7 +180,20 @@ async fn get(args: &Get, api: &mut Api) -> Outcome {
     Ok(())
 }
 
+/// Refuses what can't be a key, with the reason.
+fn check_key(key: &str) -> Outcome {
+    let good = |char: char| char.is_ascii_alphanumeric() || "-/_=.".contains(char);
+    let ends = key.starts_with('.') || key.ends_with('.') || key.contains("..");
+    match key.is_empty() || ends || !key.chars().all(good) {
+        true => Err(Failure::usage(format_args!(
+            "{key:?} cannot be a key: keys have letters, digits and - / _ = and single dots between them"
+        ))),
+        false => Ok(()),
+    }
+}
+
 async fn put(args: &Put, api: &mut Api) -> Outcome {
+    check_key(&args.key)?;
     let store = open(api, &args.bucket).await?;
     let value = value(args.value.as_deref(), api).await?;
     let revision = api.client_work(store.put(args.key.as_str(), value)).await?;
@@ -188,6 +201,7 @@ async fn put(args: &Put, api: &mut Api) -> Outcome {
 }
 
 async fn create(args: &Create, api: &mut Api) -> Outcome {
+    check_key(&args.key)?;
     let store = open(api, &args.bucket).await?;
     let value = value(args.value.as_deref(), api).await?;
     let key = args.key.as_str();
@@ -207,6 +221,7 @@ async fn create(args: &Create, api: &mut Api) -> Outcome {
 }
 
 async fn update(args: &Update, api: &mut Api) -> Outcome {
+    check_key(&args.key)?;
     let store = open(api, &args.bucket).await?;
     let (key, value) = (args.key.as_str(), Bytes::from(args.value.clone()));
     match api.link.watched(store.update(key, value, args.revision)).await? {
@@ -290,7 +305,10 @@ async fn history(args: &History, api: &mut Api) -> Outcome {
 }
 
 async fn remove(args: &Remove, api: &mut Api) -> Outcome {
-    let holds = |state: &Value| format!("{} values", count(state.count("messages")));
+    let holds = |state: &Value| match state.count("messages") {
+        1 => "1 value".to_owned(),
+        values => format!("{} values", count(values)),
+    };
     Kind::KEY_VALUE.remove(&args.bucket, args.force, holds, api).await
 }
 

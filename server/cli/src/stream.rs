@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Api, MESSAGE_NOT_FOUND, Parts, Refusal, check_name};
+use crate::api::{Api, MESSAGE_NOT_FOUND, NOT_DELETED, Parts, Refusal, check_name};
 use crate::backup;
 use crate::cli::Connection;
 use crate::cli::Storage;
@@ -193,7 +193,14 @@ async fn get(args: &Get, api: &mut Api) -> Outcome {
 async fn remove_message(args: &RemoveMessage, api: &mut Api) -> Outcome {
     check_name("stream", &args.stream)?;
     confirm(args.force, &format!("remove message {} from stream {}", args.seq, args.stream))?;
-    let answer = api.ask(&format!("STREAM.MSG.DELETE.{}", args.stream), &json!({"seq": args.seq})).await?;
+    let tail = format!("STREAM.MSG.DELETE.{}", args.stream);
+    let answer = match api.try_ask(&tail, &json!({"seq": args.seq})).await? {
+        Err(refusal) if NOT_DELETED.contains(&refusal.err_code) => {
+            let (seq, stream) = (args.seq, &args.stream);
+            return Err(Failure::runtime(format_args!("there is no message {seq} in stream {stream}")));
+        }
+        answer => answer?,
+    };
     match args.output.json {
         true => print_json(&answer),
         false => Ok(writeln!(

@@ -288,7 +288,10 @@ fn dead_letters_are_counted_shown_and_replayed() {
     let server = Server::with_streams();
     server.midge(&["stream", "add", "JOBS", "--subjects", "jobs.>", "--dlq", "DEAD"]).run().ok();
     let none = server.midge(&["dlq", "ls"]).run();
-    assert_eq!(none.stderr, "midge: dead letters of JOBS go to DEAD, which does not exist\n");
+    assert_eq!(
+        none.stderr,
+        "midge: dead letters of JOBS go to DEAD, which does not exist: `midge stream add DEAD` makes it\n"
+    );
     assert_eq!(none.ok(), "No dead letters\n");
     server.midge(&["stream", "add", "DEAD"]).run().ok();
     for (consumer, seq, reason) in
