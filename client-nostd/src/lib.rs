@@ -7,6 +7,48 @@
 //! for as long as that works. Between them there is one loop, and one call in it, [`Connection::next`], that sends what is
 //! due, reads once and says what happened.
 //!
+//! On a desk, with a server on port 4222 (`cargo run --release -p midged` in midge's repository), it is a program like any other. The
+//! crate isn't published yet: `cargo new attic && cd attic && cargo add --path ../midge/client-nostd --features std midge-client`,
+//! with the path to that repository, and in `src/main.rs`
+//!
+#![cfg_attr(feature = "std", doc = "```no_run")]
+#![cfg_attr(not(feature = "std"), doc = "```text")]
+//! use midge_client::blocking::Connection;
+//! use midge_client::tcp::{Clock, Tcp};
+//! use midge_client::{Client, Config, Event, Login, Subject, subject};
+//! use std::time::Duration;
+//!
+//! const TEMPERATURE: Subject = subject!("plant.attic.temp");
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (mut receive, mut transmit, clock) = ([0; 256], [0; 256], Clock::start());
+//!     // Sixteen bytes that no other device has: random ones, or the chip's serial number.
+//!     let mut client = Client::<2>::new(Config::new(0), &mut receive, &mut transmit, [7; 16]);
+//!     client.subscribe("plant.attic.heater", None)?;
+//!     let transport = Tcp::connect("127.0.0.1:4222", Duration::from_millis(100))?;
+//!     let mut connection = Connection::new(&mut client, transport, &Login::ANONYMOUS, clock.now());
+//!     loop {
+//!         match connection.next(clock.now())? {
+//!             Some(Event::Connected) => connection.publish(TEMPERATURE, b"21.5")?,
+//!             Some(Event::Message { message, .. }) => {
+//!                 println!("heater: {}", String::from_utf8_lossy(message.payload));
+//!                 // Whoever asked gets an answer; nobody did if there is no reply subject.
+//!                 if message.reply.is_some() {
+//!                     connection.respond(b"warming")?;
+//!                 }
+//!             }
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! `midge sub 'plant.>'`, or `nats sub 'plant.>'`, started before it shows the reading, and `midge request plant.attic.heater on` gets
+//! `warming`.
+//!
+//! On a board it is the same: without `std`, with a transport of the board's, and mostly asynchronous. What it needs beside this
+//! crate is `embedded-io-async` 0.7, if it names the traits as here:
+//!
 //! ```
 //! use embedded_io_async::{Read, Write};
 //! use midge_client::{Client, Config, Connection, Error, Event, Instant, Login, Subject, subject};
@@ -15,7 +57,6 @@
 //!
 //! async fn run<T: Read + Write>(transport: T, now: impl Fn() -> Instant) -> Result<(), Error<T::Error>> {
 //!     let (mut receive, mut transmit) = ([0; 256], [0; 256]);
-//!     // Sixteen bytes that no other device has: random ones, or the chip's serial number.
 //!     let mut client = Client::<2>::new(Config::new(0), &mut receive, &mut transmit, [7; 16]);
 //!     let heater = client.subscribe("plant.attic.heater", None)?;
 //!
