@@ -91,7 +91,9 @@ impl Inquiry {
     }
 
     /// The accounts that have streams now.
-    pub(crate) fn set_accounts(&self, accounts: BTreeSet<String>) {
-        *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = accounts;
+    pub(crate) fn set_accounts<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.clear();
+        accounts.extend(names.map(str::to_owned));
     }
 }

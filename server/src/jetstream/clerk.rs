@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use midge_broker::{Letter, MailboxId, Traced};
+use midge_attach::{Accounts, Outputs, Wanted, input, interest, message, moment};
+use midge_broker::{Letter, MailboxId};
 use midge_stream::time::Now;
-use midge_stream::{Engine, Input, Message, Tag};
+use midge_stream::{Engine, Tag};
 
-use super::accounts::Accounts;
 use super::clock::Clock;
 use super::end::End;
-use super::outputs::Outputs;
 use super::questions;
 use super::upkeep::Upkeep;
 use crate::hub::Hub;
@@ -56,7 +55,7 @@ impl Clerk {
     /// Opens the accounts that there are at the start, and brings back their streams.
     pub(super) fn open_accounts(&mut self) -> Result<(), String> {
         self.follow_accounts();
-        if let Some((name, why)) = self.accounts.refused() {
+        if let Some((name, why)) = self.accounts.refused().next() {
             return Err(format!("error enabling jetstream on configured accounts: {name}: {why}"));
         }
         let now = self.now();
@@ -143,7 +142,7 @@ impl Clerk {
             return false;
         }
         clerk.letters = letters;
-        let now = Now { mono: now.mono, wall: i64::try_from(now.wall.as_nanos()).unwrap_or(i64::MAX) };
+        let now = moment(now);
         while let Some(letter) = clerk.letters.front()
             && clerk.engine.answer_at_once(&message(letter), now)
         {
@@ -166,18 +165,25 @@ impl Clerk {
     /// Opens and closes accounts as the broker has them now.
     fn follow_accounts(&mut self) {
         let now = self.now();
-        let change = self.accounts.begin(&self.hub, &mut self.engine, now);
+        let wanted = self.hub.look(|broker, _| Wanted::of(broker));
+        let change = self.accounts.begin(wanted, &mut self.engine, now);
+        for (name, why) in self.accounts.refused() {
+            self.hub.log.error(format_args!("Error configuring jetstream for account [{name}]: {why}"));
+        }
         if change.closes() {
             self.engine.commit(now);
             self.say();
         }
-        self.accounts.finish(change, &self.hub, &mut self.engine, now);
+        for error in self.accounts.finish(change, &mut self.engine, now) {
+            self.hub.log.error(format_args!("streams can't be read: {error}"));
+        }
+        self.hub.inquiry().set_accounts(self.accounts.enabled());
     }
 
     fn take_in(&mut self) {
         let mailbox = self.mailbox;
         let letters = &mut self.letters;
-        let (version, interest) = self.hub.look(|broker, _| {
+        let (version, changes) = self.hub.look(|broker, _| {
             // Those that are left come first.
             if letters.is_empty() {
                 broker.swap_letters(mailbox, letters);
@@ -190,12 +196,10 @@ impl Clerk {
             self.follow_accounts();
         }
         let now = self.now();
-        for (receipt, subject) in self.outputs.take_lost() {
-            self.engine.handle(Input::Lost { receipt, subject: &subject }, now);
-        }
-        for change in interest {
-            let tag = Tag::from_bits(change.tag);
-            self.engine.handle(Input::Interest { tag, subject: &change.subject, exists: change.exists }, now);
+        let engine = &mut self.engine;
+        self.outputs.take_lost(|lost| engine.handle(lost, now));
+        for change in &changes {
+            engine.handle(interest(change), now);
         }
         for _ in 0..LETTERS_AT_ONCE {
             let Some(letter) = self.letters.pop_front() else { break };
@@ -245,7 +249,7 @@ impl Clerk {
                 let mut bytes = 0;
                 for _ in 0..OUTPUTS_A_TURN {
                     let Some(output) = next.take() else { break };
-                    bytes += outputs.act(broker, accounts, output, now);
+                    bytes += outputs.act(broker, accounts, output, now, midge_wire::inject);
                     next = engine.poll();
                     if bytes >= BYTES_A_TURN {
                         break;
@@ -254,24 +258,5 @@ impl Clerk {
             });
         }
         self.engine.is_hungry() || self.outputs.has_lost()
-    }
-}
-
-/// As the engine reads it.
-fn input(letter: &Letter) -> Input<'_> {
-    let message = message(letter);
-    match letter.traced.as_deref().copied() {
-        None => Input::Message(message),
-        Some(Traced { number, only }) => Input::Traced { message, number, only },
-    }
-}
-
-fn message(letter: &Letter) -> Message<'_> {
-    Message {
-        tag: Tag::from_bits(letter.tag),
-        subject: letter.subject(),
-        reply: letter.reply(),
-        header: letter.header(),
-        payload: letter.payload(),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 
 use midge_config::ClockTrust;
-use midge_stream::time::{MILLISECOND, Now, SECOND, go_duration, rfc3339};
-use midge_stream::{ClockState, EARLIEST, Engine, Standing, Trust};
+use midge_stream::time::{MILLISECOND, Now, go_duration, rfc3339};
+use midge_stream::{ClockState, Engine, Standing};
 
 use crate::hub::Hub;
 use crate::vitals::ClockVital;
@@ -35,9 +35,7 @@ impl Clock {
     /// The time, after which the engine knows all that there is to know of the clock.
     pub(super) fn now(&self, hub: &Hub, engine: &mut Engine) -> Now {
         engine.set_synchronised(self.synchronised.load(Ordering::Acquire));
-        let now = hub.clock.now();
-        let wall = i64::try_from(now.wall.as_nanos()).unwrap_or(i64::MAX);
-        Now { mono: now.mono, wall }
+        midge_attach::moment(hub.clock.now())
     }
 
     /// Says whether the clock is believed, if that has changed.
@@ -70,19 +68,6 @@ impl Clock {
                 "clock: this machine was off for {}, which counts",
                 go_duration(clock.off)
             ));
-        }
-    }
-}
-
-/// Which wall clock is believed.
-pub(super) fn trust(configured: ClockTrust) -> Trust {
-    match configured {
-        ClockTrust::Auto => Trust::default(),
-        ClockTrust::Always => Trust { earliest: i64::MIN, synchronised: false },
-        ClockTrust::Synchronised => Trust { earliest: EARLIEST, synchronised: true },
-        ClockTrust::NotBefore(seconds) => {
-            let earliest = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(SECOND);
-            Trust { earliest, synchronised: false }
         }
     }
 }

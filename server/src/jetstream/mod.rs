@@ -6,8 +6,6 @@
 //!      └──── turn <── outputs <── commit <── Engine      one thread, which alone waits for the disk
 //!
 //!   clerk       what the thread does: takes in, commits, says what follows, sleeps
-//!   accounts    the engine's accounts, which come and go with the broker's
-//!   outputs     what the engine says, done in the broker
 //!   upkeep      what the store wants between commits, and how the disk is
 //!   clock       whether the machine's clock is believed, and who sets it
 //!   questions   what those who watch the daemon want to know
@@ -18,29 +16,25 @@
 //! engine's next deadline. While it sleeps, whoever rings answers requests for single messages itself, as far as that waits
 //! for nothing ([`clerk`]): a value of a key-value store needs no other thread.
 
-mod accounts;
 mod clerk;
 mod clock;
 mod end;
-mod outputs;
 mod questions;
 mod upkeep;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use midge_config::{BatchLimits, JetStreamLimits, Options};
+use midge_attach::{Accounts, Outputs, settings};
+use midge_config::Options;
 use midge_store::Store;
 use midge_store::disk::OsDisk;
-use midge_stream::config::{self, Limits};
+use midge_stream::Engine;
 use midge_stream::log::FileShelf;
-use midge_stream::{Engine, SYNC_EVERY, Settings, Sync};
 
-use self::accounts::Accounts;
 use self::clerk::Clerk;
 use self::clock::Clock;
 use self::end::End;
-use self::outputs::Outputs;
 use self::upkeep::Upkeep;
 use crate::clock::entropy;
 use crate::hub::{Hub, Sleeper};
@@ -71,7 +65,7 @@ impl Streams {
         let synchronised = clock.synchronised();
         let mut clerk = Clerk {
             hub: Arc::clone(hub),
-            engine: Engine::new(settings(options, server_name), shelf.boxed()),
+            engine: Engine::new(settings(options, server_name, u64::from_le_bytes(entropy())), shelf.boxed()),
             upkeep: Upkeep::new(keeper, hub.clock.now().mono),
             mailbox,
             window: options.jetstream.commit_window,
@@ -135,45 +129,4 @@ fn open(hub: &Hub, options: &Options) -> Result<FileShelf<OsDisk>, String> {
     // Programs that start nats-server find its files by this line.
     hub.log.info(format_args!("  Store Directory: \"{}\"", directory.display()));
     Ok(FileShelf::new(store))
-}
-
-/// What the configuration says to the engine.
-fn settings(options: &Options, server_name: &str) -> Settings {
-    let jetstream = &options.jetstream;
-    let (sync, sync_every) = match jetstream.sync {
-        Some(midge_config::Sync::Every(every)) if !every.is_zero() => (Sync::Interval, every),
-        _ => (Sync::Always, SYNC_EVERY),
-    };
-    Settings {
-        domain: jetstream.domain.clone(),
-        strict: jetstream.strict,
-        memory_bytes_max: jetstream.memory_bytes_max,
-        file_bytes_max: jetstream.file_bytes_max,
-        limits: limits(&jetstream.limits),
-        long_acks: jetstream.long_acks,
-        server_name: server_name.to_owned(),
-        seed: u64::from_le_bytes(entropy()),
-        zones: |name| jiff::tz::TimeZone::get(name).ok(),
-        trust: clock::trust(options.clock.trust),
-        sync,
-        sync_every,
-    }
-}
-
-fn limits(asked: &JetStreamLimits) -> Limits {
-    let count = |asked: u64| i64::try_from(asked).unwrap_or(i64::MAX);
-    let default = Limits::default();
-    let BatchLimits { per_stream_max, total_max, messages_max, timeout } = asked.batch;
-    Limits {
-        duplicate_window: asked
-            .duplicate_window_max
-            .map_or(0, |window| i64::try_from(window.as_nanos()).unwrap_or(i64::MAX)),
-        max_ack_pending: count(asked.ack_pending_max),
-        max_request_batch: count(asked.request_batch_max),
-        default_max_consumers: match asked.consumers_default {
-            0 => default.default_max_consumers,
-            asked => count(asked),
-        },
-        batches: config::BatchLimits::of(per_stream_max, total_max, messages_max, timeout),
-    }
 }

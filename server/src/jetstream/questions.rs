@@ -1,10 +1,10 @@
 //! What those who watch the daemon want to know.
 
+use midge_attach::Accounts;
 use midge_inquiry::Missing;
 use midge_stream::Engine;
 use midge_stream::time::Now;
 
-use super::accounts::Accounts;
 use crate::inquiry::{Answer, Question};
 
 /// What is answered.

@@ -17,12 +17,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-inquiry", &[]),
     ("midge-store", &[]),
     ("midge-stream", &["midge-inquiry", "midge-protocol", "midge-router", "midge-store"]),
+    ("midge-attach", &["midge-broker", "midge-config", "midge-protocol", "midge-stream"]),
     ("midge-tls", &["midge-config"]),
     ("midge-websocket", &[]),
     ("midge-wire", &["midge-broker", "midge-tls", "midge-websocket"]),
     (
         "midged",
         &[
+            "midge-attach",
             "midge-broker",
             "midge-config",
             "midge-heap",
@@ -56,6 +58,7 @@ const NO_TOKIO: &[&str] = &[
     "midge-setup",
     "midge-store",
     "midge-stream",
+    "midge-attach",
     "midge-tls",
     "midge-websocket",
 ];

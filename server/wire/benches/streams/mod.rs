@@ -1,15 +1,14 @@
 //! Streams on disk, as the daemon does it but for sockets and threads: from what a client says to the record and the
 //! answer, and from the record to a subscriber's output.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
-use midge_broker::{AccountId, GLOBAL_ACCOUNT, Heard, InsideSub, MailboxId, Now, Post, Settings};
+use midge_attach::{Accounts, Outputs, Wanted, input, interest};
+use midge_broker::{Broker, MailboxId, Now, Settings};
 use midge_store::disk::OsDisk;
 use midge_store::{Options, Store};
 use midge_stream::log::FileShelf;
 use midge_stream::time::{Instant, Now as Moment};
-use midge_stream::{AccountLimits, Engine, Input, Message, Output, Tag};
+use midge_stream::{Engine, Output};
 use tempfile::TempDir;
 
 use crate::Work;
@@ -28,9 +27,9 @@ struct Streams {
     engine: Engine,
     world: World,
     client: Client,
-    account: AccountId,
     mailbox: MailboxId,
-    subs: HashMap<(Tag, Bytes), InsideSub>,
+    accounts: Accounts,
+    outputs: Outputs,
     /// Messages that went to the client.
     delivered: usize,
     /// Where their acknowledgements go.
@@ -46,17 +45,18 @@ impl Streams {
         let (store, _) = Store::open(disk, Options { seed: 7, ..Options::default() }).expect("a new store");
         let mut world = World::new(Settings::default());
         let client = world.client("SUB _INBOX.a.* 1\r\n");
-        let account = world.broker.account_named(GLOBAL_ACCOUNT).expect("everybody's account");
         let mailbox = world.broker.open_mailbox(MAILBOX_BYTES_MAX).expect("a place for one");
         let mut engine = Engine::new(midge_stream::Settings::default(), FileShelf::new(store).boxed());
-        engine.open_account(0, GLOBAL_ACCOUNT, AccountLimits::default(), NOW);
+        let mut accounts = Accounts::default();
+        let change = accounts.begin(Wanted::of(&world.broker), &mut engine, NOW);
+        assert!(accounts.finish(change, &mut engine, NOW).is_empty(), "a new store can be read");
         let mut streams = Self {
             engine,
             world,
             client,
-            account,
             mailbox,
-            subs: HashMap::new(),
+            accounts,
+            outputs: Outputs::new(mailbox),
             delivered: 0,
             replies: Vec::new(),
             _directory: directory,
@@ -88,19 +88,10 @@ impl Streams {
     fn run(&mut self) {
         loop {
             for letter in self.world.broker.take_letters(self.mailbox) {
-                let message = Message {
-                    tag: Tag::from_bits(letter.tag),
-                    subject: letter.subject(),
-                    reply: letter.reply(),
-                    header: letter.header(),
-                    payload: letter.payload(),
-                };
-                self.engine.handle(Input::Message(message), NOW);
+                self.engine.handle(input(&letter), NOW);
             }
             for change in self.world.broker.take_interest(self.mailbox) {
-                let tag = Tag::from_bits(change.tag);
-                let input = Input::Interest { tag, subject: &change.subject, exists: change.exists };
-                self.engine.handle(input, NOW);
+                self.engine.handle(interest(&change), NOW);
             }
             self.engine.tick(NOW);
             self.engine.commit(NOW);
@@ -115,36 +106,23 @@ impl Streams {
     }
 
     fn act(&mut self, output: Output) {
-        let broker = &mut self.world.broker;
-        match output {
-            Output::Subscribe { filter, tag, .. } => {
-                let sub = broker.subscribe_inside(self.account, &filter, self.mailbox, tag.to_bits());
-                self.subs.insert((tag, filter), sub.expect("there is room"));
-            }
-            Output::Unsubscribe { filter, tag, .. } => {
-                let sub = self.subs.remove(&(tag, filter)).expect("it was subscribed to");
-                broker.unsubscribe_inside(sub);
-            }
-            Output::Watch { subject, group, tag, .. } => {
-                let heard = group.as_deref().map_or(Heard::Anyhow, Heard::Literally);
-                broker.watch(self.account, &subject, heard, self.mailbox, tag.to_bits());
-            }
-            Output::Unwatch { subject, tag, .. } => {
-                broker.unwatch(self.account, &subject, self.mailbox, tag.to_bits())
-            }
-            Output::Publish(publish) => {
-                let post = Post {
-                    subject: &publish.subject,
-                    shown: publish.shown.as_deref(),
-                    reply: publish.reply.as_deref(),
-                    header: &publish.header,
-                    payload: &publish.payload,
-                };
-                self.delivered += usize::from(broker.inject(self.account, &post, Now::default()));
-                self.replies.extend(publish.reply);
-            }
-            Output::Traced { .. } => panic!("no message here is traced"),
-        }
+        let reply = match &output {
+            Output::Publish(publish) => publish.reply.clone(),
+            _ => None,
+        };
+        let delivered = &mut self.delivered;
+        self.outputs.act(
+            &mut self.world.broker,
+            &self.accounts,
+            output,
+            Now::default(),
+            |broker, id, post, now| {
+                let found = Broker::inject(broker, id, post, now);
+                *delivered += usize::from(found);
+                found
+            },
+        );
+        self.replies.extend(reply);
     }
 
     fn expect(&self, delivered: usize) {

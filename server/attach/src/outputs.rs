@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use midge_broker::{Broker, Heard, InsideSub, MailboxId, Now, Post, StreamStep};
-use midge_stream::{Fate, Output, Receipt, Tag};
-use midge_wire::Handle;
+use midge_broker::{AccountId, Broker, Heard, InsideSub, MailboxId, Now, Port, Post, StreamStep};
+use midge_stream::{Fate, Input, Output, Receipt, Tag};
 
-use super::accounts::Accounts;
+use crate::accounts::Accounts;
 
 /// What was done, as far as more may follow from it.
-pub(super) struct Outputs {
+pub struct Outputs {
     mailbox: MailboxId,
     subs: HashMap<(Tag, Bytes), InsideSub>,
     /// Messages that reached nobody.
@@ -18,26 +17,32 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    pub(super) fn new(mailbox: MailboxId) -> Self {
+    /// Of an engine whose letters come into this mailbox.
+    pub fn new(mailbox: MailboxId) -> Self {
         Self { mailbox, subs: HashMap::new(), lost: Vec::new() }
     }
 
-    /// Some messages reached nobody.
-    pub(super) fn has_lost(&self) -> bool {
+    /// Some messages reached nobody, of which the engine is to hear.
+    pub fn has_lost(&self) -> bool {
         !self.lost.is_empty()
     }
 
-    pub(super) fn take_lost(&mut self) -> Vec<(Receipt, Bytes)> {
-        std::mem::take(&mut self.lost)
+    /// Lets `hear` have each message that reached nobody.
+    pub fn take_lost(&mut self, mut hear: impl FnMut(Input<'_>)) {
+        for (receipt, subject) in std::mem::take(&mut self.lost) {
+            hear(Input::Lost { receipt, subject: &subject });
+        }
     }
 
-    /// Gives the bytes that it published.
-    pub(super) fn act(
+    /// Does what the engine says, as far as the account is still there. `inject` is [`Broker::inject`], compiled where the
+    /// driver wants it. Gives the bytes of header and payload that were published.
+    pub fn act<P: Port>(
         &mut self,
-        broker: &mut Broker<Handle>,
+        broker: &mut Broker<P>,
         accounts: &Accounts,
         output: Output,
         now: Now,
+        inject: impl FnOnce(&mut Broker<P>, AccountId, &Post<'_>, Now) -> bool,
     ) -> usize {
         match output {
             Output::Subscribe { account, filter, tag } => {
@@ -90,7 +95,7 @@ impl Outputs {
                     header: &publish.header,
                     payload: &publish.payload,
                 };
-                let delivered = midge_wire::inject(broker, id, &post, now);
+                let delivered = inject(broker, id, &post, now);
                 if let Some(receipt) = publish.receipt.filter(|_| !delivered) {
                     self.lost.push((receipt, publish.subject));
                 }

@@ -2,20 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_broker::{Account, AccountId, Broker, GLOBAL_ACCOUNT, StreamShare};
+use midge_broker::{Account, AccountId, Broker, GLOBAL_ACCOUNT, Port, StreamShare};
 use midge_protocol::subject::Filter;
+use midge_stream::log::LogError;
 use midge_stream::time::Now;
 use midge_stream::{AccountLimits, Engine, Grant, Share};
-use midge_wire::Handle;
-
-use crate::hub::Hub;
 
 /// The birth of no account.
 const GONE: u64 = u64::MAX;
 
 /// The accounts that the engine knows.
 #[derive(Default)]
-pub(super) struct Accounts {
+pub struct Accounts {
     /// By their numbers, each of which is used once, with their names.
     open: BTreeMap<u32, (String, Open)>,
     /// The broker's accounts of which those were.
@@ -36,8 +34,22 @@ struct Open {
     grant: Grant,
 }
 
-/// A change that is on its way: what the broker has now.
-pub(super) struct Change {
+/// The accounts that a broker has, and what they may do with streams.
+pub struct Wanted {
+    version: u64,
+    /// By their names.
+    accounts: BTreeMap<String, Open>,
+}
+
+impl Wanted {
+    /// Those of now.
+    pub fn of(broker: &Broker<impl Port>) -> Self {
+        Self { version: broker.accounts_version(), accounts: grants(broker) }
+    }
+}
+
+/// A change that is on its way.
+pub struct Change {
     wanted: BTreeMap<String, Open>,
     /// Those that are closed.
     gone: Vec<u32>,
@@ -45,36 +57,42 @@ pub(super) struct Change {
 
 impl Change {
     /// Some are closed, and the engine has something to say of that.
-    pub(super) fn closes(&self) -> bool {
+    pub fn closes(&self) -> bool {
         !self.gone.is_empty()
     }
 }
 
 impl Accounts {
     /// Which of the broker's accounts these are.
-    pub(super) fn version(&self) -> u64 {
+    pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// An account that the server has no room for, and why.
-    pub(super) fn refused(&self) -> Option<(&String, &String)> {
-        self.refused.first_key_value()
+    /// Accounts that the server has no room for, and why, as far as the last change brought them.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.refused.iter().map(|(name, why)| (name.as_str(), why.as_str()))
+    }
+
+    /// The names of those that have streams.
+    pub fn enabled(&self) -> impl Iterator<Item = &str> {
+        let enabled = self.open.values().filter(|(_, it)| matches!(it.grant, Grant::Enabled(_)));
+        enabled.map(|(name, _)| name.as_str())
     }
 
     /// What people call an account.
-    pub(super) fn tag(&self, name: &str) -> Option<&str> {
+    pub fn tag(&self, name: &str) -> Option<&str> {
         let (_, known) = self.open.values().find(|(known, _)| known == name)?;
         Some(&known.tag)
     }
 
     /// The broker's name for one of the engine's accounts, if it is still there.
-    pub(super) fn id(&self, account: u32) -> Option<AccountId> {
+    pub fn id(&self, account: u32) -> Option<AccountId> {
         let (_, known) = self.open.get(&account)?;
         (known.birth != GONE).then_some(known.id)
     }
 
     /// Accounts may have gone, and others have come in their places.
-    pub(super) fn look(&mut self, broker: &Broker<Handle>) {
+    pub fn look(&mut self, broker: &Broker<impl Port>) {
         if broker.accounts_version() == self.version {
             return;
         }
@@ -90,35 +108,35 @@ impl Accounts {
 
     /// Closes accounts that the broker has no more. What the engine says of them is for subscriptions that are there until
     /// [`Self::finish`].
-    pub(super) fn begin(&mut self, hub: &Hub, engine: &mut Engine, now: Now) -> Change {
-        let (version, mut wanted) = hub.look(|broker, _| (broker.accounts_version(), grants(broker)));
+    pub fn begin(&mut self, wanted: Wanted, engine: &mut Engine, now: Now) -> Change {
+        let Wanted { version, mut accounts } = wanted;
         self.version = version;
         self.refused.clear();
         let known: BTreeMap<&str, &Open> =
             gather(self.open.values().map(|(name, known)| (name.as_str(), known)));
-        for (name, account) in &mut wanted {
+        for (name, account) in &mut accounts {
             let Grant::Enabled(share) = &account.grant else { continue };
             if let Err(why) = engine.check_share_fits(name, share) {
-                hub.log.error(format_args!("Error configuring jetstream for account [{name}]: {why}"));
                 self.refused.insert(name.clone(), why.to_string());
                 // One that has streams keeps them, and what it was allowed.
                 account.grant = known.get(name.as_str()).map_or(Grant::Disabled, |known| known.grant.clone());
             }
         }
         let stays = |name: &str, known: &Open| {
-            wanted.get(name).is_some_and(|wanted| (known.birth, known.id) == (wanted.birth, wanted.id))
+            accounts.get(name).is_some_and(|wanted| (known.birth, known.id) == (wanted.birth, wanted.id))
         };
-        let accounts = self.open.iter();
-        let gone: Vec<u32> =
-            accounts.filter(|(_, (name, known))| !stays(name, known)).map(|(number, _)| *number).collect();
+        let gone = self.open.iter().filter(|(_, (name, known))| !stays(name, known));
+        let gone: Vec<u32> = gone.map(|(number, _)| *number).collect();
         for number in &gone {
             engine.close_account(*number, now);
         }
-        Change { wanted, gone }
+        Change { wanted: accounts, gone }
     }
 
-    /// Opens accounts that are new, and grants the others what they may have now.
-    pub(super) fn finish(&mut self, change: Change, hub: &Hub, engine: &mut Engine, now: Now) {
+    /// Opens accounts that are new, and grants the others what they may have now. Gives why the streams of some can't be
+    /// read.
+    pub fn finish(&mut self, change: Change, engine: &mut Engine, now: Now) -> Vec<LogError> {
+        let mut errors = Vec::new();
         for number in change.gone {
             self.open.remove(&number);
         }
@@ -139,18 +157,15 @@ impl Accounts {
                     opened
                 }
             };
-            if let Err(error) = done {
-                hub.log.error(format_args!("streams can't be read: {error}"));
-            }
+            errors.extend(done.err());
         }
-        let enabled = self.open.values().filter(|(_, it)| matches!(it.grant, Grant::Enabled(_)));
-        hub.inquiry().set_accounts(gather(enabled.map(|(name, _)| name.clone())));
+        errors
     }
 }
 
 /// What the accounts of the broker may do with streams, by their names. One in which another account's API stands in place
 /// of its own is left out.
-fn grants(broker: &Broker<Handle>) -> BTreeMap<String, Open> {
+fn grants(broker: &Broker<impl Port>) -> BTreeMap<String, Open> {
     let settings = broker.settings();
     let system = settings.system_account.as_deref();
     let mut names: BTreeSet<&str> = gather(settings.accounts.iter().map(|account| account.name.as_str()));
