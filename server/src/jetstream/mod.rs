@@ -22,6 +22,7 @@ mod end;
 mod questions;
 mod upkeep;
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -118,7 +119,13 @@ fn open(hub: &Hub, options: &Options) -> Result<FileShelf<OsDisk>, String> {
     }
     let directory = options.jetstream.store();
     let failed = |error: &dyn std::fmt::Display| format!("streams in {}: {error}", directory.display());
-    std::fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
+    std::fs::create_dir_all(&directory).map_err(|error| match error.kind() {
+        // Programs that start nats-server look for its words.
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            failed(&"storage directory is not a directory")
+        }
+        _ => failed(&format_args!("could not create storage directory - {error}")),
+    })?;
     let disk = OsDisk::open(&directory).map_err(|error| failed(&error))?;
     let options = midge_store::Options { seed: u64::from_le_bytes(entropy()), ..Default::default() };
     let (store, report) = Store::open(disk, options).map_err(|error| failed(&error))?;

@@ -125,6 +125,19 @@ fn a_port_that_is_taken_is_75() {
 }
 
 #[test]
+fn streams_want_a_directory() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("file");
+    fs::write(&file, "").expect("written");
+    fs::write(directory.path().join("jetstream"), "").expect("written");
+    for path in [file.as_path(), directory.path()] {
+        let ended = run(&["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", text(path)]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("storage directory is not a directory"), "{ended:?}");
+    }
+}
+
+#[test]
 fn port_minus_1_is_any_free_port() {
     let (one, other) = (start(&["-p", "-1"]), start(&["--port=-1"]));
     assert_ne!(one.address().port(), other.address().port());
