@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Template {
                 map.entry(limit).or_insert_with(|| NO_LIMIT.into());
             }
         }
-        Grant::deserialize(value).map(Self).map_err(D::Error::custom)
+        Grant::deserialize(&value).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -219,7 +219,7 @@ impl<'de> Deserialize<'de> for SigningKeys {
                     keys.insert(key, None);
                 }
                 value @ Value::Object(_) => {
-                    let scope = Scope::deserialize(value).map_err(D::Error::custom)?;
+                    let scope = Scope::deserialize(&value).map_err(D::Error::custom)?;
                     if scope.kind != "user_scope" {
                         return Err(D::Error::custom(format_args!(
                             "unknown signing key scope {:?}",

@@ -188,7 +188,7 @@ impl<B: Body> Token<B> {
         {
             B::migrate(body);
         }
-        let body = B::deserialize(body).map_err(wrong)?;
+        let body = B::deserialize(&body).map_err(wrong)?;
         Ok(Self { claims, body })
     }
 

@@ -397,6 +397,10 @@ impl Stream {
         if seq < first {
             return None;
         }
+        // The last of them is mostly where it was, and looking there is cheaper than walking back.
+        if seq >= last && self.find(last).is_some_and(|(entry, _)| entry.subject == id) {
+            return Some(last);
+        }
         let found = self
             .live_back_from(seq.min(last))
             .take_while(|entry| entry.seq >= first)

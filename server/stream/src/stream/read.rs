@@ -3,6 +3,7 @@
 //! Source: reference 3.12 (`STREAM.MSG.GET`), 3.16; nats-server's `stream.go` (`processDirectGetRequest`,
 //! `getDirectRequest`, `getDirectMulti`).
 
+use midge_protocol::emit::Digits;
 use midge_protocol::subject::is_literal;
 use serde::Deserialize;
 
@@ -113,8 +114,7 @@ impl Stream {
             seq => Some(seq),
         };
         let Some(found) = seq.and_then(|seq| self.log.get_at_once(seq)) else { return false };
-        let lines = self.origin(&found);
-        Self::send(&found, (!no_hdr).then_some(&lines), reply, cx);
+        self.send(&found, (!no_hdr).then_some(""), reply, cx);
         true
     }
 
@@ -150,30 +150,26 @@ impl Stream {
         }
     }
 
-    /// The headers that say where a message is from.
-    fn origin(&self, message: &Stored) -> String {
-        format!(
-            "Nats-Stream: {}\r\nNats-Subject: {}\r\nNats-Sequence: {}\r\nNats-Time-Stamp: {}\r\n",
-            self.name(),
-            String::from_utf8_lossy(message.subject()),
-            message.seq,
-            rfc3339(message.time),
-        )
-    }
-
-    fn send(message: &Stored, lines: Option<&str>, reply: &[u8], cx: &mut Cx<'_>) {
-        let header = match lines {
-            None => Vec::new(),
-            Some(lines) => {
-                let mut block = match message.header().strip_suffix(b"\r\n") {
-                    Some(open) => open.to_vec(),
-                    None => b"NATS/1.0\r\n".to_vec(),
-                };
-                block.extend_from_slice(lines.as_bytes());
-                block.extend_from_slice(b"\r\n");
-                block
-            }
-        };
+    /// A message; unless `more` is `None`, with header lines that say where it is from, and then these.
+    fn send(&self, message: &Stored, more: Option<&str>, reply: &[u8], cx: &mut Cx<'_>) {
+        let header = more.map_or_else(Vec::new, |more| {
+            let (seq, time) = (Digits::new(message.seq), rfc3339(message.time));
+            [
+                message.header().strip_suffix(b"\r\n").unwrap_or(b"NATS/1.0\r\n"),
+                b"Nats-Stream: ",
+                self.name().as_bytes(),
+                b"\r\nNats-Subject: ",
+                message.subject(),
+                b"\r\nNats-Sequence: ",
+                seq.as_bytes(),
+                b"\r\nNats-Time-Stamp: ",
+                time.as_bytes(),
+                b"\r\n",
+                more.as_bytes(),
+                b"\r\n",
+            ]
+            .concat()
+        });
         cx.publish(reply, header, message.payload());
     }
 
@@ -183,8 +179,7 @@ impl Stream {
             match self.find(request)? {
                 None => cx.status(reply, "404 Message Not Found", ""),
                 Some(message) => {
-                    let lines = self.origin(&message);
-                    Self::send(&message, (!request.no_hdr).then_some(&lines), reply, cx);
+                    self.send(&message, (!request.no_hdr).then_some(""), reply, cx);
                 }
             }
             return Ok(());
@@ -202,11 +197,8 @@ impl Stream {
                 from = seq + 1;
                 continue;
             };
-            let lines = format!(
-                "{}Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n",
-                self.origin(&message)
-            );
-            Self::send(&message, (!request.no_hdr).then_some(&lines), reply, cx);
+            let lines = format!("Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n");
+            self.send(&message, (!request.no_hdr).then_some(&lines), reply, cx);
             (from, last) = (message.seq + 1, message.seq);
             (sent, bytes) = (sent + 1, bytes + message.len());
         }
@@ -265,11 +257,8 @@ impl Stream {
         for seq in lasts.into_iter().take(most) {
             let Some(message) = self.log.get(seq)? else { continue };
             left -= 1;
-            let lines = format!(
-                "{}Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n",
-                self.origin(&message)
-            );
-            Self::send(&message, Some(&lines), reply, cx);
+            let lines = format!("Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n");
+            self.send(&message, Some(&lines), reply, cx);
             (last, bytes) = (seq, bytes + message.len());
             if bytes >= request.bytes_max() {
                 break;
