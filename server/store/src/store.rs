@@ -395,7 +395,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Removes a message. `false` if there is none.
+    /// Removes a message. `false` if there is none. What is lost stays named, before it too: nobody knows whether it would have
+    /// gone.
     ///
     /// # Errors
     /// As [`delete_stream`](Self::delete_stream).
@@ -407,6 +408,8 @@ impl<D: Disk> Store<D> {
         let from = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
         let Some(removed) = from.remove(seq) else { return Ok(false) };
         let first_seq = from.first_seq;
+        // A purge would say that what is lost before it was removed as well.
+        let purges = removed.first && !from.has_lost(first_seq);
         match removed.place {
             Place::Segment(number) => {
                 if let Some(segment) = self.segments.get_mut(&number) {
@@ -423,7 +426,7 @@ impl<D: Disk> Store<D> {
                 }
             }
         }
-        if removed.first {
+        if purges {
             self.stage_purge(stream, first_seq);
         } else {
             self.active.index_estimate += 8;
@@ -431,6 +434,23 @@ impl<D: Disk> Store<D> {
                 Some((of, _, last)) if *of == stream && *last + 1 == seq => *last = seq,
                 _ => self.open.removed.push((stream, seq, seq)),
             }
+        }
+        Ok(true)
+    }
+
+    /// Removes a stream's first message because it is the oldest, as limits of age and size do. What is lost before it would
+    /// have gone before it, and isn't named any more. `false` if the first is another.
+    ///
+    /// # Errors
+    /// As [`delete_stream`](Self::delete_stream).
+    pub fn remove_oldest(&mut self, stream: StreamId, seq: u64) -> Result<bool, Error> {
+        if self.stream(stream)?.first_seq != seq || !self.remove(stream, seq, Erase::Lazily)? {
+            return Ok(false);
+        }
+        let from = self.streams.get_mut(&stream).ok_or(Error::NoStream)?;
+        if from.has_lost(seq) {
+            from.forget_lost(seq);
+            self.stage_purge(stream, seq + 1);
         }
         Ok(true)
     }

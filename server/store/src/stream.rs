@@ -185,7 +185,6 @@ impl Stream {
         let removed = self.kill(seq)?;
         if removed.first {
             self.settle_first();
-            self.forget_lost();
         }
         Some(removed)
     }
@@ -285,14 +284,19 @@ impl Stream {
         }
         self.first_seq = self.first_seq.max(first_seq);
         self.last_seq = self.last_seq.max(first_seq.saturating_sub(1));
-        self.forget_lost();
+        self.forget_lost(self.first_seq);
         self.settle_first();
     }
 
-    /// What is lost stays named until something after it is removed from the front.
-    fn forget_lost(&mut self) {
-        let first = self.first_seq;
-        self.lost.retain(|lost| lost.last_seq >= first);
+    /// What is lost stays named until it would have been removed: with everything before a sequence, which is known of nothing
+    /// that goes alone.
+    pub(crate) fn forget_lost(&mut self, before: u64) {
+        self.lost.retain(|lost| lost.last_seq >= before);
+    }
+
+    /// Something before this sequence is lost.
+    pub(crate) fn has_lost(&self, before: u64) -> bool {
+        self.lost.iter().any(|lost| lost.first_seq < before)
     }
 
     /// What is there isn't lost, dead or alive: frames of cold segments have messages of which others lie between. And nothing is

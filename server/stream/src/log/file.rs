@@ -349,6 +349,10 @@ where
         self.store.stage(self.sync, |store| store.remove(self.id, seq, erase))
     }
 
+    fn remove_oldest(&mut self, seq: u64) -> Result<bool, LogError> {
+        self.store.stage(self.sync, |store| store.remove_oldest(self.id, seq))
+    }
+
     fn truncate_front(&mut self, seq: u64, _now: Nanos) -> Result<u64, LogError> {
         let (messages, _) = self.store.stage(self.sync, |store| store.purge(self.id, seq))?;
         self.emptied |= seq > self.store.lock().state(self.id).map_or(0, |state| state.last_seq);

@@ -168,6 +168,10 @@ impl Log for MemoryLog {
         Ok(true)
     }
 
+    fn remove_oldest(&mut self, seq: u64) -> Result<bool, LogError> {
+        if self.state.first_seq == seq { self.remove(seq, false) } else { Ok(false) }
+    }
+
     fn truncate_front(&mut self, seq: u64, now: Nanos) -> Result<u64, LogError> {
         let before = self.state.messages;
         if seq > self.state.last_seq {

@@ -202,6 +202,10 @@ pub trait Log: Send {
     /// Takes a message out. With `erase`, its bytes are made unreadable. False if it isn't there.
     fn remove(&mut self, seq: u64, erase: bool) -> Result<bool, LogError>;
 
+    /// Takes the first message out because it is the oldest: what is lost before it isn't missed any more. False if the first is
+    /// another.
+    fn remove_oldest(&mut self, seq: u64) -> Result<bool, LogError>;
+
     /// Takes everything below `seq` out. Gives the number of messages that were there.
     fn truncate_front(&mut self, seq: u64, now: Nanos) -> Result<u64, LogError>;
 

@@ -70,7 +70,7 @@ impl Stream {
             let config = &self.config;
             let over = some(config.max_msgs).is_some_and(|max| state.messages > max)
                 || some(config.max_bytes).is_some_and(|max| state.bytes > max);
-            if !over || state.messages == 0 || !self.remove(state.first_seq, false, cx)? {
+            if !over || state.messages == 0 || !self.remove_oldest(cx)? {
                 return Ok(());
             }
         }
@@ -89,8 +89,7 @@ impl Stream {
             }
             let Some(before) = self.log.reclaimable() else { break };
             let first = self.log.state().first_seq;
-            while self.log.state().first_seq < before && self.remove(self.log.state().first_seq, false, cx)? {
-            }
+            while self.log.state().first_seq < before && self.remove_oldest(cx)? {}
             cx.out.complain(format!(
                 "stream {}: the disk is full, {first} to {} went for new messages",
                 self.name(),

@@ -254,8 +254,23 @@ impl Stream {
 
     /// Takes a message out and tells all consumers.
     pub(crate) fn remove(&mut self, seq: u64, erase: bool, cx: &mut Cx<'_>) -> Result<bool, LogError> {
+        self.take_out(seq, cx, |log| log.remove(seq, erase))
+    }
+
+    /// Takes the first message out because it is the oldest, and tells all consumers.
+    pub(super) fn remove_oldest(&mut self, cx: &mut Cx<'_>) -> Result<bool, LogError> {
+        let seq = self.log.state().first_seq;
+        self.take_out(seq, cx, |log| log.remove_oldest(seq))
+    }
+
+    fn take_out(
+        &mut self,
+        seq: u64,
+        cx: &mut Cx<'_>,
+        remove: impl FnOnce(&mut dyn Log) -> Result<bool, LogError>,
+    ) -> Result<bool, LogError> {
         let subject = if self.consumers.is_empty() { None } else { self.log.subject_of(seq) };
-        if !self.log.remove(seq, erase)? {
+        if !remove(&mut *self.log)? {
             return Ok(false);
         }
         for consumer in self.consumers.values_mut() {

@@ -112,7 +112,7 @@ impl Stream {
         self.ttl.forever = self.ttl.forever.split_off(&self.log.state().first_seq);
         for _ in 0..AT_ONCE {
             match self.oldest(cx)? {
-                Some((seq, until)) if until <= cx.calendar.age() => self.end(seq, cx)?,
+                Some((seq, until)) if until <= cx.calendar.age() => self.end(seq, true, cx)?,
                 _ => break,
             }
         }
@@ -122,13 +122,13 @@ impl Stream {
                 break;
             }
             self.ttl.until.remove(&(until, seq));
-            self.end(seq, cx)?;
+            self.end(seq, false, cx)?;
         }
         Ok(())
     }
 
     /// A message's time is over. The last of its subject may leave a mark.
-    fn end(&mut self, seq: u64, cx: &mut Cx<'_>) -> Result<(), LogError> {
+    fn end(&mut self, seq: u64, oldest: bool, cx: &mut Cx<'_>) -> Result<(), LogError> {
         let Some(message) = self.log.get(seq)? else { return Ok(()) };
         let ttl = self.config.subject_delete_marker_ttl;
         let last = self.log.count_of(message.subject()) == 1;
@@ -136,7 +136,11 @@ impl Stream {
         if ttl > 0 && last && !is_marker(&message) {
             self.mark(message.subject(), ttl / SECOND * SECOND, cx)?;
         }
-        self.remove(seq, false, cx)?;
+        // Its own time may have been over before that of others.
+        match oldest && self.log.state().first_seq == seq {
+            true => self.remove_oldest(cx)?,
+            false => self.remove(seq, false, cx)?,
+        };
         Ok(())
     }
 

@@ -77,6 +77,65 @@ fn what_cleaning_cannot_move_it_sets_aside() {
     }
 }
 
+/// What is lost before the first message stays named when messages behind it go alone, and not when they go as the oldest or
+/// with all before them.
+#[test]
+fn what_is_lost_in_front_stays_named() {
+    let options = Options { slack_segments: 0, ..OPTIONS };
+    let mut disk = SimDisk::new(1);
+    disk.page_bytes = 512;
+    let (mut store, _) = Store::open(disk, options).unwrap();
+    let stream = store.create_stream(b"kept").unwrap();
+    for seq in 1..=9 {
+        let payload = numbered(seq);
+        let message = midge_store::Append { subject: b"s", payload: &payload, ..Default::default() };
+        store.append(stream, &message).unwrap();
+        store.commit().unwrap();
+    }
+    let mut disk = store.disk().clone();
+    let (name, at) = place(&disk, 1);
+    (at - 33..at).for_each(|at| assert!(disk.damage(&name, at, |byte| !byte)));
+    let (mut store, _) = Store::open(disk, options).unwrap();
+    let lost = |store: &Store<SimDisk>| store.lost(stream).collect::<Vec<_>>();
+    let again = |store: Store<SimDisk>, closes: bool| {
+        let disk = if closes { store.close().unwrap() } else { store.disk().clone() };
+        Store::open(disk, options).unwrap().0
+    };
+    assert_eq!(lost(&store), [(1, 1)]);
+
+    // One by one, in both orders, over ends and kills, and until cleaning has given the files up.
+    for (round, seq) in [2, 4, 3, 5].into_iter().enumerate() {
+        assert!(store.remove(stream, seq, midge_store::Erase::Lazily).unwrap());
+        store.commit().unwrap();
+        for closes in [round % 2 == 0, round % 2 == 1] {
+            store = again(store, closes);
+            assert_eq!(lost(&store), [(1, 1)], "{seq} was removed");
+            assert!(matches!(store.read(stream, 1), Err(ReadError::Damaged(_))));
+            assert!(store.read(stream, seq).unwrap().is_none());
+        }
+    }
+    assert_eq!(store.state(stream).unwrap().first_seq, 6);
+    maintain(&mut store, 40);
+    store = again(store, true);
+    assert_eq!((lost(&store), store.state(stream).unwrap().messages), (vec![(1, 1)], 4));
+
+    assert!(!store.remove_oldest(stream, 7).unwrap(), "it isn't the first");
+    let kept = store.disk().clone();
+    for oldest in [true, false] {
+        let (mut store, _) = Store::open(kept.clone(), options).unwrap();
+        match oldest {
+            true => assert!(store.remove_oldest(stream, 6).unwrap()),
+            false => assert_eq!(store.purge(stream, 7).unwrap().0, 1),
+        }
+        store.commit().unwrap();
+        for closes in [false, true] {
+            assert_eq!((lost(&store), store.state(stream).unwrap().first_seq), (vec![], 7));
+            assert!(store.read(stream, 1).unwrap().is_none());
+            store = again(store, closes);
+        }
+    }
+}
+
 /// A page that can't be read stops the cleaning of its segment and of no other, and costs the message on it and no other.
 #[test]
 fn what_cleaning_cannot_read_stays() {
