@@ -152,19 +152,27 @@ fn the_cache_is_bounded_in_subjects_and_bytes() {
     assert_eq!(&first, again);
 }
 
-/// Inboxes that come and go do not cost the cached sensors their place.
+/// Inboxes that come and go do not cost the cached sensors their place, but those whose first token is in the same realm:
+/// one in 128, by a hash that is another each time. Nine of sixteen don't happen.
 #[test]
 fn churn_elsewhere_leaves_the_cache_alone() {
     let mut router = Router::new();
-    insert(&mut router, "sensors.*", None);
-    router.matches(b"sensors.a");
+    let subjects: Vec<String> = (0..16).map(|i| format!("sensors{i}.a")).collect();
+    for i in 0..16 {
+        insert(&mut router, &format!("sensors{i}.*"), None);
+    }
+    let ask = |router: &mut Router| {
+        subjects.iter().for_each(|subject| assert_eq!(router.matches(subject.as_bytes()).fanout(), 1));
+    };
+    ask(&mut router);
     for i in 0..1_000 {
         let id = insert(&mut router, &format!("_INBOX.{i}.*"), None);
-        router.matches(b"sensors.a");
+        ask(&mut router);
         router.remove(id);
-        router.matches(b"sensors.a");
+        ask(&mut router);
     }
-    assert_eq!(router.stats().cache_hits, 2_000);
+    let hits = router.stats().cache_hits;
+    assert!(hits.is_multiple_of(2_000) && hits >= 8 * 2_000, "{hits} hits");
     insert(&mut router, "*.a", None);
-    assert_eq!(router.matches(b"sensors.a").fanout(), 2);
+    assert_eq!(router.matches(b"sensors0.a").fanout(), 2);
 }
