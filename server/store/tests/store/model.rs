@@ -1,8 +1,8 @@
 //! The store beside plain maps: any calls, in any order, give the same answers, before and after it was opened again.
 
 use crate::common::{self, Model, Op, small};
-use midge_store::Store;
 use midge_store::disk::sim::SimDisk;
+use midge_store::{Options, Store};
 use proptest::prelude::*;
 
 fn run(ops: &[Op], seed: u64) {
@@ -76,4 +76,26 @@ fn run_sparse(ops: &[Op], seed: u64) -> (u64, u64) {
     }
     model.check(&mut store);
     (moved + store.usage().moved_bytes, recycled + store.usage().recycled)
+}
+
+/// Sizes that can't be are brought to the next that can: files hold whole pages, and sixteen of them at least.
+#[test]
+fn odd_sizes_are_made_right() {
+    for (segment_bytes, page_bytes, file) in
+        [(100_001, 700, 99_328), (1, 1, 16 * 512), (40_000, 4_096, 65_536), (40_000, 512, 39_936)]
+    {
+        let options = Options { segment_bytes, page_bytes, ..Options::default() };
+        let (mut store, _) = Store::open(SimDisk::new(1), options).unwrap();
+        let stream = store.create_stream(b"s").unwrap();
+        store
+            .append(stream, &midge_store::Append { subject: b"s", payload: b"1", ..Default::default() })
+            .unwrap();
+        store.commit().unwrap();
+        let sizes: Vec<usize> =
+            store.disk().files().map(|(name, _)| store.disk().bytes(name).unwrap().len()).collect();
+        assert!(
+            sizes.contains(&file) && sizes.iter().all(|size| *size <= file),
+            "{segment_bytes}: {sizes:?}"
+        );
+    }
 }
