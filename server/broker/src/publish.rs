@@ -34,6 +34,16 @@ pub(crate) struct Routed {
     pub(crate) cost: Cost,
 }
 
+impl Routed {
+    /// What became of it on one more way.
+    #[inline]
+    pub(crate) fn add(&mut self, other: Self) {
+        self.delivered |= other.delivered;
+        self.cost.deliveries += other.cost.deliveries;
+        self.cost.bytes += other.cost.bytes;
+    }
+}
+
 /// What is left to do once a message has been brought to an account's connections.
 #[derive(Clone, Copy)]
 enum Later {
@@ -281,9 +291,7 @@ impl<P: Port> Broker<P> {
                 _ => None,
             });
             let sent = self.send_to_hubs(account, on, from, message, crossing, now);
-            routed.delivered |= sent.delivered;
-            routed.cost.deliveries += sent.cost.deliveries;
-            routed.cost.bytes += sent.cost.bytes;
+            routed.add(sent);
         }
         // What ended ends first: what crosses may come back here.
         for later in later {
@@ -299,9 +307,7 @@ impl<P: Port> Broker<P> {
         for later in later {
             if let Later::Cross(sub) = later {
                 let crossed = self.cross(account, *sub, on, from, message, hop, now);
-                routed.delivered |= crossed.delivered;
-                routed.cost.deliveries += crossed.cost.deliveries;
-                routed.cost.bytes += crossed.cost.bytes;
+                routed.add(crossed);
             }
         }
     }

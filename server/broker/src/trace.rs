@@ -308,9 +308,7 @@ impl<P: Port> Broker<P> {
             let untraced = Untraced::new(message);
             let (message, subs) = (untraced.message(message), matches.plain().iter().copied());
             let sent = self.send_to_hubs(account, message.subject, from, &message, subs, now);
-            routed.delivered |= sent.delivered;
-            routed.cost.deliveries += sent.cost.deliveries;
-            routed.cost.bytes += sent.cost.bytes;
+            routed.add(sent);
         }
         routed
     }
@@ -369,9 +367,7 @@ impl<P: Port> Broker<P> {
                 self.route_one(account, id, from, &untraced.message(message), hop, now)
             }
         };
-        routed.delivered |= one.delivered;
-        routed.cost.deliveries += one.cost.deliveries;
-        routed.cost.bytes += one.cost.bytes;
+        routed.add(one);
         one.delivered
     }
 
@@ -390,9 +386,7 @@ impl<P: Port> Broker<P> {
             sub.delivered += 1;
         }
         let one = self.request(account, import, message.subject, from, message, hop, Some(trace), now);
-        routed.delivered |= one.delivered;
-        routed.cost.deliveries += one.cost.deliveries;
-        routed.cost.bytes += one.cost.bytes;
+        routed.add(one);
         one.delivered
     }
 
