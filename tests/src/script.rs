@@ -364,7 +364,9 @@ impl Text {
                         Some(Piece::Name(_)) => return None,
                     };
                     let (all, after) = bytes.split_at(len);
-                    bound.push((name.to_owned(), all.to_vec()));
+                    if name != "_" {
+                        bound.push((name.to_owned(), all.to_vec()));
+                    }
                     bytes = after;
                 }
                 Piece::Name(name) => {
