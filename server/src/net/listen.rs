@@ -1,7 +1,7 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +53,8 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl Listener {
-    /// Binds the first address that `host` stands for. Port 0 takes a free one.
+    /// Binds the first address that `host` stands for. Port 0 takes a free one. `0.0.0.0` and `::` are all addresses, of IPv4
+    /// and of IPv6, as they are for nats-server: names like `localhost` often stand for one of the latter first.
     pub(crate) fn tcp(host: &str, port: u16) -> io::Result<Self> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no address"));
@@ -67,7 +68,16 @@ impl Listener {
     }
 
     fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        if address.ip() == Ipv4Addr::UNSPECIFIED {
+            match Self::bind((Ipv6Addr::UNSPECIFIED, address.port()).into()) {
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {} // There is no IPv6 here.
+                bound => return bound,
+            }
+        }
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if address.ip() == Ipv6Addr::UNSPECIFIED {
+            socket.set_only_v6(false)?;
+        }
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -165,5 +175,28 @@ struct Unlink(PathBuf);
 impl Drop for Unlink {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn all_addresses_are_those_of_ipv6_too() {
+        let there_is_v6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        for host in ["0.0.0.0", "::", "[::]"] {
+            if host != "0.0.0.0" && !there_is_v6 {
+                continue;
+            }
+            let listener = Listener::tcp(host, 0).unwrap();
+            let reached = |ip: std::net::IpAddr| TcpStream::connect((ip, listener.port())).is_ok();
+            assert!(reached(Ipv4Addr::LOCALHOST.into()), "{host}");
+            assert_eq!(reached(Ipv6Addr::LOCALHOST.into()), there_is_v6, "{host}");
+        }
+        let only = Listener::tcp("127.0.0.1", 0).unwrap();
+        assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, only.port())).is_err());
     }
 }
