@@ -135,6 +135,17 @@ impl Cx<'_> {
 
     /// An event, if somebody listens. `kind` is its type, `body` its own members.
     pub(crate) fn event(&mut self, subject: &str, kind: &'static str, body: impl Serialize) {
+        self.event_with(subject, kind, body, ());
+    }
+
+    /// An event, if somebody listens, of which some members stand behind the domain.
+    pub(crate) fn event_with(
+        &mut self,
+        subject: &str,
+        kind: &'static str,
+        body: impl Serialize,
+        tail: impl Serialize,
+    ) {
         if self.listened().is_none() {
             return;
         }
@@ -144,6 +155,7 @@ impl Cx<'_> {
             timestamp: rfc3339(self.now.wall),
             body,
             domain: self.domain,
+            tail,
         };
         let text = json::write(&event);
         self.publish(subject.as_bytes(), Bytes::new(), text);
@@ -152,7 +164,7 @@ impl Cx<'_> {
 
 /// What every event has. Source: reference 3.18.
 #[derive(Serialize)]
-struct Event<'a, T> {
+struct Event<'a, T, U> {
     #[serde(rename = "type")]
     kind: &'static str,
     id: String,
@@ -161,4 +173,6 @@ struct Event<'a, T> {
     body: T,
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
+    #[serde(flatten)]
+    tail: U,
 }

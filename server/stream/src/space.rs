@@ -28,12 +28,38 @@ pub enum Share {
 /// The tier of streams with one copy.
 pub(crate) const TIER: &str = "R1";
 
+/// The tier of streams with so many copies; none said is one.
+fn tier(replicas: i64) -> String {
+    format!("R{}", if replicas == 0 { 1 } else { replicas })
+}
+
 impl Share {
     /// The ceilings of what is here.
     pub(crate) fn limits(&self) -> Result<&AccountLimits, ApiError> {
+        self.limits_for(1)
+    }
+
+    /// The ceilings of streams with so many copies, which are none here but may be asked for.
+    pub(crate) fn limits_for(&self, replicas: i64) -> Result<&AccountLimits, ApiError> {
         match self {
             Self::Flat(limits) => Ok(limits),
-            Self::Tiers(tiers) => tiers.get(TIER).ok_or_else(|| error::NO_LIMITS.error()),
+            Self::Tiers(tiers) => tiers.get(tier(replicas).as_str()).ok_or_else(|| error::NO_LIMITS.error()),
+        }
+    }
+
+    /// Whether the streams that are here, which have one copy, are among those with so many.
+    pub(crate) fn counts(&self, replicas: i64) -> bool {
+        match self {
+            Self::Flat(_) => true,
+            Self::Tiers(_) => tier(replicas) == TIER,
+        }
+    }
+
+    /// How often the bytes of a stream with so many copies count: a tier is of copies of one server already.
+    pub(crate) fn copies(&self, replicas: i64) -> u64 {
+        match self {
+            Self::Flat(_) => u64::try_from(replicas).unwrap_or(1).max(1),
+            Self::Tiers(_) => 1,
         }
     }
 
@@ -91,8 +117,13 @@ impl Space {
 
     /// The ceilings of its streams.
     pub(crate) fn limits(&self) -> Result<&AccountLimits, ApiError> {
+        self.share()?.limits()
+    }
+
+    /// What it may have.
+    pub(crate) fn share(&self) -> Result<&Share, ApiError> {
         match &self.grant {
-            Grant::Enabled(share) => share.limits(),
+            Grant::Enabled(share) => Ok(share),
             Grant::Disabled | Grant::System => Err(error::NOT_ENABLED_FOR_ACCOUNT.error()),
         }
     }

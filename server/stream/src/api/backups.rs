@@ -78,11 +78,11 @@ impl Engine {
             return Err(error::STREAM_NAME_CONTAINS_PATH_SEPARATORS.into());
         }
         let config = self.check_config(request.account, &config, false)?;
+        self.check_stream_bytes(request.account, &config)?;
+        self.check_share(request.account, &config)?;
         if config.num_replicas > 1 {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
         }
-        self.check_share(request.account, &config)?;
-        self.check_stream_bytes(request.account, &config)?;
         if self.stream_id(request.account, name).is_ok() {
             return Err(error::STREAM_NAME_EXIST_RESTORE_FAILED.into());
         }

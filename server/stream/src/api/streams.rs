@@ -214,7 +214,8 @@ impl Engine {
 
     /// What an account says of each of its streams. Source: nats-server's `checkStreamCfg`, `maxBytesLimits`.
     pub(super) fn check_stream_bytes(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
-        let limits = self.limits_of(account)?;
+        let Some(space) = self.spaces.get(&account) else { return Err(error::NO_ACCOUNT.error()) };
+        let Ok(limits) = space.share()?.limits_for(config.num_replicas) else { return Ok(()) };
         let one = match config.storage {
             Storage::Memory => limits.memory_stream_bytes_max,
             Storage::File => limits.file_stream_bytes_max,
@@ -236,11 +237,12 @@ impl Engine {
 
     /// The share of streams and consumers. Source: nats-server's `jsNonClusteredStreamLimitsCheck`, `checkLimits`.
     fn check_share_counts(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
-        let limits = self.limits_of(account)?;
-        let Some(space) = self.spaces.get(&account) else { return Ok(()) };
+        let Some(space) = self.spaces.get(&account) else { return Err(error::NO_ACCOUNT.error()) };
+        let share = space.share()?;
+        let limits = share.limits_for(config.num_replicas)?;
         let known = space.streams.get(config.name.as_str()).copied();
-        let full =
-            limits.streams_max.is_some_and(|max| max > 0 && space.streams.len() as u64 >= u64::from(max));
+        let count = if share.counts(config.num_replicas) { space.streams.len() as u64 } else { 0 };
+        let full = limits.streams_max.is_some_and(|max| max > 0 && count >= u64::from(max));
         if known.is_none() && full {
             return Err(error::MAXIMUM_STREAMS_LIMIT.error());
         }
@@ -253,8 +255,9 @@ impl Engine {
 
     /// The share of bytes. Source: nats-server's `checkBytesLimits`.
     fn check_share_bytes(&self, account: Account, config: &StreamConfig) -> Result<(), ApiError> {
-        let limits = self.limits_of(account)?;
-        let Some(space) = self.spaces.get(&account) else { return Ok(()) };
+        let Some(space) = self.spaces.get(&account) else { return Err(error::NO_ACCOUNT.error()) };
+        let share = space.share()?;
+        let limits = share.limits_for(config.num_replicas)?;
         let known = space.streams.get(config.name.as_str()).copied();
         let (mine, all, row) = match config.storage {
             Storage::Memory => {
@@ -270,11 +273,15 @@ impl Engine {
             .map_or(0, |stream| bytes(&stream.config));
         // One without a ceiling needs a byte at least: where there is none, there are no streams.
         let wanted = bytes(config).max(1);
-        let fits = |max: Option<u64>, reserved: u64| {
+        let fits = |max: Option<u64>, reserved: u64, wanted: u64| {
             max.is_none_or(|max| reserved.saturating_sub(before).saturating_add(wanted) <= max)
         };
-        if !fits(mine, self.reserved(Some(account), config.storage))
-            || !fits(all, self.reserved(None, config.storage))
+        let reserved = match share.counts(config.num_replicas) {
+            true => self.reserved(Some(account), config.storage),
+            false => before,
+        };
+        if !fits(mine, reserved, wanted.saturating_mul(share.copies(config.num_replicas)))
+            || !fits(all, self.reserved(None, config.storage), wanted)
         {
             return Err(row.error());
         }

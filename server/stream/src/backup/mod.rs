@@ -78,7 +78,7 @@ impl Engine {
             let mut cx = cx!(self, outgoing.account, now);
             let progress = match self.streams.get(&outgoing.stream) {
                 Some(stream) => outgoing.pump(&*stream.log, &mut cx),
-                None => outgoing.fail("500 stream deleted", &mut cx),
+                None => outgoing.fail("500 stream deleted", "stream deleted", &mut cx),
             };
             match progress {
                 Progress::Waits => {}
@@ -279,7 +279,7 @@ impl Engine {
         for number in outgoing {
             let Some(outgoing) = self.backups.outgoing.remove(&number) else { continue };
             let mut cx = cx!(self, account, now);
-            if let Progress::Done(why) = outgoing.fail("500 account closed", &mut cx) {
+            if let Progress::Done(why) = outgoing.fail("500 account closed", "account closed", &mut cx) {
                 outgoing.close(why, &mut cx);
             }
         }

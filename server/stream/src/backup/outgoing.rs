@@ -55,6 +55,11 @@ struct Completed<'a> {
     start: String,
     end: String,
     client: &'a Asker,
+}
+
+/// What stands behind the domain.
+#[derive(Serialize)]
+struct Why<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -154,9 +159,9 @@ impl Outgoing {
             start: at(self.started),
             end: at(cx.now.wall),
             client: &self.asker,
-            error: why,
         };
-        cx.event(&subject, "io.nats.jetstream.advisory.v1.snapshot_complete", completed);
+        let kind = "io.nats.jetstream.advisory.v1.snapshot_complete";
+        cx.event_with(&subject, kind, completed, Why { error: why });
     }
 
     pub(crate) fn on_ack(&mut self, now: Instant) {
@@ -179,13 +184,13 @@ impl Outgoing {
             self.silent_at = now + SILENCE;
             return Progress::Waits;
         }
-        self.fail("408 No Flow Response", cx)
+        self.fail("408 No Flow Response", "no flow response", cx)
     }
 
-    /// Says why there is no more.
-    pub(crate) fn fail(&self, status: &'static str, cx: &mut Cx<'_>) -> Progress {
+    /// Says why there is no more: what takes it by a status, who listens to events in words.
+    pub(crate) fn fail(&self, status: &'static str, why: &'static str, cx: &mut Cx<'_>) -> Progress {
         cx.status(self.deliver.as_bytes(), status, "");
-        Progress::Done(Some(status.get(4..).unwrap_or_default()))
+        Progress::Done(Some(why))
     }
 
     /// Sends what may be sent.
@@ -197,7 +202,7 @@ impl Outgoing {
         }
         match self.listened {
             None => return Progress::Waits,
-            Some(false) => return self.fail("408 No Interest", cx),
+            Some(false) => return self.fail("408 No Interest", "no interest", cx),
             Some(true) => {}
         }
         loop {
@@ -208,7 +213,7 @@ impl Outgoing {
                 return Progress::More;
             }
             if !self.read(log) {
-                return self.fail("500 a message is damaged", cx);
+                return self.fail("500 a message is damaged", "a message is damaged", cx);
             }
             if self.packed.len() < self.chunk {
                 break;

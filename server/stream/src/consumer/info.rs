@@ -127,10 +127,10 @@ impl Consumer {
             ("account", cx.account_name().into()),
             ("stream", (*self.stream_name).into()),
             ("consumer", (*self.name).into()),
-            ("group", group.into()),
-            ("pinned_id", id.into()),
         ];
-        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_group_pinned", Members(&body));
+        let tail = [("group", group.into()), ("pinned_id", id.into())];
+        let kind = "io.nats.jetstream.advisory.v1.consumer_group_pinned";
+        cx.event_with(&name, kind, Members(&body), Members(&tail));
     }
 
     pub(super) fn event_unpinned(&self, group: &str, reason: &str, cx: &mut Cx<'_>) {
@@ -139,9 +139,9 @@ impl Consumer {
             ("account", cx.account_name().into()),
             ("stream", (*self.stream_name).into()),
             ("consumer", (*self.name).into()),
-            ("group", group.into()),
-            ("reason", reason.into()),
         ];
-        cx.event(&name, "io.nats.jetstream.advisory.v1.consumer_group_unpinned", Members(&body));
+        let tail = [("group", group.into()), ("reason", reason.into())];
+        let kind = "io.nats.jetstream.advisory.v1.consumer_group_unpinned";
+        cx.event_with(&name, kind, Members(&body), Members(&tail));
     }
 }

@@ -99,6 +99,11 @@ struct Abandoned<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     account: &'a str,
     stream: &'a str,
+}
+
+/// What stands behind the domain.
+#[derive(Serialize)]
+struct Why<'a> {
     batch: &'a str,
     reason: &'static str,
 }
@@ -329,8 +334,9 @@ impl Stream {
     fn abandon_batch(&mut self, id: &str, reason: &'static str, cx: &mut Cx<'_>) {
         self.drop_batch(id, cx);
         let name = format!("$JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED.{}", self.name());
-        let body = Abandoned { account: "", stream: self.name(), batch: id, reason };
-        cx.event(&name, "io.nats.jetstream.advisory.v1.stream_batch_abandoned", body);
+        let body = Abandoned { account: "", stream: self.name() };
+        let kind = "io.nats.jetstream.advisory.v1.stream_batch_abandoned";
+        cx.event_with(&name, kind, body, Why { batch: id, reason });
     }
 
     /// Drops batches that nobody goes on with.

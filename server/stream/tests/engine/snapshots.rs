@@ -132,12 +132,16 @@ fn half_a_snapshot_leaves_nothing() {
 fn a_snapshot_that_nobody_takes_ends() {
     let mut world = filled();
     world.listen("_SNAP", true);
+    world.listen("$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_COMPLETE.S", true);
     let ask = r#"{"deliver_subject":"_SNAP","chunk_size":1024,"window_size":1024}"#;
     world.good("STREAM.SNAPSHOT.S", ask);
     assert_eq!(world.take(|seen| seen.to == "_SNAP").len(), 1, "and no more without an ack");
     world.pass(Duration::from_secs(6));
     let last = world.take(|seen| seen.to == "_SNAP");
     assert_eq!(last[0].header, "NATS/1.0 408 No Flow Response\r\n\r\n");
+    let told = world.take(|seen| seen.to == "$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_COMPLETE.S").remove(0);
+    let told: Value = serde_json::from_str(&told.payload).unwrap();
+    assert_eq!(told["error"], "no flow response");
     world.good("STREAM.SNAPSHOT.S", ask);
     let chunk = world.take(|seen| seen.to == "_SNAP").remove(0);
     world.listen("_SNAP", false);
