@@ -70,7 +70,29 @@ struct ApiStats {
     errors: u64,
 }
 
+#[derive(Serialize)]
+struct Purge {
+    initiated: bool,
+}
+
 impl Engine {
+    /// Ends all streams of an account, also those that wait on disk for it to have some again. Source: nats-server's
+    /// `jsLeaderAccountPurgeRequest`.
+    pub(super) fn account_purge(&mut self, request: &Request<'_>) -> Answer {
+        let name = request.token(2);
+        if name.contains(['\\', '/']) {
+            let why = "account name can not contain path separators";
+            return Err(error::STREAM_GENERAL_ERROR.with(&[&why]).into());
+        }
+        let space = self.spaces.values().find(|space| *space.name == *name);
+        let ids: Vec<u32> = space.map(|space| space.streams.values().copied().collect()).unwrap_or_default();
+        for id in ids {
+            self.delete_stream(id, request.now)?;
+        }
+        self.destroy_closed(name)?;
+        answer("account_purge", Purge { initiated: true })
+    }
+
     pub(super) fn account_info(&mut self, request: &Request<'_>) -> Answer {
         let account = request.account;
         let Some(space) = self.spaces.get(&account) else { return Err(error::NO_ACCOUNT.into()) };

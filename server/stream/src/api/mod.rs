@@ -263,6 +263,8 @@ const CHECKED_LATER: &[&str] = &[
     "stream_leader_stepdown",
     "stream_remove_peer",
     "consumer_leader_stepdown",
+    // Who may ask is in the system account, which has none.
+    "account_purge",
 ];
 
 fn is_of_message(error: &ApiError) -> bool {
@@ -339,6 +341,9 @@ impl Engine {
         type Handler = fn(&mut Engine, &Request<'_>) -> Answer;
         let (kind, handler): (_, Handler) = match &request.tokens[..] {
             ["INFO"] => ("account_info", Engine::account_info),
+            ["ACCOUNT", "PURGE", _] if self.is_system(request.account) => {
+                ("account_purge", Engine::account_purge)
+            }
             ["STREAM", "NAMES"] => ("stream_names", Engine::stream_names),
             ["STREAM", "LIST"] => ("stream_list", Engine::stream_list),
             ["STREAM", "CREATE", _] => ("stream_create", Engine::stream_create),
@@ -363,8 +368,7 @@ impl Engine {
             ["CONSUMER", "UNPIN", _, _] => ("consumer_unpin", Engine::consumer_unpin),
             _ => return None,
         };
-        let grant = self.spaces.get(&request.account).map(|space| &space.grant);
-        if grant == Some(&Grant::System) && kind != "account_info" {
+        if self.is_system(request.account) && !["account_info", "account_purge"].contains(&kind) {
             return Some(("system", Err(error::NOT_ENABLED_FOR_ACCOUNT.into())));
         }
         if headers::needs_newer_api(request.message.header) {
@@ -385,6 +389,10 @@ impl Engine {
     fn check_enabled(&self, account: Account) -> Result<(), ApiError> {
         let enabled = self.spaces.get(&account).is_some_and(Space::is_enabled);
         if enabled { Ok(()) } else { Err(error::NOT_ENABLED_FOR_ACCOUNT.error()) }
+    }
+
+    fn is_system(&self, account: Account) -> bool {
+        self.spaces.get(&account).is_some_and(|space| space.grant == Grant::System)
     }
 
     fn needs_cluster(&mut self, _: &Request<'_>) -> Answer {

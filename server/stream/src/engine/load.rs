@@ -37,6 +37,20 @@ impl Engine {
         Ok(())
     }
 
+    /// Ends the streams on disk of an account that has none now.
+    pub(crate) fn destroy_closed(&mut self, account: &str) -> Result<(), LogError> {
+        if !self.closed.remove(account) {
+            return Ok(());
+        }
+        for (record, log) in self.file.load()? {
+            let record = crate::json::read_seldom::<crate::stream::Record>(&record);
+            if record.is_ok_and(|record| *record.account == *account) {
+                log.destroy()?;
+            }
+        }
+        Ok(())
+    }
+
     fn load_stream(&mut self, record: &[u8], log: Box<dyn Log>, now: Now) -> Result<(), LogError> {
         let Ok(record) = crate::json::read_seldom::<crate::stream::Record>(record) else { return Ok(()) };
         if record.restoring {

@@ -50,6 +50,31 @@ fn what_a_closed_account_has_on_disk_is_there_when_it_opens_again() {
     assert_eq!(world.sums("S"), (4, 1, 4));
 }
 
+/// From now on nobody but `account` is there.
+fn only(world: &mut World, account: u32, name: &str, grant: Grant) {
+    world.engine.close_account(account - 1, world.now);
+    world.run();
+    world.engine.open(account, name, grant, world.now).unwrap();
+    world.run();
+}
+
+#[test]
+fn what_a_closed_account_has_on_disk_can_be_purged() {
+    let mut world = World::new();
+    let (create, all) = (r#"{"name":"S","subjects":["s"]}"#, || flat(AccountLimits::default()));
+    world.good("STREAM.CREATE.S", create);
+    only(&mut world, 1, "other", all());
+    world.good("STREAM.CREATE.S", create);
+    only(&mut world, 2, "SYS", Grant::System);
+    assert_eq!(world.good("ACCOUNT.PURGE.$G", "")["initiated"], true);
+    only(&mut world, 3, "other", all());
+    assert_eq!(world.sums("S"), (0, 0, 0));
+    only(&mut world, 4, "$G", all());
+    assert_eq!(code(&mut world, "STREAM.INFO.S", ""), 10059);
+    world.power_cut(7);
+    assert_eq!(code(&mut world, "STREAM.INFO.S", ""), 10059);
+}
+
 #[test]
 fn an_account_without_streams_says_so() {
     let mut world = World::new();
