@@ -4,7 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Failure, LIST_MAX, NAMES_MAX, OffsetRequest, Page, Request, SUCCESS, answer};
-use crate::config::{CreateConsumer, is_group, stamp_consumer, time_text};
+use crate::config::{
+    AckPolicy, ConsumerConfig, CreateConsumer, Retention, is_group, stamp_consumer, time_text,
+};
 use crate::consumer::Info;
 use crate::engine::{Engine, cx};
 use crate::error::{self, ApiError};
@@ -64,7 +66,7 @@ impl Engine {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.into());
         }
         let id = self.stream_id(request.account, stream)?;
-        stamp_consumer(&mut ask.config);
+        self.settle_copying(id, &mut ask.config);
         let number = self.next_consumer;
         self.next_consumer = self.next_consumer.checked_add(1).ok_or(error::MAXIMUM_CONSUMERS_LIMIT)?;
         let mut limits = self.settings.limits;
@@ -82,6 +84,8 @@ impl Engine {
         {
             return Err(error::CONSUMER_STREAM_IDENTITY_MISMATCH.with(&[identity]).into());
         }
+        stream.keep_start(&mut ask.config);
+        stamp_consumer(&mut ask.config);
         let new = NewConsumer {
             config: ask.config,
             action: ask.action,
@@ -115,6 +119,25 @@ impl Engine {
             return Err(Failure::Later);
         }
         answer("consumer_create", info)
+    }
+
+    /// Who copies asks for a consumer by the same name each time. Where messages go once they were taken, it is to stay and to
+    /// be acknowledged, so that nothing is lost on the way; elsewhere each is another one.
+    ///
+    /// Source: nats-server's `jsConsumerCreateRequest`.
+    fn settle_copying(&mut self, stream: u32, config: &mut ConsumerConfig) {
+        let Some(stream) = self.streams.get(&stream) else { return };
+        if !config.direct || !config.sourcing || config.name.is_empty() {
+            return;
+        }
+        if stream.config.retention == Retention::Limits {
+            config.name = format!("{}-{}", config.name, self.random.name(8));
+            return;
+        }
+        config.direct = false;
+        config.durable_name.clone_from(&config.name);
+        config.ack_policy = AckPolicy::FlowControl;
+        (config.ack_wait, config.max_deliver, config.inactive_threshold) = (0, 0, 0);
     }
 
     /// Three ways to ask for a consumer, each with rules about names. Gives the stream's.

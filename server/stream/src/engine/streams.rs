@@ -67,6 +67,7 @@ impl Engine {
         }
         let mut cx = cx!(self, account, now);
         stream.event_action("delete", &mut cx);
+        stream.leave_origins(&mut cx);
         stream.close(&mut cx);
         let name = stream.config.name.clone();
         let destroyed = stream.log.destroy();

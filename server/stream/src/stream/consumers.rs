@@ -57,7 +57,8 @@ impl Stream {
             most if most > 0 && (consumers_max <= 0 || most < consumers_max) => most,
             _ => consumers_max,
         };
-        if most > 0 && !config.direct && i64::try_from(self.shown().count()).is_ok_and(|len| len >= most) {
+        let counts = !config.direct && !config.sourcing;
+        if most > 0 && counts && i64::try_from(self.counted()).is_ok_and(|len| len >= most) {
             return Err(error::MAXIMUM_CONSUMERS_LIMIT.error());
         }
         if self.config.retention == Retention::WorkQueue && !config.direct && !config.sourcing {
@@ -83,6 +84,21 @@ impl Stream {
         self.names.insert(name.into(), id);
         self.consumers.insert(id, consumer);
         Ok(id)
+    }
+
+    /// Who copies by a consumer that stays doesn't say anew where it begins.
+    pub(crate) fn keep_start(&self, config: &mut ConsumerConfig) {
+        let known = self.names.get(config.name.as_str()).and_then(|id| self.consumers.get(id));
+        let Some(known) = known.filter(|_| config.sourcing && config.is_durable()) else { return };
+        config.deliver_policy = known.config.deliver_policy;
+        config.opt_start_seq = known.config.opt_start_seq;
+        config.opt_start_time = known.config.opt_start_time;
+    }
+
+    /// Consumers that `max_consumers` is about: not those by which others copy.
+    fn counted(&self) -> usize {
+        let all = self.consumers.values();
+        all.filter(|consumer| !consumer.config.direct && !consumer.config.sourcing).count()
     }
 
     /// Consumers that are told of, by name: not those by which others copy.
@@ -125,13 +141,19 @@ impl Stream {
             other.metadata.retain(|key, _| !key.starts_with("_nats."));
             one == other
         };
+        if !same {
+            if action == Action::Create {
+                return Err(error::CONSUMER_ALREADY_EXISTS.error());
+            }
+            consumer.update(config, &*self.log, cx)?;
+        }
+        if consumer.config.sourcing {
+            // What was on its way to who copies may not have come.
+            let _ = consumer.reset(0, &*self.log);
+        }
         if same {
             return Ok(id);
         }
-        if action == Action::Create {
-            return Err(error::CONSUMER_ALREADY_EXISTS.error());
-        }
-        consumer.update(config, &*self.log, cx)?;
         // A storage that fails here fails for everything that follows.
         let _ = self.drop_unneeded(cx);
         Ok(id)

@@ -204,7 +204,8 @@ impl Stream {
     }
 
     /// Its configuration has changed: those that stay go on where they are.
-    pub(super) fn update_copies(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn update_copies(&mut self, before: &StreamConfig, cx: &mut Cx<'_>) {
+        let ends = self.ends_of_links(before, cx);
         let old = std::mem::replace(&mut self.copies, copies(&self.config));
         for mut was in old {
             if let Some(copy) = self.copies.iter_mut().find(|copy| copy.config == was.config) {
@@ -213,6 +214,10 @@ impl Stream {
                 link.close(self.id, cx);
             }
         }
+        let sources = &self.config.sources;
+        let kept: Vec<String> =
+            self.copies.iter().map(|copy| self.end_of(&copy.config, sources, cx)).collect();
+        self.end_links(ends.into_iter().filter(|end| !kept.contains(end)).collect(), cx);
     }
 
     /// Finds out where to go on with each source, by what was noted, or else by the messages that came from it.

@@ -7,6 +7,10 @@
 //!    └───────────── refused, nobody there, a gap, silence <──────┴────────────────────────────────────┘
 //! ```
 //!
+//! That of a work queue, or where messages go once all have had them, stays there and is told what is stored: by answers to
+//! flow control. It has the same name each time, so that it is found again. Origins that know nothing of it are asked as was
+//! usual before.
+//!
 //! What is stored says how far it is, so after a restart, or any of these, it goes on behind that: nothing is stored twice.
 //!
 //! Source: nats-server's `stream.go` (`setupMirrorConsumer`, `trySetupSourceConsumer`, `processInboundMirrorMsg`,
@@ -15,18 +19,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Stream;
 use super::copy::Copy;
-use crate::config::StreamSource;
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig, StreamSource};
 use crate::cx::Cx;
-use crate::error::ApiError;
+use crate::error::{self, ApiError};
+use crate::hash;
 use crate::headers;
 use crate::json;
 use crate::log::{LogError, Stored};
 use crate::seam::{Message, Output, Publish, Receipt, Tag, What};
-use crate::time::{Instant, Nanos, SECOND, rfc3339};
+use crate::time::{Instant, Nanos, SECOND};
 
 /// How often the origin says that it is there.
 const HEARTBEAT: Nanos = SECOND;
@@ -39,7 +45,13 @@ const BACKOFF: Duration = Duration::from_secs(1);
 /// The longest wait.
 const BACKOFF_MAX: Duration = Duration::from_secs(120);
 /// The error of an origin that is another one of its name.
-const MISMATCH: u16 = crate::error::CONSUMER_STREAM_IDENTITY_MISMATCH.err_code;
+const MISMATCH: u16 = error::CONSUMER_STREAM_IDENTITY_MISMATCH.err_code;
+/// The errors of an origin that doesn't know what it is asked for.
+const TOO_NEW: [u16; 2] = [error::REQUIRED_API_LEVEL.err_code, error::INVALID_JSON.err_code];
+/// The level of the API that knows consumers which stay for who copies.
+const LEVEL_STAYS: u8 = 4;
+/// The level that tells an origin from another one of its name.
+const LEVEL_TELLS: u8 = 5;
 /// No ack is waited for, but the API wants a time.
 const ACK_WAIT: Nanos = 22 * 3600 * SECOND;
 
@@ -59,6 +71,10 @@ pub(crate) struct Link {
     delivered: u64,
     /// The number of the last message that came, or that none below is wanted.
     last: u64,
+    /// Where it is to be said how far it is, once that is stored.
+    owed: Option<Bytes>,
+    /// The level of the API that the origin is asked for; 0: none. `None`: the newest, as it is not known better.
+    level: Option<u8>,
     /// Attempts that failed, one after another.
     fails: u32,
     /// The origin is another one of its name.
@@ -75,6 +91,14 @@ enum Phase {
     Asked(Instant),
     /// It is there, and must be heard of until then.
     Runs(Instant),
+}
+
+/// What an origin is asked for.
+#[derive(Serialize)]
+struct Ask<'a> {
+    stream_name: &'a str,
+    config: &'a ConsumerConfig,
+    action: &'a str,
 }
 
 /// What a delivered message says of itself.
@@ -120,6 +144,8 @@ impl Link {
             consumer: String::new(),
             delivered: 0,
             last: 0,
+            owed: None,
+            level: None,
             fails: 0,
             is_another: false,
             came: Vec::new(),
@@ -135,6 +161,7 @@ impl Link {
     /// No more of what was asked for. What came is stored all the same.
     pub(super) fn close(&mut self, stream: u32, cx: &mut Cx<'_>) {
         let tag = Tag::new(What::Link, stream, self.number);
+        self.owed = None;
         for subject in [std::mem::take(&mut self.reply), std::mem::take(&mut self.deliver)] {
             if !subject.is_empty() {
                 cx.unsubscribe(subject, tag);
@@ -161,7 +188,9 @@ impl Stream {
 
     /// Something came from an origin that was not stored yet.
     pub(crate) fn has_come(&self) -> bool {
-        self.copies.iter().any(|copy| copy.link.as_ref().is_some_and(|link| !link.came.is_empty()))
+        self.copies
+            .iter()
+            .any(|copy| copy.link.as_ref().is_some_and(|link| !link.came.is_empty() || link.owed.is_some()))
     }
 
     /// Ends all links.
@@ -191,21 +220,26 @@ impl Stream {
         copy.lose(error);
         let Some(link) = &mut copy.link else { return };
         link.close(id, cx);
+        link.level = None;
         link.fails = link.fails.saturating_add(1);
         let jitter = Duration::from_millis(cx.random.below(100).into());
         link.phase = Phase::Idle(cx.now.mono + link.backoff() + jitter);
     }
 
-    /// Where the origin's consumer is to begin, as members of its configuration, and below which number nothing is wanted.
-    fn start_of(&self, at: usize) -> (Value, u64) {
+    /// Where the origin's consumer is to begin, in its configuration, and below which number nothing is wanted.
+    fn start_of(&self, at: usize) -> (ConsumerConfig, u64) {
         let state = self.log.state();
-        let Some(copy) = self.copies.get(at) else { return (json!({}), 0) };
+        let Some(copy) = self.copies.get(at) else { return (ConsumerConfig::default(), 0) };
         let StreamSource { opt_start_seq: seq, opt_start_time: time, .. } = copy.config;
         let by_seq = |seq: u64| {
-            (json!({ "deliver_policy": "by_start_sequence", "opt_start_seq": seq }), seq.saturating_sub(1))
+            let deliver_policy = DeliverPolicy::ByStartSequence;
+            let config = ConsumerConfig { deliver_policy, opt_start_seq: seq, ..ConsumerConfig::default() };
+            (config, seq.saturating_sub(1))
         };
-        let by_time =
-            |time| (json!({ "deliver_policy": "by_start_time", "opt_start_time": rfc3339(time) }), 0);
+        let by_time = |time| {
+            let deliver_policy = DeliverPolicy::ByStartTime;
+            (ConsumerConfig { deliver_policy, opt_start_time: Some(time), ..ConsumerConfig::default() }, 0)
+        };
         let is_another = copy.link.as_ref().is_some_and(|link| link.is_another);
         let fresh = state.messages == 0 && state.first_seq == 0;
         match (self.is_mirror(), copy.next, seq, time) {
@@ -217,62 +251,63 @@ impl Stream {
             (false, ..) if state.first_seq > 1 && state.last_time != 0 && !is_another => {
                 by_time(state.last_time)
             }
-            _ => (json!({ "deliver_policy": "all" }), 0),
+            _ => (ConsumerConfig::default(), 0),
+        }
+    }
+
+    /// The name of the consumer by which a source among `sources`, or the mirror, is copied: the same each time.
+    ///
+    /// Source: nats-server's `createStableConsumerHash`, `createSourcingConsumerHash`.
+    fn consumer_of(&self, source: &StreamSource, sources: &[StreamSource], cx: &Cx<'_>) -> String {
+        let account = cx.space.map_or("", |space| &space.name);
+        consumer_name(self.name(), account, cx.domain, source, sources)
+    }
+
+    /// Where the consumers of origins that are asked can be ended, if they are of this stream's making. `config` is what it
+    /// copies by.
+    pub(super) fn ends_of_links(&self, config: &StreamConfig, cx: &Cx<'_>) -> Vec<String> {
+        let asked = self.copies.iter().filter(|copy| copy.link.is_some() && copy.config.consumer.is_none());
+        asked.map(|copy| self.end_of(&copy.config, &config.sources, cx)).collect()
+    }
+
+    /// Where the consumer of one can be ended.
+    pub(super) fn end_of(&self, source: &StreamSource, sources: &[StreamSource], cx: &Cx<'_>) -> String {
+        let api = source.external.as_ref().map_or("", |external| external.api.as_str());
+        joined(api, &format!(".CONSUMER.DELETE.{}.{}", source.name, self.consumer_of(source, sources, cx)))
+    }
+
+    /// Ends consumers elsewhere. Who doesn't hear of it ends them when nobody has listened for a while, or keeps them.
+    pub(super) fn end_links(&self, ends: Vec<String>, cx: &mut Cx<'_>) {
+        for subject in ends {
+            cx.out.push(Output::Publish(Publish {
+                account: cx.account,
+                subject: subject.into(),
+                reply: Some(format!("$JSC.R.{}", cx.random.name(8)).into()),
+                ..Publish::default()
+            }));
         }
     }
 
     /// Asks the origin for a consumer.
     fn ask_origin(&mut self, at: usize, cx: &mut Cx<'_>) {
-        let (mut config, last) = self.start_of(at);
+        let (config, last) = self.start_of(at);
         let (mirror, id) = (self.is_mirror(), self.id);
         self.last_link += 1;
         let number = self.last_link;
-        let name = self.config.name.clone();
+        let Some(copy) = self.copies.get(at) else { return };
+        let Some(level) = copy.link.as_ref().map(|link| link.level) else { return };
+        let level = level.unwrap_or(if mirror { LEVEL_STAYS } else { LEVEL_TELLS });
+        let random = cx.random.name(8);
+        let (subject, deliver, body) = match &copy.config.consumer {
+            Some(consumer) => {
+                let subject = format!(".CONSUMER.RESET.{}.{}", copy.config.name, consumer.name);
+                (subject, consumer.deliver_subject.clone(), Bytes::new())
+            }
+            None => self.consumer_to_ask(&copy.config, config, level, &random, cx),
+        };
         let Some(copy) = self.copies.get_mut(at) else { return };
         let Copy { config: source, link: Some(link), ident, .. } = copy else { return };
         let external = source.external.clone().unwrap_or_default();
-        let random = cx.random.name(8);
-        let kind = if mirror { "M" } else { "S" };
-        let (subject, deliver, body) = match &source.consumer {
-            Some(consumer) => {
-                let subject = format!(".CONSUMER.RESET.{}.{}", source.name, consumer.name);
-                (subject, consumer.deliver_subject.clone(), Bytes::new())
-            }
-            None => {
-                let prefix = match external.deliver.as_str() {
-                    "" => "$JS",
-                    prefix => prefix,
-                };
-                let deliver = joined(prefix, &format!(".{kind}.{random}"));
-                let consumer = format!("JS_{}_{random}", if mirror { "MIRROR" } else { "SRC" });
-                let filters = source.filters();
-                let mut subject = format!(".CONSUMER.CREATE.{}", source.name);
-                let mut set = |key: &str, value: Value| config[key] = value;
-                match filters[..] {
-                    [] => {}
-                    [filter] => {
-                        subject = format!("{subject}.{consumer}.{filter}");
-                        set("filter_subject", filter.into());
-                    }
-                    _ => set("filter_subjects", filters.into()),
-                }
-                set("name", consumer.into());
-                set("deliver_subject", deliver.as_str().into());
-                set("ack_policy", "none".into());
-                set("ack_wait", ACK_WAIT.into());
-                set("max_deliver", 1.into());
-                set("replay_policy", "instant".into());
-                set("idle_heartbeat", HEARTBEAT.into());
-                set("flow_control", true.into());
-                set("direct", true.into());
-                set("inactive_threshold", Nanos::try_from(SILENCE.as_nanos()).unwrap_or(0).into());
-                set("num_replicas", 0.into());
-                let what = if mirror { "mirror" } else { "src" };
-                set("metadata", json!({ format!("_nats.{what}.stream"): name }));
-                let body = json!({ "stream_name": source.name, "config": config, "action": "" });
-                (subject, deliver, json::write(&body).into())
-            }
-        };
         *link = Link {
             number,
             phase: Phase::Asked(cx.now.mono + PATIENCE),
@@ -281,14 +316,19 @@ impl Stream {
             consumer: source.consumer.as_ref().map(|it| it.name.clone()).unwrap_or_default(),
             delivered: 0,
             last,
+            owed: None,
+            level: Some(level),
             fails: link.fails,
             is_another: link.is_another,
             came: std::mem::take(&mut link.came),
         };
-        let header = match ident.as_str() {
-            "" => Bytes::new(),
-            ident => headers::with(b"", headers::STREAM_IDENTITY, ident).into(),
-        };
+        let mut header = Vec::new();
+        if level > 0 && (!mirror || source.consumer.is_none()) {
+            header = headers::with(b"", headers::REQUIRED_API_LEVEL, &level.to_string());
+        }
+        if level >= LEVEL_TELLS {
+            header = headers::with(&header, headers::STREAM_IDENTITY, ident);
+        }
         let tag = Tag::new(What::Link, id, number);
         cx.subscribe(link.reply.clone(), tag);
         cx.subscribe(link.deliver.clone(), tag);
@@ -296,11 +336,65 @@ impl Stream {
             account: cx.account,
             subject: joined(&external.api, &subject).into(),
             reply: Some(link.reply.clone().into()),
-            header,
+            header: header.into(),
             payload: body,
             receipt: Some(Receipt { tag, seq: 0 }),
             ..Publish::default()
         }));
+    }
+
+    /// Where an origin is asked for a consumer that begins as `config` says, where that is to deliver, and the request.
+    fn consumer_to_ask(
+        &self,
+        source: &StreamSource,
+        config: ConsumerConfig,
+        level: u8,
+        random: &str,
+        cx: &Cx<'_>,
+    ) -> (String, String, Bytes) {
+        let (kind, what) = if self.is_mirror() { ("M", "mirror") } else { ("S", "src") };
+        let prefix = match source.external.as_ref().map_or("", |external| external.deliver.as_str()) {
+            "" => "$JS",
+            prefix => prefix,
+        };
+        let deliver = joined(prefix, &format!(".{kind}.{random}"));
+        let mut name = self.consumer_of(source, &self.config.sources, cx);
+        if level == 0 {
+            name = format!("{name}_{random}");
+        }
+        let account = cx.space.map_or("", |space| &space.name);
+        let said = [("stream", Some(self.name())), ("acc", Some(account)), ("domain", cx.domain)];
+        let said = said
+            .into_iter()
+            .filter_map(|(key, value)| Some((format!("_nats.{what}.{key}"), value?.to_owned())));
+        let mut config = ConsumerConfig {
+            name: name.clone(),
+            deliver_subject: deliver.clone(),
+            ack_policy: AckPolicy::None,
+            ack_wait: ACK_WAIT,
+            max_deliver: 1,
+            idle_heartbeat: HEARTBEAT,
+            flow_control: true,
+            direct: true,
+            sourcing: level > 0,
+            inactive_threshold: Nanos::try_from(SILENCE.as_nanos()).unwrap_or(0),
+            metadata: said.collect(),
+            ..config
+        };
+        let mut subject = format!(".CONSUMER.CREATE.{}", source.name);
+        match source.filters()[..] {
+            [] => {}
+            [filter] => {
+                subject = format!("{subject}.{name}.{filter}");
+                filter.clone_into(&mut config.filter_subject);
+            }
+            ref filters => config.filter_subjects = filters.iter().map(|&filter| filter.to_owned()).collect(),
+        }
+        (
+            subject,
+            deliver,
+            json::write(&Ask { stream_name: &source.name, config: &config, action: "" }).into(),
+        )
     }
 
     fn link_of(&self, number: u32) -> Option<usize> {
@@ -342,8 +436,12 @@ impl Stream {
                 err_code,
                 description: error["description"].as_str().unwrap_or_default().to_owned().into(),
             });
-            if error.as_ref().is_some_and(|error| error.err_code == MISMATCH) {
+            let code = error.as_ref().map_or(0, |error| error.err_code);
+            if code == MISMATCH {
                 self.forget_origin(at);
+            }
+            if TOO_NEW.contains(&code) && self.ask_for_less(at, cx) {
+                return Ok(());
             }
             self.relink(at, error, cx);
             return Ok(());
@@ -370,6 +468,22 @@ impl Stream {
         Ok(())
     }
 
+    /// Asks an origin that is older. False if there is nothing less to ask for.
+    fn ask_for_less(&mut self, at: usize, cx: &mut Cx<'_>) -> bool {
+        let id = self.id;
+        let Some(copy) = self.copies.get_mut(at) else { return false };
+        let Some(link) = &mut copy.link else { return false };
+        let less = match link.level {
+            Some(level) if level > LEVEL_STAYS => LEVEL_STAYS,
+            Some(level) if level > 0 && copy.config.consumer.is_none() => 0,
+            _ => return false,
+        };
+        link.close(id, cx);
+        link.level = Some(less);
+        self.ask_origin(at, cx);
+        true
+    }
+
     /// What is to be copied is not what was copied before: it begins anew.
     fn forget_origin(&mut self, at: usize) {
         let Some(copy) = self.copies.get_mut(at) else { return };
@@ -384,11 +498,9 @@ impl Stream {
         if message.payload.is_empty() && message.header.starts_with(b"NATS/1.0 100") {
             let said = headers::number(message.header, "Nats-Last-Consumer").flatten().unwrap_or(0);
             let stalled = headers::text(message.header, "Nats-Consumer-Stalled");
-            let (consumer, stream) = (link.delivered, link.last);
-            let missed = reply.is_none() && said > 0 && said != consumer;
+            let missed = reply.is_none() && said > 0 && said != link.delivered;
             if let Some(asked) = reply.or(stalled).filter(|_| !missed) {
-                let lines = format!("Nats-Last-Consumer: {consumer}\r\nNats-Last-Stream: {stream}\r\n");
-                cx.publish(asked.as_bytes(), format!("NATS/1.0\r\n{lines}\r\n"), Bytes::new());
+                link.owed = Some(Bytes::copy_from_slice(asked.as_bytes()));
             }
             copy.hear(cx.now.mono);
             return if missed { self.relink(at, None, cx) } else { self.keep_link(at, cx) };
@@ -440,23 +552,55 @@ impl Stream {
                 let last = self.log.state().last_seq;
                 came.retain(|message| message.seq > last);
             }
-            if came.is_empty() {
-                continue;
+            if !came.is_empty() {
+                let taken = self.take_copies(at, &came, cx)?;
+                some |= taken > 0;
+                if taken < came.len() {
+                    // There is no room for it now: it comes again from there on.
+                    self.relink(at, None, cx);
+                }
             }
-            let taken = self.take_copies(at, &came, cx)?;
-            some |= taken > 0;
-            if taken < came.len() {
-                // There is no room for it now: it comes again from there on.
-                self.relink(at, None, cx);
-            }
+            self.answer_flow(at, cx);
         }
         Ok(some)
     }
+
+    /// Says how far it is, now that it is, to an origin that has asked: it may let go of what is stored here.
+    fn answer_flow(&mut self, at: usize, cx: &mut Cx<'_>) {
+        let Some(link) = self.copies.get_mut(at).and_then(|copy| copy.link.as_mut()) else { return };
+        let Some(asked) = link.owed.take() else { return };
+        let (consumer, stream) = (link.delivered, link.last);
+        let lines = format!("Nats-Last-Consumer: {consumer}\r\nNats-Last-Stream: {stream}\r\n");
+        cx.publish(&asked, format!("NATS/1.0\r\n{lines}\r\n"), Bytes::new());
+    }
+}
+
+/// See [`Stream::consumer_of`]. A mirror's is among no sources.
+fn consumer_name(
+    stream: &str,
+    account: &str,
+    domain: Option<&str>,
+    source: &StreamSource,
+    sources: &[StreamSource],
+) -> String {
+    let mut id = format!("{stream} {account}");
+    if let Some(domain) = domain {
+        id = format!("{id} {domain}");
+    }
+    let mut id = hash::short(&id);
+    if sources.is_empty() {
+        return format!("JS_MIRROR_{id}");
+    }
+    if sources.iter().filter(|other| other.name == source.name).count() > 1 {
+        id = format!("{id} {}", source.index());
+    }
+    format!("JS_SRC_{}", hash::short(&id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::External;
 
     #[test]
     fn deliveries_say_what_they_are_in_three_ways() {
@@ -472,6 +616,27 @@ mod tests {
         for reply in ["", "$JS.ACK.S.C.1.7.3.99", "$JS.ACK.S.C.1.x.3.99.5", "$JS.FC.S.C.1.7.3.99.5"] {
             assert!(Delivered::read(reply).is_none(), "{reply}");
         }
+    }
+
+    #[test]
+    fn a_consumer_has_the_name_that_it_has_on_nats_server() {
+        let external = Some(External { api: "far.API".into(), ..External::default() });
+        let of = |filter: &str| StreamSource {
+            name: "O".into(),
+            filter_subject: filter.into(),
+            external: external.clone(),
+            ..StreamSource::default()
+        };
+        let name = |stream: &str, filter: &str, sources: &[StreamSource]| {
+            consumer_name(stream, "$G", Some("hub"), &of(filter), sources)
+        };
+        assert_eq!(name("M", "", &[]), "JS_MIRROR_CLWpCkl6");
+        assert_eq!(name("N", "x.*", &[]), "JS_MIRROR_XeyE7ucO");
+        let two = [of(""), of("y")];
+        assert_eq!(
+            (name("S", "", &two), name("S", "y", &two)),
+            ("JS_SRC_ucFm7hib".into(), "JS_SRC_PF9Jl2Kh".into())
+        );
     }
 
     #[test]

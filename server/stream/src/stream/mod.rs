@@ -211,12 +211,17 @@ impl Stream {
         self.consumers.values_mut().for_each(|consumer| consumer.close(cx));
     }
 
+    /// It is deleted: those that it copied from needn't keep anything for it.
+    pub(crate) fn leave_origins(&self, cx: &mut Cx<'_>) {
+        self.end_links(self.ends_of_links(&self.config, cx), cx);
+    }
+
     /// Makes it what `config`, which was checked, says.
     pub(crate) fn update(&mut self, config: StreamConfig, cx: &mut Cx<'_>) -> Result<(), LogError> {
         let direct = self.direct_subjects();
         let old = std::mem::replace(&mut *self.config, config);
         self.renames = Renames::new(&self.config);
-        self.update_copies(cx);
+        self.update_copies(&old, cx);
         self.drop_batches(false, cx);
         if self.config.allow_msg_schedules && !old.allow_msg_schedules {
             self.rebuild_schedules(cx);

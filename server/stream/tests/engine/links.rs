@@ -10,6 +10,7 @@ use crate::world::World;
 struct Asked {
     subject: String,
     reply: String,
+    header: String,
     body: Value,
 }
 
@@ -29,7 +30,7 @@ fn asked(world: &mut World) -> Asked {
     assert_eq!(seen.len(), 1, "{seen:?}");
     let seen = seen.remove(0);
     let body = serde_json::from_str(&seen.payload).unwrap_or_default();
-    Asked { subject: seen.subject, reply: seen.reply, body }
+    Asked { subject: seen.subject, reply: seen.reply, header: seen.header, body }
 }
 
 /// The other side makes the consumer that was asked for, which begins behind `before`.
@@ -169,8 +170,10 @@ fn who_is_silent_or_not_there_is_asked_again_each_time_later() {
     assert!(world.stage(&again.reply, None, "", refusal));
     world.run();
     assert_eq!(mirror(&mut world)["error"]["err_code"], 10059);
-    // A stream that is gone asks for nothing any more.
+    // A stream that is gone says so, and asks for nothing any more.
     world.good("STREAM.DELETE.M", "");
+    let told = world.take(|seen| seen.to.starts_with("OTHER.API."));
+    assert!(told.iter().all(|seen| seen.subject.starts_with("OTHER.API.CONSUMER.DELETE.S.JS_MIRROR_")));
     world.pass(Duration::from_secs(300));
     assert!(world.take(|seen| seen.to.starts_with("OTHER.API.")).is_empty());
     assert!(!world.stage(&again.reply, None, "", refusal));
@@ -225,7 +228,8 @@ fn an_origin_that_was_made_anew_is_copied_from_its_beginning() {
     world.pass(Duration::from_secs(13));
     let seen = world.take(|seen| seen.to.starts_with("OTHER.API."));
     assert_eq!(seen.len(), 1);
-    assert_eq!(seen[0].header, identity("first"));
+    let newest = "NATS/1.0\r\nNats-Required-Api-Level: 5\r\nNats-Stream-Identity: first\r\n\r\n";
+    assert_eq!(seen[0].header, newest);
     assert!(seen[0].payload.contains(r#""opt_start_seq":8"#), "{}", seen[0].payload);
     let refusal = r#"{"error":{"code":400,"err_code":10225,"description":"another"}}"#;
     assert!(world.stage(&seen[0].reply, None, "", refusal));
@@ -266,4 +270,88 @@ fn who_copies_learns_which_stream_it_is_and_its_consumer_is_not_shown() {
     let durable = r#"{"stream_name":"S","config":{"durable_name":"D","ack_policy":"explicit"}}"#;
     world.good("CONSUMER.CREATE.S.D", durable);
     assert_eq!(world.good("CONSUMER.NAMES.S", "")["consumers"], serde_json::json!(["D"]));
+}
+
+#[test]
+fn an_origin_is_asked_as_nats_server_asks_and_for_less_if_it_is_older() {
+    let mut world = world();
+    let sources =
+        r#"[{"name":"S","filter_subject":"a.*","external":{"api":"OTHER.API","deliver":"OTHER.DELIVER"}}]"#;
+    world.good("STREAM.CREATE.C", &format!(r#"{{"name":"C","sources":{sources}}}"#));
+    world.pass(Duration::from_millis(1));
+    let refuse = |world: &mut World, asked: &Asked, code: u16| {
+        let answer = format!(r#"{{"error":{{"code":412,"err_code":{code},"description":"no"}}}}"#);
+        assert!(world.stage(&asked.reply, None, "", &answer));
+        world.run();
+    };
+    let ask = asked(&mut world);
+    let name = ask.text("name").to_owned();
+    assert!(name.starts_with("JS_SRC_") && name.len() == 15, "{name}");
+    assert_eq!(ask.subject, format!("OTHER.API.CONSUMER.CREATE.S.{name}.a.*"));
+    assert_eq!(ask.header, "NATS/1.0\r\nNats-Required-Api-Level: 5\r\nNats-Stream-Identity: \r\n\r\n");
+    assert_eq!((ask.config("direct"), ask.config("sourcing")), (&true.into(), &true.into()));
+    assert_eq!(
+        ask.config("metadata"),
+        &serde_json::json!({ "_nats.src.acc": "$G", "_nats.src.stream": "C" })
+    );
+    refuse(&mut world, &ask, 10185);
+    let ask = asked(&mut world);
+    assert_eq!(ask.header, "NATS/1.0\r\nNats-Required-Api-Level: 4\r\n\r\n");
+    assert_eq!((ask.text("name"), ask.config("sourcing")), (name.as_str(), &true.into()));
+    refuse(&mut world, &ask, 10025);
+    let ask = asked(&mut world);
+    assert_eq!((ask.header.as_str(), ask.config("sourcing")), ("", &Value::Null));
+    assert!(ask.text("name").starts_with(&format!("{name}_")), "{}", ask.body);
+    // There is nothing less to ask for, and the next time it may be newer.
+    refuse(&mut world, &ask, 10025);
+    assert!(world.take(|seen| seen.to.starts_with("OTHER.API.")).is_empty());
+    world.pass(Duration::from_secs(2));
+    let ask = asked(&mut world);
+    assert_eq!(ask.text("name"), name);
+    grant(&mut world, &ask, 0);
+
+    // What it is asked on the way is answered behind the messages that came before.
+    deliver(&mut world, &ask, 1, 4, 0);
+    let asks = "NATS/1.0 100 FlowControl Request\r\n\r\n";
+    world.stage_to(ask.text("deliver_subject"), ask.text("deliver_subject"), Some("OTHER.FC.1"), asks, "");
+    world.run();
+    assert_eq!(world.sums("C").0, 1);
+    let answer = world.take(|seen| seen.to == "OTHER.FC.1").remove(0);
+    assert!(answer.header.contains("Nats-Last-Consumer: 1\r\nNats-Last-Stream: 4\r\n"), "{}", answer.header);
+
+    // Nobody copies it any more.
+    world.good("STREAM.DELETE.C", "");
+    let gone = world.take(|seen| seen.to.starts_with("OTHER.API."));
+    assert_eq!((gone.len(), &*gone[0].subject), (1, &*format!("OTHER.API.CONSUMER.DELETE.S.{name}")));
+}
+
+#[test]
+fn a_message_for_which_there_is_no_room_is_not_let_go_of() {
+    let mut world = world();
+    let sources = r#"[{"name":"S","external":{"api":"OTHER.API","deliver":"OTHER.DELIVER"}}]"#;
+    let limits = r#""max_msgs":1,"discard":"new""#;
+    world.good("STREAM.CREATE.C", &format!(r#"{{"name":"C",{limits},"sources":{sources}}}"#));
+    world.pass(Duration::from_millis(1));
+    let ask = asked(&mut world);
+    grant(&mut world, &ask, 0);
+    deliver(&mut world, &ask, 1, 1, 1);
+    deliver(&mut world, &ask, 2, 2, 0);
+    let asks = "NATS/1.0 100 FlowControl Request\r\n\r\n";
+    world.stage_to(ask.text("deliver_subject"), ask.text("deliver_subject"), Some("OTHER.FC.1"), asks, "");
+    world.run();
+    assert_eq!(world.sums("C").0, 1);
+    assert!(world.take(|seen| seen.to == "OTHER.FC.1").is_empty());
+}
+
+#[test]
+fn a_mirror_that_becomes_a_stream_ends_its_consumer() {
+    let mut world = world();
+    world.good("STREAM.CREATE.M", MIRROR);
+    world.pass(Duration::from_millis(1));
+    let ask = asked(&mut world);
+    let name = ask.text("name").to_owned();
+    grant(&mut world, &ask, 0);
+    world.good("STREAM.UPDATE.M", r#"{"name":"M","subjects":["m"]}"#);
+    let gone = world.take(|seen| seen.to.starts_with("OTHER.API."));
+    assert_eq!((gone.len(), &*gone[0].subject), (1, &*format!("OTHER.API.CONSUMER.DELETE.S.{name}")));
 }
