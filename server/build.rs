@@ -5,14 +5,14 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=unwind.ld");
+    println!("cargo:rerun-if-changed=layout.ld");
     let is = |name: &str, value: &str| var(name).is_ok_and(|found| found == value);
     // Other C libraries' start files hold on to the tables.
     if !(is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu"))
     {
         return;
     }
-    let script = format!("{}/unwind.ld", var("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let script = format!("{}/layout.ld", var("CARGO_MANIFEST_DIR").unwrap_or_default());
     println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
     // Another linker, zig for one, is for another C library, too.
     let is_usual = var("RUSTC_LINKER").is_err();
