@@ -189,7 +189,7 @@ async fn serve(run: Run, options: Options, log: Arc<Log>) -> Exit {
     let mut broker = Broker::new(settings, u64::from_le_bytes(entropy()));
     broker.begin(clock.now());
     let outside = Outside { clock, accounts };
-    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), outside));
+    let hub = Arc::new(Hub::new(broker, clock, Arc::clone(&log), outside, workers.clone()));
     let ports = bound.ports();
     let ready_line = bound.ready_line();
     let monitor_port = bound.monitor.as_ref().map(|(_, listen)| (listen.port, bound.monitor_secure));

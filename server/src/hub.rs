@@ -1,6 +1,6 @@
 //! The broker, its lock, and what happens around each use of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use midge_broker::{Broker, MailboxId, Now, Stall};
@@ -14,6 +14,7 @@ use crate::inquiry::{Answer, Inquiry, Question, Unresponsive};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::vitals::Vitals;
+use crate::workers::{Worker, Workers};
 
 /// What all tasks share.
 pub(crate) struct Hub {
@@ -32,6 +33,8 @@ pub(crate) struct Hub {
     rearm: Notify,
     /// Who is to be told that a mailbox has mail.
     sleeper: OnceLock<Sleeper>,
+    /// Where connections are served.
+    pub(crate) workers: Workers,
     /// What ails the streams.
     pub(crate) vitals: Vitals,
     inquiry: Inquiry,
@@ -42,24 +45,36 @@ pub(crate) struct Hub {
 /// A thread that empties a mailbox, and sleeps while there is nothing in it.
 pub(crate) struct Sleeper {
     pub(crate) mailbox: MailboxId,
-    pub(crate) thread: std::thread::Thread,
+    /// Wakes it.
+    pub(crate) bell: Arc<Notify>,
     /// Does at once what is in the mailbox, on the thread that rings, if that waits for nothing. False: the sleeper has to.
     pub(crate) at_once: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Its event loop, for connections that talk to nobody else.
+    pub(crate) worker: Arc<Worker>,
+    /// It is done with what wakes it sooner than another thread would be awake.
+    pub(crate) quick: Arc<AtomicBool>,
 }
 
-impl Sleeper {
-    fn ring(&self) {
-        if !(self.at_once)() {
-            self.thread.unpark();
-        }
-    }
+/// What a connection's turn brought for the [`Sleeper`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Brought {
+    /// Letters.
+    pub(crate) letters: usize,
+    /// It was woken for them.
+    pub(crate) woke: bool,
 }
 
 /// More tasks than a process has descriptors.
 const LIVES: u32 = 1 << 24;
 
 impl Hub {
-    pub(crate) fn new(mut broker: Broker<Handle>, clock: Clock, log: Arc<Log>, outside: Outside) -> Self {
+    pub(crate) fn new(
+        mut broker: Broker<Handle>,
+        clock: Clock,
+        log: Arc<Log>,
+        outside: Outside,
+        workers: Workers,
+    ) -> Self {
         let courier = Courier::new(broker.open_mailbox(MAIL_BYTES_MAX));
         Self {
             courier,
@@ -72,6 +87,7 @@ impl Hub {
             armed: u64::MAX.into(),
             rearm: Notify::new(),
             sleeper: OnceLock::new(),
+            workers,
             vitals: Vitals::default(),
             inquiry: Inquiry::default(),
             lives: Arc::new(Semaphore::new(LIVES as usize)),
@@ -92,10 +108,15 @@ impl Hub {
         let _ = self.sleeper.set(sleeper);
     }
 
+    /// Who was set.
+    pub(crate) fn sleeper(&self) -> Option<&Sleeper> {
+        self.sleeper.get()
+    }
+
     /// What the storage thread says. `None`: there are no streams.
     pub(crate) async fn ask_streams(&self, question: Question) -> Result<Option<Answer>, Unresponsive> {
         let Some(sleeper) = self.sleeper.get() else { return Ok(None) };
-        self.inquiry.ask(question, || sleeper.thread.unpark()).await.map(Some)
+        self.inquiry.ask(question, || sleeper.bell.notify_one()).await.map(Some)
     }
 
     /// Questions about the streams.
@@ -120,19 +141,39 @@ impl Hub {
         &self,
         work: impl FnOnce(&mut Broker<Handle>, Now) -> R,
     ) -> (R, Option<Stall<Handle>>) {
+        let (result, stall, _) = self.turn_and_tell(work);
+        (result, stall)
+    }
+
+    /// The same, and says what it brought for the streams.
+    pub(crate) fn turn_and_tell<R>(
+        &self,
+        work: impl FnOnce(&mut Broker<Handle>, Now) -> R,
+    ) -> (R, Option<Stall<Handle>>, Brought) {
+        let sleeper = self.sleeper.get();
+        let mut brought = Brought::default();
         let mut broker = self.lock();
         // Read under the lock, so that time never goes back for the broker.
         let now = self.clock.now();
         broker.begin_turn(now, midge_heap::in_use());
+        let waiting = sleeper.map_or(0, |sleeper| broker.letters_waiting(sleeper.mailbox));
         let result = work(&mut broker, now);
         let stall = midge_wire::flush(&mut broker, now);
         let notices = broker.take_notices();
         let deadline = broker.deadline();
         let rings = broker.take_rings();
+        if let Some(sleeper) = sleeper {
+            brought.letters = broker.letters_waiting(sleeper.mailbox).saturating_sub(waiting);
+        }
         drop(broker);
         for mailbox in rings {
-            match self.sleeper.get() {
-                Some(sleeper) if sleeper.mailbox == mailbox => sleeper.ring(),
+            match sleeper {
+                Some(sleeper) if sleeper.mailbox == mailbox => {
+                    if !(sleeper.at_once)() {
+                        brought.woke = true;
+                        sleeper.bell.notify_one();
+                    }
+                }
                 _ => self.bell(mailbox).into_iter().for_each(Notify::notify_one),
             }
         }
@@ -144,7 +185,7 @@ impl Hub {
         }
         midge_wire::settle();
         self.memory.watch();
-        (result, stall)
+        (result, stall, brought)
     }
 
     /// Looks at the broker without changing anything that must be written.

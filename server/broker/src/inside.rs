@@ -396,6 +396,12 @@ impl<P: Port> Broker<P> {
         }
     }
 
+    /// Letters in a mailbox.
+    #[inline]
+    pub fn letters_waiting(&self, mailbox: MailboxId) -> usize {
+        self.mail.boxes.get(mailbox.index()).map_or(0, |from| from.letters.len())
+    }
+
     /// Messages that a mailbox had no room for, ever.
     pub fn letters_refused(&self, mailbox: MailboxId) -> u64 {
         self.mail.boxes.get(mailbox.index()).map_or(0, |mailbox| mailbox.refused)

@@ -1,19 +1,22 @@
 //! What the storage thread does: takes in, commits, says what follows, sleeps.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use midge_attach::{Accounts, Outputs, Wanted, input, interest, message, moment};
-use midge_broker::{Letter, MailboxId};
+use midge_broker::{Instant, Letter, MailboxId};
 use midge_stream::time::Now;
 use midge_stream::{Engine, Tag};
+use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::end::End;
 use super::questions;
 use super::upkeep::Upkeep;
 use crate::hub::Hub;
+use crate::workers::Worker;
 
 /// Outputs that are done in one turn of the broker.
 const OUTPUTS_A_TURN: usize = 512;
@@ -28,10 +31,15 @@ const AT_ONCE: usize = 8;
 /// After a rest of this length the start is over.
 const CALM: Duration = Duration::from_secs(1);
 
+/// A disk whose commits take longer than this, mostly, is slower than waking another thread.
+const QUICK: Duration = Duration::from_millis(1);
+
 /// Why the thread has stopped working.
 enum Rest {
     /// There is nothing to do, for so long or until it is rung.
     Until(Option<Duration>),
+    /// There is more to do, but connections on this thread have their turn.
+    No,
     /// All that it was told is on the disk.
     End,
 }
@@ -44,6 +52,14 @@ pub(super) struct Clerk {
     pub(super) mailbox: MailboxId,
     /// How long a commit waits for more.
     pub(super) window: Duration,
+    /// Until when this one does.
+    pub(super) gathers: Option<Instant>,
+    /// The event loop of the thread, and the connections on it.
+    pub(super) worker: Arc<Worker>,
+    /// How long commits take, about.
+    pub(super) pace: Duration,
+    /// Whether that is [`QUICK`].
+    pub(super) quick: Arc<AtomicBool>,
     pub(super) clock: Clock,
     pub(super) accounts: Accounts,
     pub(super) outputs: Outputs,
@@ -63,10 +79,10 @@ impl Clerk {
     }
 
     /// What the thread does until it is told to stop. It has the clerk whenever it doesn't sleep.
-    pub(super) fn run(clerk: &Mutex<Self>, end: &End) {
+    pub(super) async fn run(clerk: Arc<Mutex<Self>>, end: Arc<End>, bell: Arc<Notify>) {
         let mut starts = true;
         loop {
-            let rest = clerk.lock().unwrap_or_else(PoisonError::into_inner).work_on(end);
+            let rest = clerk.lock().unwrap_or_else(PoisonError::into_inner).work_on(&end);
             if starts && matches!(&rest, Rest::Until(wait) if wait.is_none_or(|wait| wait >= CALM)) {
                 // The store has done what a start brings, which needed a part of the program that nothing else does.
                 starts = false;
@@ -74,8 +90,12 @@ impl Clerk {
             }
             match rest {
                 Rest::End => return,
-                Rest::Until(None) => std::thread::park(),
-                Rest::Until(Some(wait)) => std::thread::park_timeout(wait),
+                Rest::No => tokio::task::yield_now().await,
+                Rest::Until(None) => bell.notified().await,
+                Rest::Until(Some(wait)) => {
+                    // Rung or not, there may be something to do.
+                    let _ = tokio::time::timeout(wait, bell.notified()).await;
+                }
             }
         }
     }
@@ -85,8 +105,11 @@ impl Clerk {
         loop {
             let (ends, parts) = (end.is_asked(), end.is_parting());
             self.take_in();
-            if !ends && !parts && self.wait_for_more(end) {
-                self.take_in();
+            if !ends
+                && !parts
+                && let Some(wait) = self.wait_for_more()
+            {
+                return Rest::Until(Some(wait));
             }
             if parts {
                 let now = self.now();
@@ -98,6 +121,9 @@ impl Clerk {
                 end.parted();
             }
             if more || !self.letters.is_empty() {
+                if self.worker.load() > 0 {
+                    return Rest::No;
+                }
                 continue;
             }
             if ends {
@@ -207,28 +233,31 @@ impl Clerk {
         }
     }
 
-    /// With a window, lets others share a commit that somebody waits for, unless something is due before. True if there may
-    /// be more now.
-    fn wait_for_more(&self, end: &End) -> bool {
+    /// With a window, how long others may still come to share a commit that somebody waits for, unless something is due
+    /// before.
+    fn wait_for_more(&mut self) -> Option<Duration> {
         if self.window.is_zero() || !self.letters.is_empty() || !self.engine.is_owed() {
-            return false;
+            self.gathers = None;
+            return None;
         }
-        let clock = self.hub.clock;
-        let latest = clock.now().mono + self.window;
-        let until = self.engine.deadline().map_or(latest, |at| at.min(latest));
-        loop {
-            let left = until.since(clock.now().mono);
-            if left.is_zero() || end.is_asked() || end.is_parting() {
-                return true;
-            }
-            std::thread::park_timeout(left);
+        let now = self.hub.clock.now().mono;
+        let latest = *self.gathers.get_or_insert(now + self.window);
+        let left = self.engine.deadline().map_or(latest, |at| at.min(latest)).since(now);
+        if left.is_zero() {
+            self.gathers = None;
+            return None;
         }
+        Some(left)
     }
 
     fn commit(&mut self) {
         let now = self.now();
         self.engine.tick(now);
+        let waits = self.engine.is_owed();
         self.engine.commit(now);
+        if waits {
+            self.keep_pace(now);
+        }
         self.clock.tell(&self.hub, self.engine.clock(), now.wall);
         for (question, asker) in self.hub.inquiry().take() {
             // Whoever asked may have left.
@@ -237,6 +266,14 @@ impl Clerk {
         for complaint in self.engine.take_complaints() {
             self.hub.log.warn(format_args!("streams: {complaint}"));
         }
+    }
+
+    /// Notes how long the commit took that began at `now`: how it is mostly counts, not how it was once.
+    fn keep_pace(&mut self, now: Now) {
+        let took = self.hub.clock.now().mono.since(now.mono);
+        self.pace = (self.pace * 7 + took) / 8;
+        // Who waits for others waits longer than for another thread.
+        self.quick.store(self.pace < QUICK && self.window.is_zero(), Ordering::Relaxed);
     }
 
     /// Does what the engine says. True if there is more work at once.

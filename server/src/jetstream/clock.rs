@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Thread;
 
 use midge_config::ClockTrust;
 use midge_stream::time::{MILLISECOND, Now, go_duration, rfc3339};
 use midge_stream::{ClockState, Engine, Standing};
+use tokio::sync::Notify;
 
 use crate::hub::Hub;
 use crate::vitals::ClockVital;
@@ -92,16 +92,16 @@ pub(super) fn heed(
     configured: &midge_config::Clock,
     synchronised: Arc<AtomicBool>,
     hub: &Arc<Hub>,
-    thread: &Thread,
+    bell: &Arc<Notify>,
 ) {
-    tokio::spawn(heed_clock(Arc::clone(hub), thread.clone()));
+    tokio::spawn(heed_clock(Arc::clone(hub), Arc::clone(bell)));
     if let Some(mark) = set_mark(configured) {
-        tokio::spawn(heed_mark(mark, synchronised, Arc::clone(hub), thread.clone()));
+        tokio::spawn(heed_mark(mark, synchronised, Arc::clone(hub), Arc::clone(bell)));
     }
 }
 
 /// Wakes the thread when the clock is set: what the calendar says may be due.
-async fn heed_clock(hub: Arc<Hub>, thread: Thread) {
+async fn heed_clock(hub: Arc<Hub>, bell: Arc<Notify>) {
     let watch = match ClockWatch::new() {
         Ok(watch) => watch,
         Err(error) => {
@@ -109,12 +109,12 @@ async fn heed_clock(hub: Arc<Hub>, thread: Thread) {
         }
     };
     while watch.changed().await.is_ok() {
-        thread.unpark();
+        bell.notify_one();
     }
 }
 
 /// Tells the thread when the file comes that says that the clock was set, or goes.
-async fn heed_mark(mark: PathBuf, synchronised: Arc<AtomicBool>, hub: Arc<Hub>, thread: Thread) {
+async fn heed_mark(mark: PathBuf, synchronised: Arc<AtomicBool>, hub: Arc<Hub>, bell: Arc<Notify>) {
     let failed = |error| hub.log.warn(format_args!("clock: {} can't be watched: {error}", mark.display()));
     loop {
         let watch = match Watch::new(&mark) {
@@ -122,7 +122,7 @@ async fn heed_mark(mark: PathBuf, synchronised: Arc<AtomicBool>, hub: Arc<Hub>, 
             Err(error) => return failed(error),
         };
         synchronised.store(mark.exists(), Ordering::Release);
-        thread.unpark();
+        bell.notify_one();
         if let Err(error) = watch.changed().await {
             return failed(error);
         }

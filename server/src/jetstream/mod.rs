@@ -23,8 +23,10 @@ mod questions;
 mod upkeep;
 
 use std::io::ErrorKind;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use midge_attach::{Accounts, Outputs, settings};
 use midge_config::Options;
@@ -32,6 +34,7 @@ use midge_store::Store;
 use midge_store::disk::OsDisk;
 use midge_stream::Engine;
 use midge_stream::log::FileShelf;
+use tokio::sync::Notify;
 
 use self::clerk::Clerk;
 use self::clock::Clock;
@@ -39,6 +42,7 @@ use self::end::End;
 use self::upkeep::Upkeep;
 use crate::clock::entropy;
 use crate::hub::{Hub, Sleeper};
+use crate::workers::{self, Worker};
 
 /// Bytes of messages that wait for the engine at most. Above that, publishers are told that nobody responds.
 const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -47,6 +51,8 @@ const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(crate) struct Streams {
     thread: JoinHandle<()>,
     end: Arc<End>,
+    /// Wakes it.
+    bell: Arc<Notify>,
 }
 
 impl Streams {
@@ -62,6 +68,11 @@ impl Streams {
                 Some(mailbox)
             })
             .ok_or_else(|| "too many parts have mailboxes".to_owned())?;
+        let failed = |error| format!("the storage thread can't be started: {error}");
+        let runtime = workers::runtime().map_err(failed)?;
+        let worker = Worker::new(runtime.handle().clone());
+        let window = options.jetstream.commit_window;
+        let quick = Arc::new(AtomicBool::new(window.is_zero()));
         let clock = Clock::new(&options.clock);
         let synchronised = clock.synchronised();
         let mut clerk = Clerk {
@@ -69,7 +80,11 @@ impl Streams {
             engine: Engine::new(settings(options, server_name, u64::from_le_bytes(entropy())), shelf.boxed()),
             upkeep: Upkeep::new(keeper, hub.clock.now().mono),
             mailbox,
-            window: options.jetstream.commit_window,
+            window,
+            gathers: None,
+            worker: Arc::clone(&worker),
+            pace: Duration::ZERO,
+            quick: Arc::clone(&quick),
             clock,
             accounts: Accounts::default(),
             outputs: Outputs::new(mailbox),
@@ -80,33 +95,35 @@ impl Streams {
         clerk.work();
         clerk.say();
         let clerk = Arc::new(Mutex::new(clerk));
-        let end = Arc::new(End::default());
-        let thread = {
-            let end = Arc::clone(&end);
-            let clerk = Arc::clone(&clerk);
-            std::thread::Builder::new().name("streams".to_owned()).spawn(move || Clerk::run(&clerk, &end))
-        };
-        let thread = thread.map_err(|error| format!("the storage thread can't be started: {error}"))?;
-        clock::heed(&options.clock, synchronised, hub, thread.thread());
+        let (end, bell) = (Arc::new(End::default()), Arc::new(Notify::new()));
+        let work = Clerk::run(Arc::clone(&clerk), Arc::clone(&end), Arc::clone(&bell));
+        let thread = std::thread::Builder::new().name("streams".to_owned()).spawn(move || {
+            runtime.spawn(midge_wire::run_flusher());
+            // As one of the tasks, which to wake costs the thread itself nothing. A panic ends the process.
+            let work = runtime.spawn(work);
+            let _ = runtime.block_on(work);
+        });
+        let thread = thread.map_err(failed)?;
+        clock::heed(&options.clock, synchronised, hub, &bell);
         // The store is to be closed when the thread has ended.
         let clerk = Arc::downgrade(&clerk);
         let at_once = Box::new(move || clerk.upgrade().is_some_and(|clerk| Clerk::answer_at_once(&clerk)));
-        hub.set_sleeper(Sleeper { mailbox, thread: thread.thread().clone(), at_once });
-        thread.thread().unpark();
-        Ok(Self { thread, end })
+        hub.set_sleeper(Sleeper { mailbox, bell: Arc::clone(&bell), at_once, worker, quick });
+        bell.notify_one();
+        Ok(Self { thread, end, bell })
     }
 
     /// Tells clients that wait for messages that the server ends. It waits for that as long as the disk takes to commit.
     pub(crate) async fn part(&self) {
         self.end.part();
-        self.thread.thread().unpark();
+        self.bell.notify_one();
         self.end.until_parted().await;
     }
 
     /// Ends the thread once all that it was told is on disk.
     pub(crate) fn stop(self) {
         self.end.ask();
-        self.thread.thread().unpark();
+        self.bell.notify_one();
         // A panic ends the process, so there is no other error.
         let _ = self.thread.join();
     }

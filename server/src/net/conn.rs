@@ -9,19 +9,21 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use midge_broker::{Answer, Attention, CloseReason, Level, Next, Peer, Port, Question, Session, Stall};
-use midge_wire::{Accepted, Handle, Layer, Reader};
+use midge_wire::{Accepted, Handle, Layer, Lifted, Reader};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::habit::{Habit, Streams};
 use super::tls;
 use crate::callout::Courier;
-use crate::hub::Hub;
+use crate::hub::{Brought, Hub};
 use crate::workers::Seat;
 
 /// Input is read in pieces of this many bytes. Larger pieces mean fewer and longer writes to each subscriber: against
@@ -58,8 +60,17 @@ pub(crate) async fn run_local(hub: Arc<Hub>, socket: std::os::unix::net::UnixStr
 pub(crate) async fn run(arrival: Box<Arrival>) {
     // Beginning and end are large and short: their futures aren't part of what an idle connection holds.
     let Some((mut task, secured)) = Box::pin(begin(arrival)).await else { return };
-    let reason = if secured { task.serve().await } else { CloseReason::TlsHandshake };
-    Box::pin(task.end(reason)).await;
+    let served = if secured { task.serve().await } else { Served::Over(CloseReason::TlsHandshake) };
+    Box::pin(task.leave(served)).await;
+}
+
+/// Runs a connection on from where another thread left it.
+fn run_on(mut task: Task) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        poll_fn(|context| task.handle.poll_writable(context)).await;
+        let served = task.serve().await;
+        task.leave(served).await;
+    })
 }
 
 /// A connection that this server made to a hub.
@@ -88,10 +99,12 @@ pub(crate) async fn run_uplink(
     let id = session.id();
     let mut task = Task::new(Arc::clone(&hub), (handle, reader), session, life, seat);
     task.partial = first;
-    let reason = {
+    // The whole node behind it is never made to wait for a disk.
+    task.habit = None;
+    let served = {
         let mut served = pin!(task.serve());
         tokio::select! {
-            reason = &mut served => reason,
+            it = &mut served => it,
             () = leaving => {
                 hub.turn(|broker, now| broker.leave(id, now));
                 served.await
@@ -99,7 +112,7 @@ pub(crate) async fn run_uplink(
         }
     };
     let parting = hub.look(|broker, _| broker.parting(id));
-    Box::pin(task.end(reason)).await;
+    Box::pin(task.leave(served)).await;
     Ok(parting)
 }
 
@@ -143,8 +156,18 @@ pub(super) struct Task {
     need: usize,
     /// Boxed, since hardly anybody waits.
     waits: Option<Box<Waits>>,
-    _life: Option<OwnedSemaphorePermit>,
+    /// None for who stays on the thread that it is on.
+    habit: Option<Habit>,
+    life: Option<OwnedSemaphorePermit>,
     _seat: Seat,
+}
+
+/// How it ended that a connection was served on a thread.
+pub(super) enum Served {
+    /// With the connection.
+    Over(CloseReason),
+    /// It goes on on the thread where this is its place.
+    Elsewhere(Seat),
 }
 
 /// Why the task was woken.
@@ -181,6 +204,8 @@ enum Work {
     Read {
         stall: Option<Box<Stall<Handle>>>,
     },
+    /// Another thread should serve the connection.
+    Move,
     Yield {
         stall: Option<Box<Stall<Handle>>>,
     },
@@ -199,14 +224,15 @@ impl Task {
         seat: Seat,
     ) -> Self {
         let partial = BytesMut::new();
-        Self { hub, handle, reader, session, partial, need: 1, waits: None, _life: life, _seat: seat }
+        let habit = Some(Habit::default());
+        Self { hub, handle, reader, session, partial, need: 1, waits: None, habit, life, _seat: seat }
     }
 
     fn waits(&mut self) -> &mut Waits {
         self.waits.get_or_insert_default()
     }
 
-    pub(super) async fn serve(&mut self) -> CloseReason {
+    pub(super) async fn serve(&mut self) -> Served {
         loop {
             let event = match self.waits.as_deref().and_then(Waits::first) {
                 None => poll_fn(|context| self.poll_event(context)).await,
@@ -214,7 +240,9 @@ impl Task {
                     let event = poll_fn(|context| self.poll_event(context));
                     match Box::pin(timeout_at(until, event)).await {
                         Ok(event) => event,
-                        Err(_) if self.waits().blocked == Some(until) => return self.too_slow(),
+                        Err(_) if self.waits().blocked == Some(until) => {
+                            return Served::Over(self.too_slow());
+                        }
                         Err(_) => {
                             self.waits().paused = None;
                             continue;
@@ -223,8 +251,8 @@ impl Task {
                 }
             };
             let stall = match event {
-                Event::Closing => return CloseReason::ClientClosed,
-                Event::Gone(reason) => return reason,
+                Event::Closing => return Served::Over(CloseReason::ClientClosed),
+                Event::Gone(reason) => return Served::Over(reason),
                 Event::Blocked => {
                     let allowed = self.hub.look(|broker, _| broker.settings().write_deadline);
                     let until = self.hub.clock.at(self.hub.clock.now().mono + allowed);
@@ -237,7 +265,7 @@ impl Task {
                         self.waits.iter_mut().for_each(|waits| waits.blocked = None);
                     }
                     if self.handle.is_broken() {
-                        return CloseReason::WriteError;
+                        return Served::Over(CloseReason::WriteError);
                     }
                     continue;
                 }
@@ -254,6 +282,10 @@ impl Task {
                     stall
                 }
                 Event::Worked(Work::Read { stall }) => stall,
+                Event::Worked(Work::Move) => match self.other_seat() {
+                    Some(seat) => return Served::Elsewhere(seat),
+                    None => continue,
+                },
             };
             if let Some(stall) = stall {
                 let drained = poll_fn(|context| stall.port.outbox().poll_below(stall.below, context));
@@ -354,13 +386,19 @@ impl Task {
     /// Gives `input` to the session. Says how much of it is done with; the rest is the caller's to keep.
     fn work(&mut self, input: &[u8]) -> (Work, usize) {
         let session = &mut self.session;
-        let (received, stall) = self.hub.turn(|broker, now| midge_wire::receive(session, broker, now, input));
+        let (received, stall, brought) =
+            self.hub.turn_and_tell(|broker, now| midge_wire::receive(session, broker, now, input));
         self.need = 1;
         let stall = stall.map(Box::new);
         let work = match received.next {
             Next::Read(need) => {
                 self.need = need;
-                Work::Read { stall }
+                let moves = self.should_move(brought, input.len());
+                if moves && stall.is_none() && received.used == input.len() && self.waits.is_none() {
+                    Work::Move
+                } else {
+                    Work::Read { stall }
+                }
             }
             Next::Yield => Work::Yield { stall },
             Next::Pause(until) => Work::Pause(self.hub.clock.at(until)),
@@ -369,6 +407,21 @@ impl Task {
             Next::Close => return (Work::Read { stall: None }, input.len()),
         };
         (work, received.used)
+    }
+
+    /// Whether another thread should serve the connection, after a turn on so many bytes.
+    fn should_move(&mut self, brought: Brought, bytes: usize) -> bool {
+        let (Some(habit), Some(sleeper)) = (&mut self.habit, self.hub.sleeper()) else { return false };
+        let quick = sleeper.quick.load(Ordering::Relaxed);
+        habit.note(brought, bytes, Streams { quick, residents: sleeper.worker.load() })
+    }
+
+    /// A place on the thread that should serve the connection.
+    fn other_seat(&self) -> Option<Seat> {
+        match self.habit?.has_moved() {
+            true => self.hub.workers.seat(),
+            false => Some(self.hub.sleeper()?.worker.seat()),
+        }
     }
 
     fn keep(&mut self, rest: &[u8]) {
@@ -432,8 +485,34 @@ impl Task {
         CloseReason::SlowConsumerDeadline
     }
 
+    /// Ends the connection, or has another thread go on with it.
+    pub(super) async fn leave(self, served: Served) {
+        match served {
+            Served::Over(reason) => self.end(reason).await,
+            Served::Elsewhere(seat) => {
+                let Self { hub, handle, reader, session, mut habit, life, .. } = self;
+                habit.iter_mut().for_each(Habit::turn_over);
+                let runtime = seat.runtime();
+                let lifted = handle.lift(reader);
+                runtime.spawn(async move {
+                    match lifted.and_then(Lifted::land) {
+                        Ok(reader) => {
+                            let task = Task::new(hub, (handle, reader), session, life, seat);
+                            run_on(Task { habit, ..task }).await;
+                        }
+                        Err(error) => {
+                            let id = session.id();
+                            hub.log.error(format_args!("a connection can't be watched: {error}"));
+                            hub.turn(|broker, now| broker.detach(id, CloseReason::ReadError, now));
+                        }
+                    }
+                });
+            }
+        }
+    }
+
     /// Leaves the broker, says the last words, closes the socket.
-    pub(super) async fn end(mut self, reason: CloseReason) {
+    async fn end(mut self, reason: CloseReason) {
         let id = self.session.id();
         let (reason, _) = self.hub.turn(|broker, now| broker.detach(id, reason, now));
         if !self.handle.outbox().flushes_on_close() || self.handle.is_broken() {

@@ -1,6 +1,7 @@
 //! Sockets: where connections come from, and the task that each of them is.
 
 mod conn;
+mod habit;
 mod listen;
 mod refuse;
 mod tls;

@@ -79,8 +79,8 @@ pub(crate) struct Caller {
 pub(crate) async fn run(caller: Box<Caller>) {
     // As for other connections, beginning and end are large and short.
     let Some(mut task) = Box::pin(admit(caller)).await else { return };
-    let reason = task.serve().await;
-    Box::pin(task.end(reason)).await;
+    let served = task.serve().await;
+    Box::pin(task.leave(served)).await;
 }
 
 /// Brings a peer to where its session can begin.

@@ -23,4 +23,4 @@ mod wire;
 pub use flush::{run_flusher, settle};
 pub use layer::{Layer, with_buffer};
 pub use turn::{flush, inject, receive};
-pub use wire::{Accepted, Handle, Reader};
+pub use wire::{Accepted, Handle, Lifted, Reader};

@@ -2,8 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use midge_broker::{CloseReason, Outbox, Port};
@@ -15,7 +15,7 @@ use crate::layer::Layer;
 /// Slices given to one write call.
 const SLICES: usize = 64;
 
-/// A connection that was accepted and belongs to no event loop yet.
+/// A connection that belongs to no event loop.
 pub enum Accepted {
     /// Over TCP.
     Tcp(std::net::TcpStream),
@@ -42,13 +42,47 @@ enum Writer {
     Unix(unix::OwnedWriteHalf),
 }
 
+/// A connection on its way from one event loop to another.
+pub struct Lifted {
+    socket: Accepted,
+    handle: Handle,
+    secured: bool,
+}
+
+impl Lifted {
+    /// Gives the socket to the event loop of the calling thread.
+    pub fn land(self) -> io::Result<Reader> {
+        let Self { socket, handle, secured } = self;
+        let (half, writer) = socket.split()?;
+        *handle.writer() = Some(writer);
+        Ok(Reader { half, secured: secured.then_some(handle) })
+    }
+}
+
+impl Accepted {
+    /// Its halves, in the event loop of the calling thread.
+    fn split(self) -> io::Result<(ReadHalf, Writer)> {
+        Ok(match self {
+            Self::Tcp(stream) => {
+                let (reader, writer) = TcpStream::from_std(stream)?.into_split();
+                (ReadHalf::Tcp(reader), Writer::Tcp(writer))
+            }
+            Self::Unix(stream) => {
+                let (reader, writer) = UnixStream::from_std(stream)?.into_split();
+                (ReadHalf::Unix(reader), Writer::Unix(writer))
+            }
+        })
+    }
+}
+
 /// The broker's name for a connection's output, and the way to its socket.
 #[derive(Clone)]
 pub struct Handle(Arc<Wire>);
 
 struct Wire {
     outbox: Outbox,
-    writer: Writer,
+    /// None while the connection is between two event loops.
+    writer: Mutex<Option<Writer>>,
     /// Between outbox and socket, for those who came over a listener with TLS or WebSocket.
     tls: Option<Layer>,
     /// Some thread has noted to write what is queued.
@@ -66,18 +100,36 @@ impl Port for Handle {
 impl Handle {
     /// Gives a socket to the event loop of the calling thread.
     pub fn open(socket: Accepted, tls: Option<Layer>) -> io::Result<(Self, Reader)> {
-        let (half, writer) = match socket {
-            Accepted::Tcp(stream) => {
-                let (reader, writer) = TcpStream::from_std(stream)?.into_split();
-                (ReadHalf::Tcp(reader), Writer::Tcp(writer))
-            }
-            Accepted::Unix(stream) => {
-                let (reader, writer) = UnixStream::from_std(stream)?.into_split();
-                (ReadHalf::Unix(reader), Writer::Unix(writer))
-            }
+        let (half, writer) = socket.split()?;
+        let wire = Wire {
+            outbox: Outbox::default(),
+            writer: Mutex::new(Some(writer)),
+            tls,
+            due: false.into(),
+            broken: false.into(),
         };
-        let wire = Wire { outbox: Outbox::default(), writer, tls, due: false.into(), broken: false.into() };
         Ok((Self(Arc::new(wire)), Reader { half, secured: None }))
+    }
+
+    /// Takes the socket from its event loop. Until it [lands](Lifted::land) on another, what is written to it waits.
+    pub fn lift(&self, reader: Reader) -> io::Result<Lifted> {
+        let Reader { half, secured } = reader;
+        let mismatch = || io::Error::from(io::ErrorKind::InvalidInput);
+        let socket = match (half, self.writer().take()) {
+            (ReadHalf::Tcp(half), Some(Writer::Tcp(writer))) => {
+                Accepted::Tcp(half.reunite(writer).map_err(|_| mismatch())?.into_std()?)
+            }
+            (ReadHalf::Unix(half), Some(Writer::Unix(writer))) => {
+                Accepted::Unix(half.reunite(writer).map_err(|_| mismatch())?.into_std()?)
+            }
+            _ => return Err(mismatch()),
+        };
+        Ok(Lifted { socket, handle: self.clone(), secured: secured.is_some() })
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        // What a panic leaves behind is as good as it was: a socket.
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What lies between outbox and socket.
@@ -145,9 +197,10 @@ impl Handle {
 
     /// Writes bytes to the socket, past outbox and encryption.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.0.writer {
-            Writer::Tcp(socket) => socket.try_write(bytes),
-            Writer::Unix(socket) => socket.try_write(bytes),
+        match &*self.writer() {
+            Some(Writer::Tcp(socket)) => socket.try_write(bytes),
+            Some(Writer::Unix(socket)) => socket.try_write(bytes),
+            None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -159,11 +212,12 @@ impl Handle {
             count += 1;
         }
         let slices = &slices[..count];
-        match (&self.0.writer, slices) {
-            (Writer::Tcp(socket), [one]) => socket.try_write(one),
-            (Writer::Tcp(socket), many) => socket.try_write_vectored(many),
-            (Writer::Unix(socket), [one]) => socket.try_write(one),
-            (Writer::Unix(socket), many) => socket.try_write_vectored(many),
+        match (&*self.writer(), slices) {
+            (Some(Writer::Tcp(socket)), [one]) => socket.try_write(one),
+            (Some(Writer::Tcp(socket)), many) => socket.try_write_vectored(many),
+            (Some(Writer::Unix(socket)), [one]) => socket.try_write(one),
+            (Some(Writer::Unix(socket)), many) => socket.try_write_vectored(many),
+            (None, _) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -174,9 +228,11 @@ impl Handle {
 
     /// Ready when the socket takes bytes again.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
-        let ready = match &self.0.writer {
-            Writer::Tcp(socket) => socket.as_ref().poll_write_ready(context),
-            Writer::Unix(socket) => socket.as_ref().poll_write_ready(context),
+        let ready = match &*self.writer() {
+            Some(Writer::Tcp(socket)) => socket.as_ref().poll_write_ready(context),
+            Some(Writer::Unix(socket)) => socket.as_ref().poll_write_ready(context),
+            // Only its own task asks, which is not between two event loops.
+            None => Poll::Pending,
         };
         ready.map(drop)
     }
@@ -192,9 +248,12 @@ impl Handle {
             layer.close(reason, self);
         }
         // Nothing is lost if the peer was faster.
-        let _ = match &self.0.writer {
-            Writer::Tcp(socket) => rustix::net::shutdown(socket.as_ref(), rustix::net::Shutdown::Write),
-            Writer::Unix(socket) => rustix::net::shutdown(socket.as_ref(), rustix::net::Shutdown::Write),
+        let _ = match &*self.writer() {
+            Some(Writer::Tcp(socket)) => rustix::net::shutdown(socket.as_ref(), rustix::net::Shutdown::Write),
+            Some(Writer::Unix(socket)) => {
+                rustix::net::shutdown(socket.as_ref(), rustix::net::Shutdown::Write)
+            }
+            None => Ok(()),
         };
     }
 }
