@@ -6,4 +6,5 @@ mod monitor;
 mod reload;
 mod stress;
 mod system;
+mod threads;
 mod uplink;
