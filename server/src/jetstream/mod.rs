@@ -98,8 +98,8 @@ impl Streams {
         let (end, bell) = (Arc::new(End::default()), Arc::new(Notify::new()));
         let work = Clerk::run(Arc::clone(&clerk), Arc::clone(&end), Arc::clone(&bell));
         let thread = std::thread::Builder::new().name("streams".to_owned()).spawn(move || {
-            runtime.spawn(midge_wire::run_flusher());
-            // As one of the tasks, which to wake costs the thread itself nothing. A panic ends the process.
+            // As one of the tasks, which to wake costs the thread itself nothing. Without a flusher: what a commit brought is
+            // written before the next one begins. A panic ends the process.
             let work = runtime.spawn(work);
             let _ = runtime.block_on(work);
         });
