@@ -4,18 +4,18 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midge_tests::daemon::{Daemon, Program};
 use midge_tests::process::eventually;
 use midge_tests::script::Signal;
 
 /// midged with a stream `S` of `s.*` whose disk is memory: no machine is so slow that it takes a millisecond.
-fn daemon() -> (Daemon, tempfile::TempDir) {
+fn daemon(more: &str) -> (Daemon, tempfile::TempDir) {
     let program = Program::ours().unwrap_or_else(|why| panic!("{why}"));
     let store = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
-    let flags = ["-js".to_owned(), "-sd".to_owned(), store.path().display().to_string()];
-    let daemon = Daemon::start(program, None, &flags).unwrap_or_else(|why| panic!("{why}"));
+    let config = format!("jetstream {{ store_dir: {:?}, {more} }}", store.path());
+    let daemon = Daemon::start(program, Some(&config), &[]).unwrap_or_else(|why| panic!("{why}"));
     let mut talker = Talker::connect(&daemon);
     talker.send("$JS.API.STREAM.CREATE.S", r#"{"name":"S","subjects":["s.*"]}"#);
     assert!(talker.hear().1.contains("\"did_create\":true"));
@@ -110,7 +110,7 @@ fn sleeps(daemon: &Daemon) -> u64 {
 
 #[test]
 fn who_waits_for_the_streams_is_served_by_their_thread() {
-    let (daemon, _store) = daemon();
+    let (daemon, _store) = daemon("");
     let mut talker = Talker::connect(&daemon);
     let sleeps = || sleeps(&daemon);
     // On a machine that is busy it may take longer until the disk is found to be quick.
@@ -133,13 +133,27 @@ fn who_waits_for_the_streams_is_served_by_their_thread() {
     assert!(comes_back.is_some(), "the event loop serves it no more");
 }
 
+/// With a window a publisher waits for others, and for nobody longer.
+#[test]
+fn a_commit_waits_for_as_long_as_its_window() {
+    const WINDOW: Duration = Duration::from_millis(300);
+    let (daemon, _store) = daemon("commit_window: 300ms");
+    let (mut first, mut second) = (Talker::connect(&daemon), Talker::connect(&daemon));
+    let began = Instant::now();
+    first.send("s.a", "first");
+    second.send("s.b", "second");
+    let sequences = [&mut first, &mut second].map(|talker| sequence(&talker.hear().1));
+    assert!(began.elapsed() >= WINDOW, "{:?}", began.elapsed());
+    assert!(sequences == [1, 2] || sequences == [2, 1], "{sequences:?}");
+}
+
 /// What a connection is owed while it goes from thread to thread: its answers, in order, and what others send it meanwhile.
 #[test]
 fn nothing_is_lost_or_overtaken_on_the_way() {
     const ROUNDS: usize = 12;
     const SINGLE: usize = 150;
     const BULK: usize = 400;
-    let (daemon, _store) = daemon();
+    let (daemon, _store) = daemon("");
     let mut listener = Talker::connect(&daemon);
     listener.socket.write_all(b"SUB s.* 2\r\nPING\r\n").expect("said");
     let mut line = String::new();
