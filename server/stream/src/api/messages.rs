@@ -41,11 +41,7 @@ impl Engine {
             return Err(error::BAD_REQUEST.into());
         }
         let ask: GetRequest = request.read()?;
-        let nothing = ask.seq == 0
-            && ask.last_by_subj.is_empty()
-            && ask.next_by_subj.is_empty()
-            && ask.start_time.is_none();
-        if ask.batch > 0 || ask.max_bytes > 0 || nothing || ask.conflicts() {
+        if ask.batch > 0 || ask.max_bytes > 0 || !ask.is_for_one() {
             return Err(error::BAD_REQUEST.into());
         }
         let id = self.stream_id(request.account, request.token(3))?;

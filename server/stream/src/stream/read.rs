@@ -49,6 +49,13 @@ impl GetRequest {
             && self.start_time.is_none()
     }
 
+    /// True if it says which one message is asked for; what else it says, of several, doesn't count.
+    pub(crate) fn is_for_one(&self) -> bool {
+        let (last, next) = (!self.last_by_subj.is_empty(), !self.next_by_subj.is_empty());
+        let (seq, time) = (self.seq > 0, self.start_time.is_some());
+        (seq || last || next || time) && !(seq && (last || time)) && !(last && (time || next))
+    }
+
     /// True if what is asked contradicts itself.
     pub(crate) fn conflicts(&self) -> bool {
         let last = !self.last_by_subj.is_empty();

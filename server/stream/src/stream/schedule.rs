@@ -103,11 +103,8 @@ fn schedule_of(header: &[u8], from: Nanos, now: Nanos, zones: Zone) -> Result<Op
     if header.is_empty() {
         return Ok(None);
     }
-    let moment = headers::get(header, headers::SCHEDULE).is_some_and(|pattern| pattern.starts_with(b"@at "));
     let zone = match headers::raw(header, headers::SCHEDULE_TIME_ZONE) {
         None => None,
-        // A moment is one everywhere.
-        Some(_) if moment => return Err(error::MESSAGE_SCHEDULES_PATTERN_INVALID),
         Some(name) => {
             let zone = std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).and_then(zones);
             Some(zone.ok_or(error::MESSAGE_SCHEDULES_TIME_ZONE_INVALID)?)
