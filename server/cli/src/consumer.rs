@@ -13,13 +13,15 @@ use tokio::time::timeout;
 
 use crate::api::{Api, CONSUMER_NOT_FOUND, Parts, Refusal, check_name};
 use crate::cli::Connection;
-use crate::cli::consumer::{Ack, Add, Consumer, Deliver, Info, List, Next, Pause, Remove, Replay, Resume};
+use crate::cli::consumer::{
+    Ack, Add, Consumer, Deliver, Edit, Info, List, Next, Pause, Remove, Replay, Resume, Unpin,
+};
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
 use crate::origin::Origin;
 use crate::show::{Show, print_json, print_names};
 use crate::signals::Signals;
-use crate::stream::{configuration, messages, metadata};
+use crate::stream::{changes, configuration, messages, metadata};
 use crate::table::{Column, Sheet, Table};
 use crate::units::{age, count, exact, local_and_age, nanos};
 
@@ -29,10 +31,12 @@ pub(crate) async fn run(command: &Consumer, connection: &Connection) -> Outcome 
         Consumer::Ls(args) => list(args, &mut api).await,
         Consumer::Info(args) => info(args, &mut api).await,
         Consumer::Add(args) => add(args, &mut api).await,
+        Consumer::Edit(args) => edit(args, &mut api).await,
         Consumer::Rm(args) => remove(args, &mut api).await,
         Consumer::Next(args) => next(args, &mut api).await,
         Consumer::Pause(args) => pause(args, &mut api).await,
         Consumer::Resume(args) => resume(args, &mut api).await,
+        Consumer::Unpin(args) => unpin(args, &mut api).await,
     }
 }
 
@@ -103,6 +107,52 @@ async fn add(args: &Add, api: &mut Api) -> Outcome {
     match args.output.json {
         true => print_json(&made),
         false => Ok(sheet(&made).print()?),
+    }
+}
+
+async fn edit(args: &Edit, api: &mut Api) -> Outcome {
+    let before = consumer(api, &args.stream, &args.consumer).await?["config"].take();
+    let mut after = match &args.config {
+        Some(path) => configuration(path)?,
+        None => before.clone(),
+    };
+    after["name"] = json!(args.consumer);
+    args.apply(&mut after)?;
+    let changes = changes(&before, &after);
+    if changes.is_empty() {
+        return Err(Failure::usage("nothing would change"));
+    }
+    if args.dry_run || !args.force.force {
+        for change in &changes {
+            eprintln!("{change}");
+        }
+    }
+    if args.dry_run {
+        return Ok(());
+    }
+    confirm(args.force, &format!("change consumer {} of stream {}", args.consumer, args.stream))?;
+    let tail = format!("CONSUMER.CREATE.{}.{}", args.stream, args.consumer);
+    let request = json!({"stream_name": args.stream, "config": after, "action": "update"});
+    let made = api.ask(&tail, &request).await?;
+    match args.output.json {
+        true => print_json(&made),
+        false => Ok(sheet(&made).print()?),
+    }
+}
+
+async fn unpin(args: &Unpin, api: &mut Api) -> Outcome {
+    consumer(api, &args.stream, &args.consumer).await?;
+    confirm(args.force, &format!("unpin group {} of consumer {}", args.group, args.consumer))?;
+    let tail = format!("CONSUMER.UNPIN.{}.{}", args.stream, args.consumer);
+    let answer = api.ask(&tail, &json!({"group": args.group})).await?;
+    match args.output.json {
+        true => print_json(&answer),
+        false => Ok(writeln!(
+            std::io::stdout().lock(),
+            "Unpinned group {} of consumer {}",
+            args.group,
+            args.consumer
+        )?),
     }
 }
 
@@ -332,6 +382,56 @@ impl Add {
         if !self.metadata.is_empty() {
             let metadata = self.metadata.iter().map(|(key, value)| (key.clone(), json!(value)));
             set("metadata", Some(Value::Object(metadata.collect())));
+        }
+        Ok(())
+    }
+}
+
+impl Edit {
+    /// Puts what was given into a configuration, and leaves the rest of it.
+    fn apply(&self, config: &mut Value) -> Outcome {
+        let Value::Object(config) = config else {
+            return Err(Failure::config("a consumer's configuration is a JSON object"));
+        };
+        let duration = |given: Option<Duration>| given.map(|given| json!(nanos(given)));
+        let backoff: Vec<u64> = self.backoff.iter().copied().map(nanos).collect();
+        for (name, value) in [
+            ("description", self.description.as_ref().map(|text| json!(text))),
+            ("deliver_subject", self.target.as_ref().map(|subject| json!(subject))),
+            ("ack_wait", duration(self.wait)),
+            ("backoff", Some(json!(backoff)).filter(|_| !backoff.is_empty())),
+            ("max_deliver", self.max_deliver.map(Value::from)),
+            ("max_ack_pending", self.max_pending.map(Value::from)),
+            ("max_batch", self.max_pull_batch.map(Value::from)),
+            ("max_expires", duration(self.max_pull_expire)),
+            ("max_bytes", self.max_pull_bytes.map(Value::from)),
+            ("headers_only", self.headers_only.map(Value::from)),
+            ("inactive_threshold", duration(self.inactive_threshold)),
+            ("sample_freq", self.sample.map(|percent| json!(percent.to_string()))),
+        ] {
+            if let Some(value) = value {
+                config.insert(name.to_owned(), value);
+            }
+        }
+        if self.no_backoff {
+            config.remove("backoff");
+        }
+        if self.no_filter || !self.filter.is_empty() {
+            config.remove("filter_subject");
+            config.remove("filter_subjects");
+        }
+        match &self.filter[..] {
+            [] => {}
+            [subject] => drop(config.insert("filter_subject".to_owned(), json!(subject))),
+            subjects => drop(config.insert("filter_subjects".to_owned(), json!(subjects))),
+        }
+        for (key, value) in self.metadata.iter().cloned() {
+            let metadata = config.entry("metadata").or_insert_with(|| json!({}));
+            let Some(metadata) = metadata.as_object_mut() else { continue };
+            match value.is_empty() {
+                true => drop(metadata.remove(&key)),
+                false => drop(metadata.insert(key, json!(value))),
+            }
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use crate::backup;
 use crate::cli::Connection;
 use crate::cli::Storage;
 use crate::cli::stream::{
-    Add, Compression, Discard, Edit, Get, Info, List, PersistMode, Purge, Remove, RemoveMessage, Retention,
-    Settings, Stream, Syncing,
+    Add, Compression, Discard, Edit, Find, Gaps, Get, Info, List, PersistMode, Purge, Remove, RemoveMessage,
+    Report, Retention, Seal, Settings, Stream, Subjects, Syncing,
 };
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
@@ -25,7 +25,12 @@ pub(crate) async fn run(command: &Stream, connection: &Connection) -> Outcome {
     let mut api = Api::open(connection).await?;
     match command {
         Stream::Ls(args) => list(args, &mut api).await,
+        Stream::Report(args) => report(args, &mut api).await,
+        Stream::Find(args) => find(args, &mut api).await,
         Stream::Info(args) => info(args, &mut api).await,
+        Stream::Subjects(args) => subjects(args, &mut api).await,
+        Stream::Gaps(args) => gaps(args, &mut api).await,
+        Stream::Seal(args) => seal(args, &mut api).await,
         Stream::Add(args) => add(args, &mut api).await,
         Stream::Edit(args) => edit(args, &mut api).await,
         Stream::Rm(args) => remove(args, &mut api).await,
@@ -50,6 +55,15 @@ async fn list(args: &List, api: &mut Api) -> Outcome {
     if args.names {
         return print_names(streams.iter().map(|stream| stream["config"].text("name")));
     }
+    print_streams(&streams)?;
+    if hidden > 0 {
+        eprintln!("{hidden} of buckets aren't shown (--all shows them)");
+    }
+    Ok(())
+}
+
+/// One line for each.
+fn print_streams(streams: &[Value]) -> Outcome {
     let mut table = Table::new([
         Column::Text("NAME"),
         Column::Text("STORAGE"),
@@ -59,7 +73,7 @@ async fn list(args: &List, api: &mut Api) -> Outcome {
         Column::Number("LAST"),
         Column::Text("SUBJECTS"),
     ]);
-    for stream in &streams {
+    for stream in streams {
         let (config, state) = (&stream["config"], &stream["state"]);
         table.row([
             config.text("name").to_owned(),
@@ -71,11 +85,149 @@ async fn list(args: &List, api: &mut Api) -> Outcome {
             origins(config),
         ]);
     }
-    table.print("No streams")?;
-    if hidden > 0 {
-        eprintln!("{hidden} of buckets aren't shown (--all shows them)");
+    Ok(table.print("No streams")?)
+}
+
+async fn report(args: &Report, api: &mut Api) -> Outcome {
+    let mut streams = api.pages("STREAM.LIST", "streams", json!({})).await?;
+    streams.retain(|stream| !args.no_buckets || !is_bucket(stream["config"].text("name")));
+    streams.sort_by(|a, b| {
+        let bytes = |stream: &Value| stream["state"].count("bytes");
+        bytes(b).cmp(&bytes(a)).then_with(|| a["config"].text("name").cmp(b["config"].text("name")))
+    });
+    if args.output.json {
+        return streams.iter().try_for_each(print_json);
     }
-    Ok(())
+    let mut table = Table::new([
+        Column::Text("NAME"),
+        Column::Text("STORAGE"),
+        Column::Number("MESSAGES"),
+        Column::Number("SIZE"),
+        Column::Number("SUBJECTS"),
+        Column::Number("CONSUMERS"),
+        Column::Number("DELETED"),
+        Column::Number("LOST"),
+        Column::Number("LAG"),
+    ]);
+    for stream in &streams {
+        let (config, state) = (&stream["config"], &stream["state"]);
+        let origins = stream["sources"].as_array().into_iter().flatten().chain(stream.get("mirror"));
+        let lags: Vec<u64> = origins.map(|origin| origin.count("lag")).collect();
+        table.row([
+            config.text("name").to_owned(),
+            config.text("storage").to_owned(),
+            count(state.count("messages")),
+            size(state.count("bytes")),
+            count(state.count("num_subjects")),
+            count(state.count("consumer_count")),
+            count(state.count("num_deleted")),
+            count(state["lost"]["msgs"].as_array().map_or(0, |lost| lost.len() as u64)),
+            if lags.is_empty() { "-".to_owned() } else { count(lags.iter().sum()) },
+        ]);
+    }
+    Ok(table.print("No streams")?)
+}
+
+async fn find(args: &Find, api: &mut Api) -> Outcome {
+    let filter = args.subject.as_ref().map_or(json!({}), |subject| json!({"subject": subject}));
+    let mut streams = api.pages("STREAM.LIST", "streams", json!({})).await?;
+    let holds = api.pages("STREAM.LIST", "streams", filter).await?;
+    let holds: Vec<&str> = holds.iter().map(|stream| stream["config"].text("name")).collect();
+    let now = jiff::Timestamp::now();
+    let older = |time: Option<jiff::Timestamp>, than: std::time::Duration| {
+        time.is_none_or(|time| now.duration_since(time).unsigned_abs() >= than && time <= now)
+    };
+    streams.retain(|stream| {
+        let (config, state) = (&stream["config"], &stream["state"]);
+        let so = holds.contains(&config.text("name"))
+            && (!args.empty || state.count("messages") == 0)
+            && args.idle.is_none_or(|idle| older(state.time("last_ts"), idle))
+            && args.created.is_none_or(|ago| older(stream.time("created"), ago))
+            && args.consumers.is_none_or(|most| state.count("consumer_count") <= most)
+            && (!args.mirrored || config.get("mirror").is_some())
+            && (!args.sourced || config.get("sources").is_some());
+        so != args.invert
+    });
+    streams.sort_by(|a, b| a["config"].text("name").cmp(b["config"].text("name")));
+    match args.output.json {
+        true => streams.iter().try_for_each(print_json),
+        false => print_streams(&streams),
+    }
+}
+
+async fn subjects(args: &Subjects, api: &mut Api) -> Outcome {
+    api.stream(&args.stream).await?;
+    let mut all: Vec<(String, u64)> = Vec::new();
+    loop {
+        let ask = json!({"subjects_filter": args.filter, "offset": all.len()});
+        let info = api.ask(&format!("STREAM.INFO.{}", args.stream), &ask).await?;
+        let page = info["state"]["subjects"].as_object();
+        let page: Vec<_> = page
+            .into_iter()
+            .flatten()
+            .map(|(name, count)| (name.clone(), count.as_u64().unwrap_or(0)))
+            .collect();
+        let last = page.is_empty();
+        all.extend(page);
+        if last || all.len() as u64 >= info.count("total") {
+            break;
+        }
+    }
+    all.sort();
+    if args.output.json {
+        return all
+            .iter()
+            .try_for_each(|(subject, count)| print_json(&json!({"subject": subject, "messages": count})));
+    }
+    if args.names {
+        return print_names(all.iter().map(|(subject, _)| subject.as_str()));
+    }
+    let mut table = Table::new([Column::Text("SUBJECT"), Column::Number("MESSAGES")]);
+    for (subject, messages) in all {
+        table.row([subject, count(messages)]);
+    }
+    Ok(table.print(&format!("No subjects in {}", args.stream))?)
+}
+
+async fn gaps(args: &Gaps, api: &mut Api) -> Outcome {
+    api.stream(&args.stream).await?;
+    let info = api.ask(&format!("STREAM.INFO.{}", args.stream), &json!({"deleted_details": true})).await?;
+    // One that never had a message is said to lack number 0.
+    let deleted = info["state"]["deleted"].as_array().into_iter().flatten().filter_map(Value::as_u64);
+    let gaps = ranges(deleted.filter(|seq| *seq > 0));
+    if args.output.json {
+        return gaps.iter().try_for_each(|(first, last)| print_json(&json!({"first": first, "last": last})));
+    }
+    let mut table = Table::new([Column::Number("FIRST"), Column::Number("LAST"), Column::Number("MISSING")]);
+    for (first, last) in gaps {
+        table.row([first.to_string(), last.to_string(), count(last - first + 1)]);
+    }
+    Ok(table.print(&format!("No gaps in {}", args.stream))?)
+}
+
+/// Numbers that follow each other, as the first and the last of them.
+fn ranges(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
+}
+
+async fn seal(args: &Seal, api: &mut Api) -> Outcome {
+    let info = api.stream(&args.stream).await?;
+    let held = held(&info);
+    let mut config = info["config"].clone();
+    config["sealed"] = json!(true);
+    confirm(args.force, &format!("seal stream {} with {held}, for good", args.stream))?;
+    let answer = api.ask(&format!("STREAM.UPDATE.{}", args.stream), &config).await?;
+    match args.output.json {
+        true => print_json(&answer),
+        false => Ok(writeln!(std::io::stdout().lock(), "Sealed stream {} with {held}", args.stream)?),
+    }
 }
 
 async fn info(args: &Info, api: &mut Api) -> Outcome {
@@ -376,7 +528,7 @@ fn object<'a>(config: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<Str
 }
 
 /// What would change, a line each: `max_age: 7d -> 30d`.
-fn changes(before: &Value, after: &Value) -> Vec<String> {
+pub(crate) fn changes(before: &Value, after: &Value) -> Vec<String> {
     let empty = Map::new();
     let (before, after) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
@@ -563,6 +715,12 @@ mod tests {
             ["max_age: 7d -> unlimited", "max_bytes: unlimited -> 2.00 GiB"]
         );
         assert!(changes(&before, &before.clone()).is_empty());
+    }
+
+    #[test]
+    fn numbers_that_follow_each_other_are_one_range() {
+        assert_eq!(ranges([]), []);
+        assert_eq!(ranges([3, 4, 5, 9, u64::MAX]), [(3, 5), (9, 9), (u64::MAX, u64::MAX)]);
     }
 
     #[test]

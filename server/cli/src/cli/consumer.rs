@@ -12,14 +12,17 @@ use crate::units::{duration, moment};
 
 #[derive(Subcommand)]
 pub(crate) enum Consumer {
-    /// List a stream's consumers
-    #[command(visible_alias = "list")]
+    /// List a stream's consumers, and how far they are
+    #[command(visible_aliases = ["list", "report"])]
     Ls(List),
     /// Show a consumer's configuration and state
     Info(Info),
     /// Make a consumer
     #[command(visible_alias = "create", after_help = ADD)]
     Add(Box<Add>),
+    /// Change a consumer; what isn't named stays
+    #[command(visible_alias = "update", after_help = EDIT)]
+    Edit(Box<Edit>),
     /// Remove a consumer, and what it knows
     #[command(visible_alias = "delete")]
     Rm(Remove),
@@ -31,6 +34,8 @@ pub(crate) enum Consumer {
     Pause(Pause),
     /// Let a paused consumer go on
     Resume(Resume),
+    /// Let another client of a group have the messages that one is pinned to
+    Unpin(Unpin),
 }
 
 #[derive(Args)]
@@ -39,6 +44,83 @@ pub(crate) struct List {
     /// Print names alone
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) names: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Unpin {
+    pub(crate) stream: String,
+    pub(crate) consumer: String,
+    /// The priority group
+    pub(crate) group: String,
+    #[command(flatten)]
+    pub(crate) force: Force,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What of a consumer may change.
+#[derive(Args)]
+pub(crate) struct Edit {
+    pub(crate) stream: String,
+    pub(crate) consumer: String,
+    /// JSON file with the whole new configuration; flags go on top
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// Send messages to this subject (a push consumer)
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) target: Option<String>,
+    /// Only these subjects, separated by commas
+    #[arg(long, value_name = "SUBJECTS", value_delimiter = ',')]
+    pub(crate) filter: Vec<String>,
+    /// All subjects
+    #[arg(long, conflicts_with = "filter")]
+    pub(crate) no_filter: bool,
+    /// How long an acknowledgement may take
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    /// How long it may take the first time, the second time and so on, separated by commas
+    #[arg(long, value_name = "DURATIONS", value_parser = duration, value_delimiter = ',')]
+    pub(crate) backoff: Vec<Duration>,
+    /// Take --wait for each time again
+    #[arg(long, conflicts_with = "backoff")]
+    pub(crate) no_backoff: bool,
+    /// How often to deliver a message that nobody acknowledges
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) max_deliver: Option<i64>,
+    /// How many messages may wait for acknowledgement
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) max_pending: Option<i64>,
+    /// How many messages a request may ask for
+    #[arg(long, value_name = "N")]
+    pub(crate) max_pull_batch: Option<u64>,
+    /// How long a request may wait
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_pull_expire: Option<Duration>,
+    /// How many bytes a request may ask for
+    #[arg(long, value_name = "N")]
+    pub(crate) max_pull_bytes: Option<u64>,
+    /// Leave bodies out
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) headers_only: Option<bool>,
+    /// Be removed after this long without use
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) inactive_threshold: Option<Duration>,
+    /// How many of 100 acknowledgements to tell about
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) sample: Option<u8>,
+    /// Note something of your own, or with nothing behind the = forget it; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) metadata: Vec<(String, String)>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) force: Force,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -245,6 +327,13 @@ fn deliver(text: &str) -> Result<Deliver, String> {
         },
     }
 }
+
+const EDIT: &str = "\
+Where a consumer begins, what has to be acknowledged and whether it pulls or pushes can't change.
+
+Examples:
+  midge consumer edit JOBS worker --max-deliver 10 --wait 1m
+  midge consumer edit JOBS worker --filter 'jobs.valve,jobs.pump' --dry-run";
 
 const ADD: &str = "\
 Examples:

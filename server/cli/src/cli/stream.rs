@@ -13,14 +13,25 @@ pub(crate) enum Stream {
     /// List streams
     #[command(visible_alias = "list")]
     Ls(List),
+    /// Show what streams hold and how they are, the largest first
+    Report(Report),
+    /// List streams that are so: empty, unused, without consumers
+    #[command(after_help = FIND)]
+    Find(Find),
     /// Show a stream's configuration and state
     Info(Info),
+    /// Show the subjects that a stream holds, and how many messages of each
+    Subjects(Subjects),
+    /// Show which sequence numbers are missing between a stream's first and last
+    Gaps(Gaps),
     /// Make a stream
     #[command(visible_alias = "create", after_help = ADD)]
     Add(Box<Add>),
     /// Change a stream; what isn't named stays
     #[command(visible_alias = "update", after_help = EDIT)]
     Edit(Box<Edit>),
+    /// Let nobody change a stream or its messages any more; for good
+    Seal(Seal),
     /// Remove a stream with all that it holds
     #[command(visible_alias = "delete")]
     Rm(Remove),
@@ -51,6 +62,74 @@ pub(crate) struct List {
     /// Print names alone
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) names: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Report {
+    /// Leave out streams that are buckets of the KV and object stores
+    #[arg(long)]
+    pub(crate) no_buckets: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Find {
+    /// Only streams that hold this subject
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// Only those without messages
+    #[arg(long)]
+    pub(crate) empty: bool,
+    /// Only those that got no message for this long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) idle: Option<Duration>,
+    /// Only those that were made so long ago
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) created: Option<Duration>,
+    /// Only those with so many consumers at most
+    #[arg(long, value_name = "N")]
+    pub(crate) consumers: Option<u64>,
+    /// Only mirrors
+    #[arg(long)]
+    pub(crate) mirrored: bool,
+    /// Only those with sources
+    #[arg(long)]
+    pub(crate) sourced: bool,
+    /// All but those
+    #[arg(long)]
+    pub(crate) invert: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Subjects {
+    pub(crate) stream: String,
+    /// Only subjects that match
+    #[arg(default_value = ">")]
+    pub(crate) filter: String,
+    /// Print subjects alone
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) names: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Gaps {
+    pub(crate) stream: String,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Seal {
+    pub(crate) stream: String,
+    #[command(flatten)]
+    pub(crate) force: Force,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -365,6 +444,14 @@ pub(crate) struct Restore {
     #[command(flatten)]
     pub(crate) output: Output,
 }
+
+const FIND: &str = "\
+What is given must all be so.
+
+Examples:
+  midge stream find --empty --created 7d
+  midge stream find --idle 1d --consumers 0
+  midge stream find --mirrored --invert";
 
 const ADD: &str = "\
 Examples:

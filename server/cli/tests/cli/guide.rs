@@ -24,7 +24,7 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 fn every_command_of_the_guide_does_what_it_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/streams.md");
     let blocks = blocks(&fs::read_to_string(path).expect("docs/streams.md"));
-    assert_eq!(blocks.iter().filter(|(info, _)| info == "sh run").count(), 14);
+    assert_eq!(blocks.iter().filter(|(info, _)| info == "sh run").count(), 15);
     let server = Server::with_streams();
     let directory = tempfile::tempdir().unwrap();
     let midge = Path::new(env!("CARGO_BIN_EXE_midge")).parent().unwrap();

@@ -407,6 +407,176 @@ fn a_backup_brings_back_the_stream_and_its_consumers() {
     assert!(other.midge(&["stream", "restore", target]).run().failed(78).contains("backup.json"));
 }
 
+/// All that a stream has: what it is, and each message with its number, time and headers. Adds a consumer that reads it.
+fn contents(server: &Server, stream: &str) -> (Value, Vec<Value>) {
+    let info = json(&server.midge(&["stream", "info", stream, "--json"]).run().ok());
+    let (mut config, mut state) = (info["config"].clone(), info["state"].clone());
+    // Which server it is, and who reads.
+    config.as_object_mut().unwrap().remove("metadata");
+    state.as_object_mut().unwrap().remove("consumer_count");
+    server.midge(&["consumer", "add", stream, "reader", "--ephemeral", "--ack", "none"]).run().ok();
+    let count = state["messages"].to_string();
+    let read = server.midge(&["consumer", "next", stream, "reader", "--count", &count, "--json"]).run().ok();
+    server.midge(&["consumer", "rm", stream, "reader", "--force"]).run().ok();
+    let mut read = lines(&read);
+    for message in &mut read {
+        // When it came here.
+        message.as_object_mut().unwrap().remove("received");
+    }
+    (serde_json::json!({ "config": config, "state": state }), read)
+}
+
+/// An operator who moves a plant's data from nats-server to midge, and may go back, must not lose anything of it.
+#[test]
+fn streams_move_from_nats_server_to_midge_and_back() {
+    let Some(theirs) = Server::reference_with_streams() else { return };
+    // Some blocks on nats-server, whose size follows from that of the stream.
+    let config = TempFile::new(
+        "moves.json",
+        r#"{"subjects": ["a.>"], "max_bytes": 400000, "compression": "s2", "allow_msg_ttl": true, "first_seq": 10,
+            "max_msgs_per_subject": 1000, "metadata": {"owner": "plant"}, "allow_direct": true}"#,
+    );
+    theirs.midge(&["stream", "add", "A", "--config", config.path()]).run().ok();
+    let line: String = (0..900).map(|at| char::from(b'a' + (at * at % 23) as u8)).collect();
+    let text: String = (1..=200).map(|number| format!("{number} {line}\n")).collect();
+    theirs.midge(&["pub", "a.x", "--lines", "-q"]).run_with(text.as_bytes()).ok();
+    theirs.midge(&["pub", "a.y", "with a header", "-H", "Kind:odd", "-H", "Nats-TTL:1h", "-q"]).run().ok();
+    theirs.midge(&["pub", "a.z", "", "-H", "Nats-Msg-Id:1", "-q"]).run().ok();
+    for seq in ["10", "57", "58", "150"] {
+        theirs.midge(&["stream", "rmm", "A", seq, "--force"]).run().ok();
+    }
+    theirs.midge(&["consumer", "add", "A", "w", "--max-deliver", "9", "--filter", "a.x,a.y"]).run().ok();
+    theirs.midge(&["consumer", "next", "A", "w", "--count", "3", "--raw"]).run().ok();
+    theirs.midge(&["consumer", "next", "A", "w", "--no-ack", "--raw"]).run().ok();
+    theirs.midge(&["kv", "add", "SETTINGS", "--history", "3"]).run().ok();
+    for value in ["1", "2"] {
+        theirs.midge(&["kv", "put", "SETTINGS", "attic.min", value]).run().ok();
+    }
+    theirs.midge(&["kv", "del", "SETTINGS", "attic.min", "--force"]).run().ok();
+    theirs.midge(&["kv", "put", "SETTINGS", "attic.max", "3"]).run().ok();
+    theirs.midge(&["object", "add", "FILES"]).run().ok();
+    let file = TempFile::new("firmware.bin", &text);
+    theirs.midge(&["object", "put", "FILES", file.path(), "--name", "firmware"]).run().ok();
+
+    let (ours, again) = (Server::with_streams(), Server::reference_with_streams().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    for stream in ["A", "KV_SETTINGS", "OBJ_FILES"] {
+        let was = contents(&theirs, stream);
+        assert!(!was.1.is_empty(), "{stream} is empty");
+        for (from, to) in [(&theirs, &ours), (&ours, &again)] {
+            let target = directory.path().join(format!("{stream}-{}", to.port));
+            let target = target.to_str().unwrap();
+            from.midge(&["stream", "backup", stream, target]).run().ok();
+            to.midge(&["stream", "restore", target]).run().ok();
+            let is = contents(to, stream);
+            assert_eq!(is.0, was.0, "{stream}");
+            assert_eq!(is.1, was.1, "{stream}");
+        }
+    }
+    for server in [&ours, &again] {
+        let info = json(&server.midge(&["stream", "info", "A", "--json"]).run().ok());
+        assert_eq!(info["config"]["metadata"]["owner"], "plant");
+        let worker = json(&server.midge(&["consumer", "info", "A", "w", "--json"]).run().ok());
+        assert_eq!(worker["config"]["filter_subjects"], serde_json::json!(["a.x", "a.y"]));
+        let (delivered, floor) = (&worker["delivered"], &worker["ack_floor"]);
+        assert_eq!(
+            (&delivered["stream_seq"], &delivered["consumer_seq"]),
+            (&14.into(), &4.into()),
+            "{worker}"
+        );
+        assert_eq!((&floor["stream_seq"], &floor["consumer_seq"]), (&13.into(), &3.into()), "{worker}");
+        assert_eq!(worker["num_ack_pending"], 1, "{worker}");
+        let told = server.midge(&["kv", "get", "SETTINGS", "attic.max", "--raw"]).run().ok();
+        assert_eq!(told.trim_end(), "3");
+        server.midge(&["kv", "get", "SETTINGS", "attic.min", "--raw"]).run().failed(1);
+        let target = directory.path().join(format!("firmware-{}", server.port));
+        server
+            .midge(&["object", "get", "FILES", "firmware", "--output", target.to_str().unwrap()])
+            .run()
+            .ok();
+        assert_eq!(fs::read_to_string(target).unwrap(), text);
+    }
+}
+
+#[test]
+fn streams_are_compared_searched_and_looked_into() {
+    let server = Server::with_streams();
+    server.midge(&["stream", "add", "A", "--subjects", "a.>"]).run().ok();
+    server.midge(&["stream", "add", "B", "--subjects", "b.>"]).run().ok();
+    server.midge(&["stream", "add", "C", "--mirror", "A"]).run().ok();
+    fill(&server, "a.x", 5);
+    fill(&server, "a.y", 2);
+    for seq in ["2", "3", "5"] {
+        server.midge(&["stream", "rmm", "A", seq, "--force"]).run().ok();
+    }
+    let report = server.midge(&["stream", "report"]).run().ok();
+    let cells = row(&report, "A");
+    assert_eq!(
+        (&*cells[2], &*cells[4], &*cells[6], &*cells[7], &*cells[8]),
+        ("4", "2", "3", "0", "-"),
+        "{report}"
+    );
+    assert_eq!(row(&report, "C")[8], "0", "{report}");
+    assert_eq!(lines(&server.midge(&["stream", "report", "--json"]).run().ok()).len(), 3);
+
+    let found = |flags: &[&str]| {
+        let found = server.midge(&[&["stream", "find", "--json"][..], flags].concat()).run().ok();
+        let names: Vec<_> =
+            lines(&found).iter().map(|it| it["config"]["name"].as_str().unwrap().to_owned()).collect();
+        names.concat()
+    };
+    assert_eq!(found(&["--empty"]), "B");
+    assert_eq!(found(&["--mirrored"]), "C");
+    assert_eq!(found(&["--mirrored", "--invert"]), "AB");
+    assert_eq!(found(&["--subject", "a.x"]), "A");
+    assert_eq!(found(&["--idle", "1h", "--consumers", "0"]), "B");
+    assert_eq!(found(&["--created", "1h"]), "");
+    assert_eq!(server.midge(&["stream", "find", "--sourced"]).run().ok(), "No streams\n");
+
+    let subjects = server.midge(&["stream", "subjects", "A"]).run().ok();
+    assert_eq!((row(&subjects, "a.x")[1].as_str(), row(&subjects, "a.y")[1].as_str()), ("2", "2"));
+    assert_eq!(server.midge(&["stream", "subjects", "A", "*.y", "--names"]).run().ok(), "a.y\n");
+    let gaps = lines(&server.midge(&["stream", "gaps", "A", "--json"]).run().ok());
+    assert_eq!(gaps, [json(r#"{"first":2,"last":3}"#), json(r#"{"first":5,"last":5}"#)]);
+    assert_eq!(server.midge(&["stream", "gaps", "B"]).run().ok(), "No gaps in B\n");
+
+    let seal = ["stream", "seal", "A"];
+    server.midge(&seal).run().failed(2);
+    let said = server.midge(&[&seal[..], &["--force"]].concat()).run().ok();
+    assert!(said.starts_with("Sealed stream A with 4 messages"), "{said}");
+    assert!(server.midge(&["stream", "rmm", "A", "1", "--force"]).run().failed(1).contains("sealed"));
+}
+
+#[test]
+fn a_consumer_is_changed_in_what_is_named_and_let_go_of() {
+    let server = Server::with_streams();
+    server.midge(&["stream", "add", "A", "--subjects", "a.>"]).run().ok();
+    let config = r#"{"name": "w", "durable_name": "w", "ack_policy": "explicit", "filter_subject": "a.x",
+        "priority_policy": "pinned_client", "priority_groups": ["g"], "metadata": {"owner": "me"}}"#;
+    let file = TempFile::new("consumer.json", config);
+    server.midge(&["consumer", "add", "A", "--config", file.path()]).run().ok();
+    let edit =
+        ["consumer", "edit", "A", "w", "--filter", "a.y,a.z", "--max-deliver", "5", "--metadata", "at=attic"];
+    let dry = server.midge(&[&edit[..], &["--dry-run"]].concat()).run();
+    assert!(dry.stderr.contains("max_deliver: "), "{dry:?}");
+    dry.ok();
+    let edited = json(&server.midge(&[&edit[..], &["--force", "--json"]].concat()).run().ok());
+    let config = &edited["config"];
+    assert_eq!(
+        (&config["filter_subjects"], &config["filter_subject"]),
+        (&json(r#"["a.y","a.z"]"#), &Value::Null)
+    );
+    assert_eq!((&config["max_deliver"], &config["priority_policy"]), (&5.into(), &"pinned_client".into()));
+    assert_eq!((&config["metadata"]["owner"], &config["metadata"]["at"]), (&"me".into(), &"attic".into()));
+    let said = server.midge(&[&edit[..], &["--force"]].concat()).run().failed(2);
+    assert_eq!(said, "midge: nothing would change\n");
+    assert!(server.midge(&["consumer", "report", "A"]).run().ok().contains("a.y, a.z"));
+    let unpin = ["consumer", "unpin", "A", "w", "g", "--force"];
+    assert_eq!(server.midge(&unpin).run().ok(), "Unpinned group g of consumer w\n");
+    let other = ["consumer", "unpin", "A", "w", "h", "--force"];
+    assert!(server.midge(&other).run().failed(1).contains("(10160)"));
+}
+
 #[test]
 fn an_account_tells_what_it_stores() {
     let server = Server::with_streams();

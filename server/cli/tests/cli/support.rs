@@ -61,6 +61,15 @@ impl Server {
         server
     }
 
+    /// Starts nats-server with streams, in a directory of its own. `None`, and a word about it, where there is none.
+    pub(crate) fn reference_with_streams() -> Option<Server> {
+        let store = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mut server =
+            Server::reference_with_config(&format!("jetstream {{ store_dir: {:?} }}", store.path()))?;
+        server._store = Some(store);
+        Some(server)
+    }
+
     /// Ends the server and starts another on its port, `before` being run in between.
     pub(crate) fn restart(mut self, before: impl FnOnce()) -> Server {
         self.kill();
