@@ -18,13 +18,14 @@ use crate::closed::CloseReason;
 use crate::conn::{ConnId, Port};
 use crate::notice::Level;
 use crate::settings::{AccountLimits, AccountSettings, StreamShare, Tracing};
+use crate::sort::sort_by;
 use midge_router::mapping::{Destination, Mapping};
 
 impl Trust {
     /// What the known accounts are, in an order that doesn't change.
     pub(crate) fn account_settings(&self, now: Duration) -> Vec<AccountSettings> {
         let mut accounts: Vec<_> = self.accounts.values().collect();
-        accounts.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+        sort_by(&mut accounts, |a, b| a.key().cmp(b.key()));
         accounts.into_iter().map(|claims| self.settings_of(claims, now)).collect()
     }
 
@@ -236,7 +237,7 @@ impl<P: Port> Broker<P> {
     fn connections_in(&self, account: &str) -> Vec<ConnId> {
         let Some(account) = self.account_named(account) else { return Vec::new() };
         let mut found: Vec<_> = self.connections().filter(|(_, conn)| conn.account == account).collect();
-        found.sort_unstable_by_key(|(_, conn)| conn.cid);
+        sort_by(&mut found, |(_, a), (_, b)| a.cid.cmp(&b.cid));
         found.into_iter().map(|(id, _)| id).collect()
     }
 

@@ -14,6 +14,7 @@ use crate::closed::CloseReason;
 use crate::conn::{Conn, Port};
 use crate::inside::MailboxId;
 use crate::settings::{AccountLimits, AccountSettings, Settings};
+use crate::sort::sort_by;
 
 impl<P: Port> Broker<P> {
     /// Takes new settings: connections whose user is gone are closed, the others are told what changed.
@@ -61,7 +62,7 @@ impl<P: Port> Broker<P> {
     fn close_excess(&mut self, now: Now) {
         let mut newest: Vec<_> =
             self.connections().map(|(id, conn)| (Reverse(conn.cid), id, conn.account)).collect();
-        newest.sort_unstable_by_key(|(cid, ..)| *cid);
+        sort_by(&mut newest, |(a, ..), (b, ..)| a.cmp(b));
         for (_, id, account) in newest.clone() {
             let Account { connections, limits, .. } = &self.accounts[account.index()];
             let owes_connect = self.conn(id).is_none_or(Conn::owes_connect);

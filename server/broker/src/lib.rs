@@ -44,6 +44,7 @@ mod replies;
 mod security;
 mod session;
 mod settings;
+mod sort;
 mod subs;
 pub mod system;
 mod tokens;

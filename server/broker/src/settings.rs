@@ -220,8 +220,10 @@ impl StreamShare {
             return some(&limits.streams).then(|| Self::of(&limits.streams));
         }
         let tiers = limits.tiered_limits.iter().map(|(tier, limits)| (tier.into(), Self::of(limits)));
-        let tiers = tiers.collect();
-        limits.tiered_limits.values().any(some).then(|| Self { tiers, ..Self::default() })
+        // Collecting sorts first, in some kilobytes of program.
+        let mut all = BTreeMap::new();
+        all.extend(tiers);
+        limits.tiered_limits.values().any(some).then(|| Self { tiers: all, ..Self::default() })
     }
 
     fn of(claimed: &midge_jwt::StreamLimits) -> Self {

@@ -106,7 +106,7 @@ pub(super) struct Varz {
     tags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<String, String>,
-    feature_flags: BTreeMap<&'static str, bool>,
+    feature_flags: FeatureFlags,
     #[serde(skip_serializing_if = "Option::is_none")]
     system_account: Option<String>,
     slow_consumer_stats: ByKind,
@@ -115,9 +115,12 @@ pub(super) struct Varz {
 }
 
 /// nats-server's flags. Those of what midge doesn't do are off.
-fn feature_flags(long_acks: bool) -> BTreeMap<&'static str, bool> {
-    let others = ["js_api_reply_v2", "js_raft_delete_range", "js_snapshot_sources"];
-    others.into_iter().map(|name| (name, false)).chain([("js_ack_fc_v2", long_acks)]).collect()
+#[derive(Default, Serialize)]
+struct FeatureFlags {
+    js_ack_fc_v2: bool,
+    js_api_reply_v2: bool,
+    js_raft_delete_range: bool,
+    js_snapshot_sources: bool,
 }
 
 /// [`Refusals`], as /varz has them.
@@ -359,7 +362,10 @@ impl Varz {
             tls_cert_not_after: not_after(&about.tls),
             tags: options.server_tags.clone(),
             metadata: options.server_metadata.clone(),
-            feature_flags: feature_flags(options.jetstream.long_acks),
+            feature_flags: FeatureFlags {
+                js_ack_fc_v2: options.jetstream.long_acks,
+                ..FeatureFlags::default()
+            },
             system_account: (!options.no_system_account)
                 .then(|| options.system_account.clone().unwrap_or_else(|| SYSTEM_ACCOUNT.to_owned())),
             slow_consumer_stats: ByKind::clients(stats.slow_consumers),

@@ -4,6 +4,8 @@
 
 use smol_str::SmolStr;
 
+use crate::sort::sort_by;
+
 /// The names in a client's certificate that may be a user's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateNames {
@@ -121,7 +123,7 @@ impl Certificates {
     pub fn new<'a>(users: impl Iterator<Item = &'a SmolStr>) -> Self {
         let mut subjects: Vec<_> =
             users.filter_map(|name| Some((name.clone(), DistinguishedName::parse(name)?))).collect();
-        subjects.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        sort_by(&mut subjects, |(a, _), (b, _)| a.cmp(b));
         Self { subjects }
     }
 

@@ -15,6 +15,8 @@ use std::cmp::Ordering;
 
 use midge_protocol::subject::{Filter, REST, STAR, Tokens, tokens};
 
+use crate::sort::sort_by;
+
 /// Filters, each perhaps with the queue groups that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Patterns {
@@ -120,7 +122,7 @@ impl Patterns {
             at += u32_of(line.len() + 1);
         }
         // Any order will do among entries that differ in their queue group.
-        sorted.sort_unstable_by(Entry::compare);
+        sort_by(&mut sorted, Entry::compare);
         let (nodes, ends) = Builder::default().build(&sorted);
         Self { nodes, ends, text }
     }
@@ -390,7 +392,7 @@ impl Builder {
     /// What entries of one filter say together.
     fn end(&mut self, entries: &[Entry<'_>]) -> EndId {
         let mut names: Vec<&str> = entries.iter().filter_map(|entry| entry.queue).collect();
-        names.sort_unstable();
+        sort_by(&mut names, Ord::cmp);
         names.dedup();
         match (names.is_empty(), entries.is_empty()) {
             (true, true) => return EndId::default(),

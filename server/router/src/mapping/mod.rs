@@ -85,9 +85,12 @@ impl Mapping {
         if total != 100 && destinations.iter().all(|destination| destination.subject != source) {
             choices.push((100 - total, Transform::new(source, &own_destination(source))?));
         }
-        choices.sort_by_key(|(weight, _)| *weight);
+        let mut sorted: Vec<(u8, Transform)> = Vec::with_capacity(choices.len());
+        for (weight, transform) in choices {
+            sorted.insert(sorted.partition_point(|(other, _)| *other <= weight), (weight, transform));
+        }
         let mut below = 0;
-        let choices = choices.into_iter().map(|(weight, transform)| {
+        let choices = sorted.into_iter().map(|(weight, transform)| {
             below += weight;
             Choice { below, transform }
         });
