@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
 
 use midge_broker::{CloseReason, Outbox, Port};
@@ -54,7 +54,7 @@ impl Lifted {
     pub fn land(self) -> io::Result<Reader> {
         let Self { socket, handle, secured } = self;
         let (half, writer) = socket.split()?;
-        *handle.writer() = Some(writer);
+        handle.set_writer(Some(writer));
         Ok(Reader { half, secured: secured.then_some(handle) })
     }
 }
@@ -81,8 +81,8 @@ pub struct Handle(Arc<Wire>);
 
 struct Wire {
     outbox: Outbox,
-    /// None while the connection is between two event loops.
-    writer: Mutex<Option<Writer>>,
+    /// None while the connection is between two event loops. Locked for that alone: who writes waits for nobody.
+    writer: RwLock<Option<Writer>>,
     /// Between outbox and socket, for those who came over a listener with TLS or WebSocket.
     tls: Option<Layer>,
     /// Some thread has noted to write what is queued.
@@ -103,7 +103,7 @@ impl Handle {
         let (half, writer) = socket.split()?;
         let wire = Wire {
             outbox: Outbox::default(),
-            writer: Mutex::new(Some(writer)),
+            writer: RwLock::new(Some(writer)),
             tls,
             due: false.into(),
             broken: false.into(),
@@ -115,7 +115,7 @@ impl Handle {
     pub fn lift(&self, reader: Reader) -> io::Result<Lifted> {
         let Reader { half, secured } = reader;
         let mismatch = || io::Error::from(io::ErrorKind::InvalidInput);
-        let socket = match (half, self.writer().take()) {
+        let socket = match (half, self.set_writer(None)) {
             (ReadHalf::Tcp(half), Some(Writer::Tcp(writer))) => {
                 Accepted::Tcp(half.reunite(writer).map_err(|_| mismatch())?.into_std()?)
             }
@@ -127,9 +127,14 @@ impl Handle {
         Ok(Lifted { socket, handle: self.clone(), secured: secured.is_some() })
     }
 
-    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+    fn writer(&self) -> RwLockReadGuard<'_, Option<Writer>> {
         // What a panic leaves behind is as good as it was: a socket.
-        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.writer.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the half in its place. Returns the one that was there.
+    fn set_writer(&self, writer: Option<Writer>) -> Option<Writer> {
+        std::mem::replace(&mut self.0.writer.write().unwrap_or_else(PoisonError::into_inner), writer)
     }
 
     /// What lies between outbox and socket.
