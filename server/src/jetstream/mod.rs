@@ -14,7 +14,8 @@
 //! The thread takes all that has come meanwhile, lets the engine handle it, commits once, and only then says what
 //! follows from it: everybody who published meanwhile shares one wait for the disk. It sleeps until it is rung or the
 //! engine's next deadline. While it sleeps, whoever rings answers requests for single messages itself, as far as that waits
-//! for nothing ([`clerk`]): a value of a key-value store needs no other thread.
+//! for nothing ([`clerk`]): a value of a key-value store needs no other thread. It sleeps in an event loop, and connections that
+//! have nothing but one thing at a time for it are served there (`net/habit.rs` decides): that wakes no other thread either.
 
 mod clerk;
 mod clock;
