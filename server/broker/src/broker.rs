@@ -438,7 +438,7 @@ impl<P: Port> Broker<P> {
     }
 
     /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, each with the
-    /// bytes that were added. Returns whom the publisher should wait for, if somebody lags behind.
+    /// bytes that were added, in the order in which they should be written: whose turn it was comes last. Returns whom the publisher should wait for, if somebody lags behind.
     pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P, usize)) -> Option<Stall<P>> {
         self.publish_announced(now);
         let mut stall = None;
@@ -770,6 +770,17 @@ impl<P: Port> Broker<P> {
         if !conn.dirty {
             conn.dirty = true;
             self.dirty.push(id);
+        }
+    }
+
+    /// Puts what a connection is owed behind what its turn brought for others: who hears a `PONG` may look for what was
+    /// published before it, and finds it.
+    pub(crate) fn answer_last(&mut self, id: ConnId) {
+        if self.dirty.last().is_none_or(|last| *last == id) || !self.conn(id).is_some_and(|conn| conn.dirty) {
+            return;
+        }
+        if let Some(place) = self.dirty.iter().position(|dirty| *dirty == id) {
+            self.dirty[place..].rotate_left(1);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -205,4 +206,41 @@ fn nothing_is_lost_or_overtaken_on_the_way() {
     let mut rest = String::new();
     talker.reader.read_to_string(&mut rest).expect("an end");
     assert!(rest.is_empty() || rest.contains("-ERR 'Server Shutdown'"), "{rest}");
+}
+
+/// Over Unix sockets, where what one end wrote is at the other at once.
+#[test]
+fn what_was_published_is_there_before_its_publisher_is_answered() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("socket");
+    let program = Program::ours().unwrap_or_else(|why| panic!("{why}"));
+    let config = format!("unix_socket: {path:?}");
+    let _daemon = Daemon::start(program, Some(&config), &[]).unwrap_or_else(|why| panic!("{why}"));
+    let connect = |words: &str| {
+        let mut socket = UnixStream::connect(&path).expect("a connection");
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        write!(socket, "CONNECT {{\"verbose\":false}}\r\n{words}PING\r\n").expect("said");
+        hear_until(&mut socket, "PONG\r\n");
+        socket
+    };
+    let mut subscriber = connect("SUB a 1\r\n");
+    subscriber.set_nonblocking(true).expect("an option");
+    let mut publisher = connect("");
+    for _ in 0..100 {
+        publisher.write_all(b"PING\r\nPUB a 2\r\nhi\r\nPING\r\n").expect("said");
+        hear_until(&mut publisher, "PONG\r\nPONG\r\n");
+        let mut heard = [0; 64];
+        let heard = subscriber.read(&mut heard).map(|length| heard[..length].to_vec());
+        assert_eq!(heard.expect("the message is there"), b"MSG a 1 2\r\nhi\r\n");
+    }
+}
+
+fn hear_until(socket: &mut UnixStream, end: &str) {
+    let mut heard = String::new();
+    while !heard.ends_with(end) {
+        let mut bytes = [0; 4096];
+        let length = socket.read(&mut bytes).expect("an answer in time");
+        assert!(length > 0, "closed after {heard}");
+        heard.push_str(std::str::from_utf8(&bytes[..length]).expect("text"));
+    }
 }

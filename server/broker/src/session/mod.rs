@@ -122,7 +122,9 @@ impl Session {
     /// Reads operations from the start of `input` and does what they ask. Work is bounded: see [`Next::Yield`].
     pub fn receive<P: Port>(&mut self, broker: &mut Broker<P>, now: Now, input: &[u8]) -> Received {
         if self.phase == Phase::Hub {
-            return crate::leaf::receive(broker, self.id, now, input);
+            let received = crate::leaf::receive(broker, self.id, now, input);
+            broker.answer_last(self.id);
+            return received;
         }
         let mut used = 0;
         let mut spent = Cost::default();
@@ -177,6 +179,7 @@ impl Session {
             }
         };
         tally.settle(broker, self.id, now);
+        broker.answer_last(self.id);
         Received { used, next }
     }
 

@@ -5,5 +5,6 @@ mod accounts;
 mod hubs;
 mod memory;
 mod model;
+mod order;
 mod permissions;
 mod world;

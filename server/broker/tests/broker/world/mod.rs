@@ -62,6 +62,15 @@ impl World {
         }
     }
 
+    /// One read of which nothing is written. Returns the outboxes that it filled, in the order in which they should be.
+    pub(crate) fn turn_unwritten(&mut self, client: &mut Client, input: &[u8]) -> Vec<Arc<Outbox>> {
+        let received = client.session.receive(&mut self.broker, Now::default(), input);
+        assert_eq!(received.used, input.len(), "{received:?}");
+        let mut order = Vec::new();
+        self.broker.flush(Now::default(), |outbox, _| order.push(Arc::clone(outbox)));
+        order
+    }
+
     /// Writes what came of a turn.
     pub(crate) fn write(&mut self) {
         let Self { broker, ready, written } = self;
