@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::About;
+use super::absent::{Gatewayz, NO_RAFT, Nothing, Routez};
 use super::accountz::{AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
@@ -164,7 +165,11 @@ impl Monitor {
                 let status = StatusCode::from_u16(health.code()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
                 json(status, serde_json::to_vec(&health))
             }),
-            Page::Unserved => Ok(text(StatusCode::NOT_FOUND, "not served by this version of midge yet\n")),
+            Page::Routez => Ok(pretty(&Routez::new(&self.hub, &self.about))),
+            Page::Gatewayz => Ok(pretty(&Gatewayz::new(&self.hub))),
+            Page::Raftz => Ok(text(StatusCode::NOT_FOUND, NO_RAFT)),
+            Page::Ipqueuesz => Ok(pretty(&Nothing::default())),
+            Page::Unserved => Ok(text(StatusCode::NOT_FOUND, "midge has no runtime of Go's to tell of\n")),
         };
         answer.unwrap_or_else(|BadRequest(why)| text(StatusCode::BAD_REQUEST, why))
     }
@@ -191,6 +196,10 @@ enum Page {
     Jsz,
     Leafz,
     Metrics,
+    Routez,
+    Gatewayz,
+    Raftz,
+    Ipqueuesz,
     /// What nats-server has and midge hasn't.
     Unserved,
 }
@@ -207,8 +216,8 @@ impl Page {
     }
 }
 
-/// Paths, pages, and what people call them.
-const SERVED: [(&str, Page, &str); 10] = [
+/// Paths, pages, and what people call them; nothing where a link leads to nothing.
+const SERVED: [(&str, Page, &str); 14] = [
     ("/", Page::Index, "Index"),
     ("/varz", Page::Varz, "General"),
     ("/connz", Page::Connz, "Connections"),
@@ -219,13 +228,17 @@ const SERVED: [(&str, Page, &str); 10] = [
     ("/leafz", Page::Leafz, "Leaf nodes"),
     ("/healthz", Page::Healthz, "Health probe"),
     ("/metrics", Page::Metrics, "Figures for Prometheus"),
+    ("/routez", Page::Routez, ""),
+    ("/gatewayz", Page::Gatewayz, ""),
+    ("/raftz", Page::Raftz, ""),
+    ("/ipqueuesz", Page::Ipqueuesz, ""),
 ];
 
 /// An older name, counted under the newer one.
 const SUBSZ_ALIAS: &str = "/subscriptionsz";
 
 /// nats-server's other pages.
-const UNSERVED: [&str; 6] = ["/debug/vars", "/gatewayz", "/ipqueuesz", "/raftz", "/routez", "/stacksz"];
+const UNSERVED: [&str; 2] = ["/debug/vars", "/stacksz"];
 
 /// How often each page was asked for.
 #[derive(Default)]
@@ -285,7 +298,7 @@ fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Re
 /// The page for people. Links are relative, so that they hold behind a proxy that adds a path.
 fn index(base: &str, version: String) -> String {
     let mut links = String::new();
-    for (path, _, name) in SERVED.iter().filter(|(_, page, _)| *page != Page::Index) {
+    for (path, _, name) in SERVED.iter().filter(|(_, page, name)| *page != Page::Index && !name.is_empty()) {
         writeln!(links, "<li><a href=\".{base}{path}\">{name}</a> <code>{path}</code>")
             .expect("writing to a String can't fail");
     }

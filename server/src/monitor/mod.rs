@@ -5,6 +5,7 @@
 //!   query   what stands behind the `?`
 //!   requests    the same pages for those who ask over NATS, $SYS.REQ.…
 //!   varz, connz, subsz, accountz, leafz, jsz, healthz    one page each: collect under the broker's lock, serialise after it
+//!   absent    what nats-server has and midge does without
 //!   metrics    all of them, for Prometheus
 //!   sub, text, process    what pages are made of
 //! ```
@@ -14,6 +15,7 @@
 //! until its time is over; it never holds a lock.
 
 mod about;
+mod absent;
 mod accountz;
 mod connz;
 mod healthz;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::About;
+use super::absent::{Expvarz, Gatewayz, Nothing, Profilez, Routez};
 use super::accountz::{AccountInfo, AccountStatz, Accountz};
 use super::connz::Connz;
 use super::healthz::Health;
@@ -22,7 +23,6 @@ use super::leafz::Leafz;
 use super::query::{BadRequest, Query};
 use super::statsz::Statsz;
 use super::subsz::Subsz;
-use super::text::Time;
 use super::varz::Varz;
 use crate::hub::Hub;
 use crate::inquiry::Unresponsive;
@@ -151,6 +151,9 @@ impl Desk {
             Request::Server("HEALTHZ") => data(&Health::check(&ask.healthz(), hub, about).await?.with_code()),
             Request::Server("ROUTEZ") => data(&Routez::new(hub, about)),
             Request::Server("GATEWAYZ") => data(&Gatewayz::new(hub)),
+            Request::Server("RAFTZ" | "IPQUEUESZ") => data(&Nothing::default()),
+            Request::Server("EXPVARZ") => data(&Expvarz::default()),
+            Request::Server("PROFILEZ") => data(&Profilez::missing(&ask.name)),
             Request::Server("LEAFZ") => data(&Leafz::collect(hub, &ask.account, ask.subscriptions)),
             Request::Account { name, word: "LEAFZ" } => data(&Leafz::collect(hub, name, ask.subscriptions)),
             Request::Server("JSZ") => Ok(Some(jsz::collect(hub, about, ask.jsz(&ask.account)).await?)),
@@ -286,6 +289,8 @@ struct Ask {
     js_meta_only: bool,
     stream: String,
     consumer: Name,
+    /// Of a profile.
+    name: String,
     details: bool,
     streams: bool,
     direct_consumer: bool,
@@ -509,48 +514,4 @@ impl Subjects {
             deny: rules.denied().map(str::to_owned).collect(),
         }
     }
-}
-
-/// nats-server's `Routez`: midge has no routes.
-#[derive(Serialize)]
-struct Routez {
-    server_id: String,
-    server_name: String,
-    now: Time,
-    num_routes: u32,
-    routes: [(); 0],
-}
-
-impl Routez {
-    fn new(hub: &Hub, about: &About) -> Self {
-        let info = about.info();
-        Self { server_id: info.id, server_name: info.name, now: now(hub), num_routes: 0, routes: [] }
-    }
-}
-
-#[derive(Default, Serialize)]
-struct Nothing {}
-
-/// nats-server's `Gatewayz`: midge has no gateways.
-#[derive(Serialize)]
-struct Gatewayz {
-    server_id: String,
-    now: Time,
-    outbound_gateways: Nothing,
-    inbound_gateways: Nothing,
-}
-
-impl Gatewayz {
-    fn new(hub: &Hub) -> Self {
-        let (outbound_gateways, inbound_gateways) = (Nothing {}, Nothing {});
-        Self { server_id: id(hub), now: now(hub), outbound_gateways, inbound_gateways }
-    }
-}
-
-fn id(hub: &Hub) -> String {
-    hub.look(|broker, _| broker.settings().info.id.clone())
-}
-
-fn now(hub: &Hub) -> Time {
-    Time(hub.clock.now().wall)
 }

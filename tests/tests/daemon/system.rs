@@ -257,6 +257,35 @@ fn an_account_sees_no_other() {
 }
 
 #[test]
+fn what_a_single_node_has_none_of_is_answered() {
+    both(|daemon, name| {
+        let mut sys = Asker::new(daemon, "sys");
+        for place in ["PING", "{id}"] {
+            let mut ask = |word: &str, body: &str| {
+                let answer = sys.ask(&format!("$SYS.REQ.SERVER.{place}.{word}"), body);
+                assert_eq!(
+                    (&answer["server"]["name"], &answer["error"]),
+                    (&json!("attic"), &Value::Null),
+                    "{name}"
+                );
+                answer["data"].clone()
+            };
+            assert_eq!(ask("RAFTZ", ""), json!({}), "{name}");
+            assert_eq!(ask("RAFTZ", r#"{"account":"A"}"#), json!({}), "{name}");
+            assert!(ask("IPQUEUESZ", "").is_object(), "{name}");
+            let expvarz = ask("EXPVARZ", "");
+            let members: Vec<_> = expvarz.as_object().expect("an object").keys().collect();
+            assert_eq!(members, ["cmdline", "memstats"], "{name}");
+            for (body, why) in
+                [("", "Profile name not specified"), (r#"{"name":"wing"}"#, "Profile \"wing\" not found")]
+            {
+                assert_eq!(ask("PROFILEZ", body), json!({"profile": null, "error": why}), "{name}");
+            }
+        }
+    });
+}
+
+#[test]
 fn requests_for_other_servers_stay_unanswered() {
     both(|daemon, _| {
         let mut sys = Asker::new(daemon, "sys");

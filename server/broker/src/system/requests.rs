@@ -7,8 +7,23 @@ use crate::account::export::{Access, Exports, Response, ServiceExport};
 use crate::account::import::ServiceImport;
 
 /// What a server tells of itself: `$SYS.REQ.SERVER.<id>.<word>`, or of each server: `$SYS.REQ.SERVER.PING.<word>`.
-const SERVER: &[&str] =
-    &["IDZ", "STATSZ", "VARZ", "SUBSZ", "CONNZ", "ROUTEZ", "GATEWAYZ", "LEAFZ", "ACCOUNTZ", "JSZ", "HEALTHZ"];
+const SERVER: &[&str] = &[
+    "IDZ",
+    "STATSZ",
+    "VARZ",
+    "SUBSZ",
+    "CONNZ",
+    "ROUTEZ",
+    "GATEWAYZ",
+    "LEAFZ",
+    "ACCOUNTZ",
+    "JSZ",
+    "HEALTHZ",
+    "PROFILEZ",
+    "EXPVARZ",
+    "IPQUEUESZ",
+    "RAFTZ",
+];
 /// What a server does: `$SYS.REQ.SERVER.<id>.<word>`.
 const ORDERS: &[&str] = &["RELOAD", "KICK", "LDM"];
 /// What a server tells of an account: `$SYS.REQ.ACCOUNT.<name>.<word>`.
