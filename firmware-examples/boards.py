@@ -9,6 +9,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+sys.path.insert(0, str(ROOT / "tests"))
+import programs
+
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 BUILT = TARGET / "firmware"
 # What firmware is told that the broker's address is: QEMU carries what goes there to the machine that it runs on.
@@ -65,15 +68,7 @@ def certificates(name="gateway"):
 def qemu(board):
     """Sees that the emulator is there, and installs it if need be."""
     command = board["qemu"].split()[0]
-    packages = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
-    if not shutil.which(command) and shutil.which("apt-get"):
-        print(f"installing {packages[command]} with apt")
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        install = ["apt-get", "install", "--yes", "-qq", "--no-install-recommends", packages[command]]
-        if subprocess.run(install, **quiet).returncode != 0:
-            subprocess.run(["apt-get", "update", "-qq"], **quiet)
-            subprocess.run(install, **quiet)
-    return shutil.which(command)
+    return programs.find(command, {"qemu-system-riscv32": "qemu-system-misc"}.get(command))
 
 
 def command(elf, board, broker):
