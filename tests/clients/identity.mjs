@@ -10,7 +10,7 @@ async function met(way) {
   const secret = readFileSync(path);
   const authenticator = kind === "creds" ? credsAuthenticator(secret) : nkeyAuthenticator(secret);
   try {
-    const nc = await connect({ servers: url, authenticator, reconnect: false, timeout: 10_000 });
+    const nc = await connect({ servers: url, authenticator, reconnect: false, timeout: 60_000 });
     const echo = nc.subscribe("echo", { max: 1 });
     nc.publish("echo", "hello");
     for await (const _ of echo) {

@@ -5,7 +5,7 @@ import sys
 
 import nats
 
-PATIENCE = 10
+PATIENCE = 60
 
 
 async def met(url, way):

@@ -5,7 +5,7 @@ import { connect, headers, RequestError } from "../node_modules/@nats-io/transpo
 
 const [url] = process.argv.slice(2);
 const [alice, bob] = [{ user: "alice", pass: "a" }, { user: "bob", pass: "b" }];
-const PATIENCE = 10_000;
+const PATIENCE = 60_000;
 
 const saw = (step, what) => console.log(JSON.stringify({ step, saw: what }));
 const ask = (what) => console.log(JSON.stringify({ ask: what }));

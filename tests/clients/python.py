@@ -10,7 +10,7 @@ from nats.errors import Error
 URL = sys.argv[1]
 ALICE, BOB = {"user": "alice", "password": "a"}, {"user": "bob", "password": "b"}
 GUEST = {"user": "guest", "password": "g"}
-PATIENCE = 10
+PATIENCE = 60
 
 
 def saw(step, what):

@@ -9,7 +9,7 @@ import { Objm } from "@nats-io/obj";
 import { connect, nanos } from "@nats-io/transport-node";
 
 const [url] = process.argv.slice(2);
-const PATIENCE = 10_000;
+const PATIENCE = 60_000;
 
 const saw = (step, what) => console.log(JSON.stringify({ step, saw: what }));
 const ask = (what) => console.log(JSON.stringify({ ask: what }));

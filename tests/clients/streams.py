@@ -12,7 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, KeyValueConfig
 from nats.js.errors import APIError
 
 URL = sys.argv[1]
-PATIENCE = 10
+PATIENCE = 60
 
 
 def saw(step, what):

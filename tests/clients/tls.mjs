@@ -13,7 +13,7 @@ if (way === "first") {
 }
 
 try {
-  const nc = await connect({ servers: url, tls, reconnect: false, timeout: 10_000 });
+  const nc = await connect({ servers: url, tls, reconnect: false, timeout: 60_000 });
   const echo = nc.subscribe("echo", { max: 1 });
   nc.publish("echo", "hello");
   for await (const message of echo) {

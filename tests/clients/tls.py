@@ -7,7 +7,7 @@ import sys
 import nats
 
 WAY, URL, CA, CERT, KEY = sys.argv[1:]
-PATIENCE = 10
+PATIENCE = 60
 
 
 async def main():

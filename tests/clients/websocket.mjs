@@ -2,7 +2,7 @@
 
 import { wsconnect } from "@nats-io/nats-core";
 
-const nc = await wsconnect({ servers: process.argv[2], reconnect: false, timeout: 10_000 });
+const nc = await wsconnect({ servers: process.argv[2], reconnect: false, timeout: 60_000 });
 const echo = nc.subscribe("echo", { max: 2 });
 nc.publish("echo", "hello");
 nc.publish("echo", "x".repeat(100_000));

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket as Held, Type};
 use tempfile::TempDir;
 
 use crate::script::Signal;
@@ -80,8 +81,9 @@ pub struct Daemon {
     address: SocketAddr,
 }
 
-/// How long a server may take to start, to answer a signal, or to log what it was asked to do.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server may take to start, to answer a signal, or to log what it was asked to do. So long that only a server
+/// that will never do it takes longer, on whatever machine and beside whatever else.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Daemon {
     /// Starts `program` on a free loopback port and returns once it accepts connections.
@@ -131,6 +133,7 @@ impl Daemon {
     /// Starts it again, after its end, in the same directory and on the same port.
     pub fn restart(&mut self) -> Result<(), String> {
         self.kill();
+        let _held = hold(self.address)?;
         let port = Some(self.address.port());
         (self.child, self.log, self.address) =
             spawn(&self.program, self.directory.path(), self.has_config, &self.flags, port)?;
@@ -292,6 +295,18 @@ impl Lines {
     fn written(&self) -> MutexGuard<'_, Written> {
         self.0.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes a port that nobody listens on, so that no other server, and no client, is given it. A server that asks for it by number
+/// gets it all the same.
+fn hold(address: SocketAddr) -> Result<Held, String> {
+    let hold = || {
+        let socket = Held::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    hold().map_err(|err: std::io::Error| format!("{address}: {err}"))
 }
 
 const CONFIG: &str = "server.conf";

@@ -180,7 +180,7 @@ fn run(command: &mut Command, daemon: &mut Daemon) -> Result<Vec<Value>, String>
 }
 
 /// A step may wait for several things, each of them with its own deadline.
-const STEP: Duration = Duration::from_secs(40);
+const STEP: Duration = PATIENCE.saturating_mul(3);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

@@ -93,7 +93,7 @@ impl Peer {
         let _ = self.socket.write_all(&frame);
     }
 
-    /// The next frame: its first byte and its payload. `None`: the server has closed.
+    /// The next frame: its first byte and its payload. `None`: the server has closed. A PING is answered and passed over.
     fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             let body = match *self.input.as_slice() {
@@ -104,6 +104,10 @@ impl Peer {
             };
             if let Some((head, len)) = body.filter(|(head, len)| self.input.len() >= head + len) {
                 let frame: Vec<u8> = self.input.drain(..head + len).collect();
+                if &frame[head..] == b"PING\r\n" {
+                    self.send(0x82, b"PONG\r\n");
+                    continue;
+                }
                 return Some((frame[0], frame[head..].to_vec()));
             }
             if !self.read() {

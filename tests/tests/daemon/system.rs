@@ -92,7 +92,6 @@ impl Asker {
                 .unwrap_or_else(|| panic!("the end, after {} questions", self.asked));
             let words: Vec<_> = head.split(' ').collect();
             match words[..] {
-                ["PING"] => self.peer.send("PONG\r\n"),
                 ["MSG", subject, ..] => {
                     let body = self.peer.line().expect("a line").expect("a body");
                     let value =

@@ -53,7 +53,6 @@ fn done(peer: &mut Peer) {
     loop {
         match peer.line().unwrap().expect("the connection is open").as_str() {
             "PONG" => return,
-            "PING" => peer.send("PONG\r\n"),
             line if line.starts_with("INFO ") => {}
             line => {
                 let payload = peer.line().unwrap();
@@ -89,7 +88,6 @@ fn message(peer: &mut Peer) -> String {
                     return format!("{text} {payload}");
                 }
             }
-            "PING" => peer.send("PONG\r\n"),
             "PONG" | "INFO" | "+OK" => {}
             _ => return line,
         }
@@ -104,10 +102,8 @@ fn until_heard(publisher: &mut Peer, subject: &str) {
         loop {
             let line = publisher.line().unwrap().expect("the connection is open");
             heard &= !line.starts_with("HMSG");
-            match line.as_str() {
-                "PONG" => return heard.then_some(()),
-                "PING" => publisher.send("PONG\r\n"),
-                _ => {}
+            if line == "PONG" {
+                return heard.then_some(());
             }
         }
     });
@@ -122,10 +118,8 @@ fn until_unheard(publisher: &mut Peer, subject: &str) {
         loop {
             let line = publisher.line().unwrap().expect("the connection is open");
             unheard |= line.starts_with("HMSG");
-            match line.as_str() {
-                "PONG" => return unheard.then_some(()),
-                "PING" => publisher.send("PONG\r\n"),
-                _ => {}
+            if line == "PONG" {
+                return unheard.then_some(());
             }
         }
     });

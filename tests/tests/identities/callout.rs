@@ -1,7 +1,5 @@
 //! Services that are asked about users: what they say counts on midge as on nats-server.
 
-use std::time::Duration;
-
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use futures_util::StreamExt as _;
 use midge_jwt::{
@@ -177,14 +175,13 @@ fn the_configuration_names_a_service() {
         let issuer = key(Kind::Account, 2).public();
         let config = format!(
             "accounts {{ AUTH {{ users: [ {{ user: service, password: s }} ] }}, APP {{}} }}
-             authorization {{ timeout: 1, auth_callout {{ issuer: {issuer}, account: AUTH, auth_users: [ service ]\n{xkey} }} }}"
+             authorization {{ timeout: 3, auth_callout {{ issuer: {issuer}, account: AUTH, auth_users: [ service ]\n{xkey} }} }}"
         );
         for (name, program) in programs() {
             let daemon = Daemon::start(program, Some(&config), &[]).unwrap_or_else(|why| panic!("{why}"));
             let url = format!("nats://{}", daemon.address());
-            let met = runtime.block_on(async {
-                timeout(Duration::from_secs(60), in_the_configuration(&url, curve())).await
-            });
+            let met =
+                runtime.block_on(async { timeout(3 * PATIENCE, in_the_configuration(&url, curve())).await });
             let met = met.expect("in time").unwrap_or_else(|why| panic!("{name}: {why}"));
             let named = |met: Vec<bool>| {
                 let names = USERS.iter().map(|user| user.0).chain(["alice meanwhile", "silent meanwhile"]);
@@ -227,7 +224,7 @@ fn an_account_names_a_service() {
     ];
     let preload: Vec<_> = accounts.iter().map(|(key, token)| format!("{}: {token}", key.public())).collect();
     let config = format!(
-        "operator: {acme}\nresolver: MEMORY\nresolver_preload: {{ {} }}\nauthorization {{ timeout: 1 }}",
+        "operator: {acme}\nresolver: MEMORY\nresolver_preload: {{ {} }}\nauthorization {{ timeout: 3 }}",
         preload.join(", ")
     );
     let user = |user: &KeyPair, bearer_token: bool| {
@@ -251,7 +248,7 @@ fn an_account_names_a_service() {
             task.abort();
             Ok::<_, Failure>(met)
         };
-        let met = runtime.block_on(async { timeout(Duration::from_secs(60), play).await }).expect("in time");
+        let met = runtime.block_on(async { timeout(3 * PATIENCE, play).await }).expect("in time");
         let met = met.unwrap_or_else(|why| panic!("{name}: {why}\n{}", daemon.stderr().text()));
         let named = |met: Vec<bool>| {
             let names = USERS.iter().map(|user| user.0).chain(["alice meanwhile", "silent meanwhile"]);

@@ -1,7 +1,5 @@
 //! What a server tells of users who came by tokens, beside the reference.
 
-use std::time::Duration;
-
 use async_nats::{Client, ConnectOptions, Subscriber};
 use futures_util::StreamExt as _;
 use midge_jwt::{
@@ -167,7 +165,7 @@ fn users_and_accounts_have_the_names_that_tokens_give_them() {
     let mut seen = Vec::new();
     for (name, program) in programs() {
         let daemon = Daemon::start(program, Some(&config), &[]).unwrap_or_else(|why| panic!("{why}"));
-        let play = async { timeout(Duration::from_secs(60), play(&daemon, &root, &house, &users)).await };
+        let play = async { timeout(3 * PATIENCE, play(&daemon, &root, &house, &users)).await };
         let saw = runtime.block_on(play).expect("in time");
         seen.push((name, saw.unwrap_or_else(|why| panic!("{name}: {why}\n{}", daemon.stderr().text()))));
     }

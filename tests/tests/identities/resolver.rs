@@ -1,7 +1,5 @@
 //! Accounts that are kept in a directory, and that change while the server runs.
 
-use std::time::Duration;
-
 use async_nats::{Client, ConnectOptions, Event};
 use midge_jwt::{Account, Claims, Deletion, Grant, KeyPair, Kind, Limits, Operator, Token, User};
 use midge_tests::daemon::{Daemon, PATIENCE};
@@ -156,7 +154,7 @@ fn accounts_come_change_and_go() {
         let config = keys.config(&dir, "");
         let mut daemon = Daemon::start(program, Some(&config), &[]).unwrap_or_else(|why| panic!("{why}"));
         let played = runtime.block_on(async {
-            timeout(Duration::from_secs(60), play(&mut daemon, &keys, &dir)).await.map_err(Failure::from)?
+            timeout(3 * PATIENCE, play(&mut daemon, &keys, &dir)).await.map_err(Failure::from)?
         });
         let saw = played.unwrap_or_else(|why| panic!("{name}: {why}\n{}", daemon.stderr().text()));
         all.push((name, saw));

@@ -12,6 +12,7 @@ use midge_jwt::{
     Account, Claims, Crossing, Export, Grant, Import, KeyPair, Kind, Limits, Operator, Token, User,
 };
 use midge_tests::daemon::{Daemon, PATIENCE};
+use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 
 use crate::{creds, key, now, programs};
@@ -125,8 +126,10 @@ fn accounts_are_fetched_when_somebody_comes() {
         assert_eq!((pages.count(&path(&shed)), pages.count(&path(&house))), (1, 1), "{name}");
         assert!(pages.count(&path(&nobody)) >= 1, "{name}");
     }
-    // Nobody listens there: a server that can't find its own account doesn't start.
-    let silent = TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("an address");
+    // A port that is held, so that nobody listens there: a server that can't find its own account doesn't start.
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let silent = held.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
     for (name, program) in programs() {
         let config = format!("operator: {acme}\nresolver: URL(http://{silent}/)");
         let started = Daemon::start(program, Some(&config), &[]);

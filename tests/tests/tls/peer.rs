@@ -99,13 +99,15 @@ impl Peer {
         self.0.get_mut().flush()
     }
 
-    /// The next line without its end, or none if the server has closed.
+    /// The next line without its end, or none if the server has closed. A PING is answered and is no line.
     pub(crate) fn line(&mut self) -> io::Result<Option<String>> {
-        let mut line = String::new();
-        match self.0.read_line(&mut line) {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(line.trim_end().to_owned())),
-            Err(error) => Err(error),
+        loop {
+            let mut line = String::new();
+            match self.0.read_line(&mut line)? {
+                0 => return Ok(None),
+                _ if line == "PING\r\n" => self.send("PONG\r\n")?,
+                _ => return Ok(Some(line.trim_end().to_owned())),
+            }
         }
     }
 
