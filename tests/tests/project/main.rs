@@ -5,3 +5,4 @@ mod compat;
 mod formats;
 mod layers;
 mod security;
+mod unrun;
