@@ -34,7 +34,8 @@ impl Consumer {
                 return Err(error::CONSUMER_CREATE.with(&[&what]));
             }
         }
-        if old.deliver_subject != new.deliver_subject && self.push.active {
+        // Who made it a moment ago listens, as long as nothing else is known: else all who make it at once would have it.
+        if old.deliver_subject != new.deliver_subject && (self.push.active || !self.push.known) {
             return Err(error::CONSUMER_NAME_EXIST.error());
         }
         if old.max_waiting != new.max_waiting {
