@@ -9,7 +9,7 @@ import sys
 import nats
 from nats.errors import Error, TimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, KeyValueConfig, ObjectStoreConfig, StreamConfig
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NoKeysError, NotFoundError
 
 URL = sys.argv[1]
 PATIENCE = 60
@@ -33,6 +33,19 @@ async def failure(attempt):
     except (Error, asyncio.TimeoutError) as error:
         return type(error).__name__
     return "none"
+
+
+async def found(look):
+    """What is there. nats-py takes a store whose entries are on their way to it for an empty one."""
+
+    async def again():
+        while True:
+            try:
+                return await look()
+            except (NoKeysError, NotFoundError):
+                pass
+
+    return await asyncio.wait_for(again(), PATIENCE)
 
 
 def facts(message):
@@ -109,7 +122,7 @@ async def main():
     saw("last per subject", [facts(await last.next_msg(PATIENCE)) for _ in range(3)])
     await last.unsubscribe()
     members = [await js.subscribe("plant.2", "workers", durable="workers", stream="PLANT") for _ in range(2)]
-    shared = [await asyncio.wait_for(next_of(members), PATIENCE) for _ in range(2)]
+    shared = await next_of(members, 2)
     saw("queue", sorted(facts(message)[:2] for message in shared))
     for member in members:
         await member.unsubscribe()
@@ -140,16 +153,16 @@ async def main():
     saw("update", [await kv.update("attic.limit", b"23", 2), await failure(kv.update("attic.limit", b"24", 2))])
     saw("create again", await failure(kv.create("cellar", b"9")))
     watcher = await kv.watch("attic.*")
-    entry = await watcher.updates(timeout=PATIENCE)
-    await watcher.updates(timeout=PATIENCE)
+    # What is there, and nothing for its end, which comes first if it is on its way.
+    entry = next(entry for entry in [await watcher.updates(timeout=PATIENCE) for _ in range(2)] if entry)
     await kv.put("attic.limit", b"24")
     later = await watcher.updates(timeout=PATIENCE)
     saw("watch", [[entry.value.decode(), entry.revision], [later.value.decode(), later.revision]])
     await watcher.stop()
-    saw("keys", sorted(await kv.keys()))
-    saw("history", [[entry.value.decode(), entry.revision] for entry in await kv.history("attic.limit")])
+    saw("keys", sorted(await found(kv.keys)))
+    saw("history", [[entry.value.decode(), entry.revision] for entry in await found(lambda: kv.history("attic.limit"))])
     await kv.delete("cellar")
-    saw("deleted key", [await failure(kv.get("cellar")), sorted(await kv.keys())])
+    saw("deleted key", [await failure(kv.get("cellar")), sorted(await found(kv.keys))])
     status = await kv.status()
     saw("bucket", [status.bucket, status.values, status.history])
 
@@ -160,7 +173,7 @@ async def main():
     saw("object", [info.name, info.size, info.chunks, info.digest])
     got = (await store.get("image")).data
     saw("object again", [len(got), hashlib.sha256(got).hexdigest() == hashlib.sha256(image).hexdigest()])
-    saw("objects", [entry.name for entry in await store.list()])
+    saw("objects", [entry.name for entry in await found(store.list)])
     await store.delete("image")
     saw("no object", await failure(store.get("image")))
 
@@ -172,13 +185,20 @@ async def main():
     await nc.close()
 
 
-async def next_of(members):
-    """The first message that one of them has."""
-    waits = [asyncio.create_task(member.next_msg(PATIENCE)) for member in members]
-    done, others = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for other in others:
-        other.cancel()
-    return done.pop().result()
+async def next_of(members, count):
+    """That many messages, whichever of them has them."""
+    waits = {asyncio.create_task(member.next_msg(PATIENCE)): member for member in members}
+    messages = []
+    while len(messages) < count:
+        # Several may have one at once.
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in done:
+            member = waits.pop(wait)
+            messages.append(wait.result())
+            waits[asyncio.create_task(member.next_msg(PATIENCE))] = member
+    for wait in waits:
+        wait.cancel()
+    return messages
 
 
 asyncio.run(main())
