@@ -1,7 +1,6 @@
 //! The arrows between our crates are those that ARCHITECTURE.md draws, and no others.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 /// crate -> the crates of ours that it may use.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -65,15 +64,9 @@ const NO_TOKIO: &[&str] = &[
 
 #[test]
 fn dependencies_point_downwards() {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
-        .output()
-        .expect("cargo runs this test");
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
-    let packages = metadata["packages"].as_array().expect("a workspace has packages");
+    let packages = crate::packages();
     let mut seen = BTreeSet::new();
-    for package in packages {
+    for package in &packages {
         let name = package["name"].as_str().expect("a package has a name");
         if name == "midge-tests" {
             continue;
