@@ -107,7 +107,7 @@ impl Engine {
             .map_or(Bytes::new(), |identity| headers::with(b"", headers::STREAM_IDENTITY, &identity).into());
         let mut later = consumer
             .zip(request.message.reply)
-            .is_some_and(|(consumer, reply)| consumer.answer_later(reply, header.clone()));
+            .is_some_and(|(consumer, reply)| consumer.answer_later("consumer_create", reply, header.clone()));
         let consumer = stream.consumers.get(&number);
         let info = consumer.filter(|_| !later).map(|consumer| consumer.info(request.now.wall));
         if let (Some(info), Some(reply), false) = (&info, request.message.reply, header.is_empty()) {
@@ -209,9 +209,16 @@ impl Engine {
     pub(super) fn consumer_info(&mut self, request: &Request<'_>) -> Answer {
         request.expect_nothing()?;
         let (id, number) = self.consumer_ids(request)?;
-        let stream = self.streams.get(&id);
-        let consumer = stream.and_then(|stream| stream.consumers.get(&number));
-        answer("consumer_info", consumer.map(|consumer| consumer.info(request.now.wall)))
+        let stream = self.streams.get_mut(&id);
+        let Some(consumer) = stream.and_then(|stream| stream.consumers.get_mut(&number)) else {
+            return Err(error::CONSUMER_NOT_FOUND.into());
+        };
+        // Of many who would make the same one, those who come late ask whether the first one listens.
+        let later = |reply| consumer.answer_later("consumer_info", reply, Bytes::new());
+        if request.message.reply.is_some_and(later) {
+            return Err(Failure::Later);
+        }
+        answer("consumer_info", consumer.info(request.now.wall))
     }
 
     pub(super) fn consumer_delete(&mut self, request: &Request<'_>) -> Answer {

@@ -237,6 +237,7 @@ impl Consumer {
             cx.unsubscribe(filter, tag);
         }
         self.unwatch_push(cx);
+        self.answer_owed(cx);
         self.dismiss_requests("409 Consumer Deleted", false, cx);
     }
 

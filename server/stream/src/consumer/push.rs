@@ -29,8 +29,8 @@ pub(crate) struct Push {
     pub(super) active: bool,
     /// That is known.
     pub(super) known: bool,
-    /// Who made it, or would have, and is told so once that is known, with which header.
-    pub(super) owed: Vec<(Box<[u8]>, Bytes)>,
+    /// Who made it, would have, or asks about it, and is told once that is known.
+    pub(super) owed: Vec<Owed>,
     /// They are told in these outputs, and what it delivers comes in the next: who made it hears of that first, however
     /// much there is to deliver.
     pub(super) told: bool,
@@ -43,6 +43,15 @@ pub(crate) struct Push {
     pub(super) heartbeat: Option<(Duration, Instant)>,
     /// When the rate limit allows the next message.
     pub(super) rate_at: Instant,
+}
+
+/// Somebody who waits for an answer.
+#[derive(Debug)]
+pub(super) struct Owed {
+    reply: Box<[u8]>,
+    header: Bytes,
+    /// What was asked.
+    kind: &'static str,
 }
 
 impl Push {
@@ -83,11 +92,7 @@ impl Consumer {
         }
         let changed = self.push.active != exists;
         (self.push.active, self.push.known) = (exists, true);
-        for (reply, header) in std::mem::take(&mut self.push.owed) {
-            let text = crate::api::write("consumer_create", None, self.info(cx.now.wall));
-            cx.answer_with(&reply, header, text);
-            self.push.told = true;
-        }
+        self.answer_owed(cx);
         if !changed {
             return;
         }
@@ -101,14 +106,23 @@ impl Consumer {
         }
     }
 
-    /// Keeps the answer to whoever made it until it is known whether somebody listens, which the answer tells. False if
-    /// that is known, or doesn't matter.
-    pub(crate) fn answer_later(&mut self, reply: &[u8], header: Bytes) -> bool {
+    /// Keeps the answer to whoever made it, or asks about it, until it is known whether somebody listens, which the answer
+    /// tells. False if that is known, or doesn't matter.
+    pub(crate) fn answer_later(&mut self, kind: &'static str, reply: &[u8], header: Bytes) -> bool {
         let later = self.config.is_push() && !self.push.known;
         if later {
-            self.push.owed.push((reply.into(), header));
+            self.push.owed.push(Owed { reply: reply.into(), header, kind });
         }
         later
+    }
+
+    /// Tells those who wait what is known.
+    pub(super) fn answer_owed(&mut self, cx: &mut Cx<'_>) {
+        for Owed { reply, header, kind } in std::mem::take(&mut self.push.owed) {
+            let text = crate::api::write(kind, None, self.info(cx.now.wall));
+            cx.answer_with(&reply, header, text);
+            self.push.told = true;
+        }
     }
 
     pub(crate) fn is_bound(&self) -> bool {
