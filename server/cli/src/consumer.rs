@@ -8,13 +8,13 @@ use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::api::{Api, CONSUMER_NOT_FOUND, Parts, Refusal, check_name};
 use crate::cli::Connection;
 use crate::cli::consumer::{
-    Ack, Add, Consumer, Deliver, Edit, Info, List, Next, Pause, Remove, Replay, Resume, Unpin,
+    Ack, Add, Consumer, Deliver, Edit, Info, List, Next, Pause, Remove, Replay, Resume, Settings, Unpin,
 };
 use crate::confirm::confirm;
 use crate::exit::{Failure, Outcome};
@@ -313,32 +313,23 @@ impl Pull {
 impl Add {
     /// Puts what was given into a configuration, and leaves the rest of it.
     fn apply(&self, config: &mut Value) -> Outcome {
-        let Value::Object(config) = config else {
-            return Err(Failure::config("a consumer's configuration is a JSON object"));
-        };
+        let config = members(config)?;
         let fresh = config.is_empty();
+        self.settings.apply(config);
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 config.insert(name.to_owned(), value);
             }
         };
-        let duration = |given: Option<Duration>| given.map(|given| json!(nanos(given)));
         if let Some(name) = &self.consumer {
             set("name", Some(json!(name)));
             set("durable_name", Some(json!(name)).filter(|_| !self.ephemeral));
         }
-        set("description", self.description.as_ref().map(|text| json!(text)));
-        set("deliver_subject", self.target.as_ref().map(|subject| json!(subject)));
         set("deliver_group", self.deliver_group.as_ref().map(|group| json!(group)));
-        set("idle_heartbeat", duration(self.heartbeat));
+        set("idle_heartbeat", self.heartbeat.map(|every| json!(nanos(every))));
         set("flow_control", self.flow_control.then_some(json!(true)));
         set("rate_limit_bps", self.bps.map(Value::from));
-        match &self.filter[..] {
-            [] => {}
-            [subject] => set("filter_subject", Some(json!(subject))),
-            subjects => set("filter_subjects", Some(json!(subjects))),
-        }
-        let ack = self.ack.or(fresh.then_some(match self.target {
+        let ack = self.ack.or(fresh.then_some(match self.settings.target {
             Some(_) => Ack::None,
             None => Ack::Explicit,
         }));
@@ -364,25 +355,10 @@ impl Add {
         }
         let replay = self.replay.or(fresh.then_some(Replay::Instant));
         set("replay_policy", replay.map(|replay| json!(replay.name())));
-        set("ack_wait", duration(self.wait));
-        let backoff: Vec<u64> = self.backoff.iter().copied().map(nanos).collect();
-        set("backoff", Some(json!(backoff)).filter(|_| !backoff.is_empty()));
-        set("max_deliver", self.max_deliver.map(Value::from));
-        set("max_ack_pending", self.max_pending.map(Value::from));
         set("max_waiting", self.max_waiting.map(Value::from));
-        set("max_batch", self.max_pull_batch.map(Value::from));
-        set("max_expires", duration(self.max_pull_expire));
-        set("max_bytes", self.max_pull_bytes.map(Value::from));
-        set("headers_only", self.headers_only.then_some(json!(true)));
-        set("inactive_threshold", duration(self.inactive_threshold));
         set("mem_storage", self.memory.then_some(json!(true)));
         set("num_replicas", self.replicas.map(Value::from));
-        set("sample_freq", self.sample.map(|percent| json!(percent.to_string())));
         set("pause_until", self.pause.map(|time| json!(time.to_string())));
-        if !self.metadata.is_empty() {
-            let metadata = self.metadata.iter().map(|(key, value)| (key.clone(), json!(value)));
-            set("metadata", Some(Value::Object(metadata.collect())));
-        }
         Ok(())
     }
 }
@@ -390,9 +366,22 @@ impl Add {
 impl Edit {
     /// Puts what was given into a configuration, and leaves the rest of it.
     fn apply(&self, config: &mut Value) -> Outcome {
-        let Value::Object(config) = config else {
-            return Err(Failure::config("a consumer's configuration is a JSON object"));
-        };
+        let config = members(config)?;
+        if self.no_backoff {
+            config.remove("backoff");
+        }
+        if self.no_filter {
+            config.remove("filter_subject");
+            config.remove("filter_subjects");
+        }
+        self.settings.apply(config);
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Puts what was given into a configuration, and leaves the rest of it.
+    fn apply(&self, config: &mut Map<String, Value>) {
         let duration = |given: Option<Duration>| given.map(|given| json!(nanos(given)));
         let backoff: Vec<u64> = self.backoff.iter().copied().map(nanos).collect();
         for (name, value) in [
@@ -413,17 +402,13 @@ impl Edit {
                 config.insert(name.to_owned(), value);
             }
         }
-        if self.no_backoff {
-            config.remove("backoff");
-        }
-        if self.no_filter || !self.filter.is_empty() {
-            config.remove("filter_subject");
-            config.remove("filter_subjects");
-        }
-        match &self.filter[..] {
-            [] => {}
-            [subject] => drop(config.insert("filter_subject".to_owned(), json!(subject))),
-            subjects => drop(config.insert("filter_subjects".to_owned(), json!(subjects))),
+        let (name, other, filter) = match &self.filter[..] {
+            [subject] => ("filter_subject", "filter_subjects", json!(subject)),
+            subjects => ("filter_subjects", "filter_subject", json!(subjects)),
+        };
+        if !self.filter.is_empty() {
+            config.remove(other);
+            config.insert(name.to_owned(), filter);
         }
         for (key, value) in self.metadata.iter().cloned() {
             let metadata = config.entry("metadata").or_insert_with(|| json!({}));
@@ -433,8 +418,11 @@ impl Edit {
                 false => drop(metadata.insert(key, json!(value))),
             }
         }
-        Ok(())
     }
+}
+
+fn members(config: &mut Value) -> Outcome<&mut Map<String, Value>> {
+    config.as_object_mut().ok_or_else(|| Failure::config("a consumer's configuration is a JSON object"))
 }
 
 impl Ack {

@@ -130,8 +130,12 @@ async fn report(args: &Report, api: &mut Api) -> Outcome {
 
 async fn find(args: &Find, api: &mut Api) -> Outcome {
     let filter = args.subject.as_ref().map_or(json!({}), |subject| json!({"subject": subject}));
-    let mut streams = api.pages("STREAM.LIST", "streams", json!({})).await?;
     let holds = api.pages("STREAM.LIST", "streams", filter).await?;
+    // Those that don't hold the subject are wanted only if the search is turned round.
+    let mut streams = match args.invert && args.subject.is_some() {
+        true => api.pages("STREAM.LIST", "streams", json!({})).await?,
+        false => holds.clone(),
+    };
     let holds: Vec<&str> = holds.iter().map(|stream| stream["config"].text("name")).collect();
     let now = jiff::Timestamp::now();
     let older = |time: Option<jiff::Timestamp>, than: std::time::Duration| {

@@ -68,27 +68,41 @@ pub(crate) struct Edit {
     /// JSON file with the whole new configuration; flags go on top
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// All subjects
+    #[arg(long, conflicts_with = "filter")]
+    pub(crate) no_filter: bool,
+    /// Take --wait for each time again
+    #[arg(long, conflicts_with = "backoff")]
+    pub(crate) no_backoff: bool,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) force: Force,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What a consumer begins with, and what may change later. Names are natscli's.
+#[derive(Args)]
+pub(crate) struct Settings {
     /// What it is for
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
-    /// Send messages to this subject (a push consumer)
+    /// Send messages to this subject unasked (a push consumer)
     #[arg(long, value_name = "SUBJECT")]
     pub(crate) target: Option<String>,
     /// Only these subjects, separated by commas
     #[arg(long, value_name = "SUBJECTS", value_delimiter = ',')]
     pub(crate) filter: Vec<String>,
-    /// All subjects
-    #[arg(long, conflicts_with = "filter")]
-    pub(crate) no_filter: bool,
     /// How long an acknowledgement may take
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
     /// How long it may take the first time, the second time and so on, separated by commas
     #[arg(long, value_name = "DURATIONS", value_parser = duration, value_delimiter = ',')]
     pub(crate) backoff: Vec<Duration>,
-    /// Take --wait for each time again
-    #[arg(long, conflicts_with = "backoff")]
-    pub(crate) no_backoff: bool,
     /// How often to deliver a message that nobody acknowledges
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) max_deliver: Option<i64>,
@@ -116,13 +130,6 @@ pub(crate) struct Edit {
     /// Note something of your own, or with nothing behind the = forget it; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) metadata: Vec<(String, String)>,
-    /// Show what would change, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    #[command(flatten)]
-    pub(crate) force: Force,
-    #[command(flatten)]
-    pub(crate) output: Output,
 }
 
 #[derive(Args)]
@@ -142,18 +149,20 @@ pub(crate) struct Add {
     /// JSON file with a configuration, such as `midge consumer info --json` prints; flags go on top
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// What it is for
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) description: Option<String>,
     /// Be removed when nobody has used it for a while
     #[arg(long)]
     pub(crate) ephemeral: bool,
     /// Wait until somebody asks; the default
     #[arg(long, conflicts_with = "target")]
     pub(crate) pull: bool,
-    /// Send messages to this subject unasked (a push consumer)
-    #[arg(long, value_name = "SUBJECT")]
-    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Where to begin: all, new, last, subject (the last of each), a sequence number, or a time ago such as 1h
+    #[arg(long, value_name = "WHERE", value_parser = deliver)]
+    pub(crate) deliver: Option<Deliver>,
+    /// What has to be acknowledged [default: explicit, none for a push consumer]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) ack: Option<Ack>,
     /// Send them to one member of this queue group
     #[arg(long, value_name = "GROUP", requires = "target")]
     pub(crate) deliver_group: Option<String>,
@@ -166,63 +175,21 @@ pub(crate) struct Add {
     /// Bits per second at most
     #[arg(long, value_name = "N", requires = "target")]
     pub(crate) bps: Option<u64>,
-    /// Only these subjects, separated by commas
-    #[arg(long, value_name = "SUBJECTS", value_delimiter = ',')]
-    pub(crate) filter: Vec<String>,
-    /// Where to begin: all, new, last, subject (the last of each), a sequence number, or a time ago such as 1h
-    #[arg(long, value_name = "WHERE", value_parser = deliver)]
-    pub(crate) deliver: Option<Deliver>,
-    /// What has to be acknowledged [default: explicit, none for a push consumer]
-    #[arg(long, value_name = "POLICY")]
-    pub(crate) ack: Option<Ack>,
-    /// How long an acknowledgement may take
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) wait: Option<Duration>,
-    /// How long it may take the first time, the second time and so on, separated by commas
-    #[arg(long, value_name = "DURATIONS", value_parser = duration, value_delimiter = ',')]
-    pub(crate) backoff: Vec<Duration>,
-    /// How often to deliver a message that nobody acknowledges
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) max_deliver: Option<i64>,
-    /// How many messages may wait for acknowledgement
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) max_pending: Option<i64>,
     /// How many requests for messages may wait
     #[arg(long, value_name = "N")]
     pub(crate) max_waiting: Option<u64>,
-    /// How many messages a request may ask for
-    #[arg(long, value_name = "N")]
-    pub(crate) max_pull_batch: Option<u64>,
-    /// How long a request may wait
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) max_pull_expire: Option<Duration>,
-    /// How many bytes a request may ask for
-    #[arg(long, value_name = "N")]
-    pub(crate) max_pull_bytes: Option<u64>,
     /// How fast to deliver: at once, or as slowly as messages came
     #[arg(long, value_name = "POLICY")]
     pub(crate) replay: Option<Replay>,
-    /// Leave bodies out
-    #[arg(long)]
-    pub(crate) headers_only: bool,
-    /// Be removed after this long without use
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) inactive_threshold: Option<Duration>,
     /// Keep its state in memory
     #[arg(long)]
     pub(crate) memory: bool,
     /// Copies in a cluster
     #[arg(long, value_name = "N")]
     pub(crate) replicas: Option<u64>,
-    /// How many of 100 acknowledgements to tell about
-    #[arg(long, value_name = "PERCENT")]
-    pub(crate) sample: Option<u8>,
     /// Begin paused, until that time or for that long
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) pause: Option<Timestamp>,
-    /// Note something of your own; may be given more than once
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    pub(crate) metadata: Vec<(String, String)>,
     /// Is always so; for scripts that were written for natscli
     #[arg(long, hide = true)]
     pub(crate) defaults: bool,

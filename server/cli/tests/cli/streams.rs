@@ -529,6 +529,17 @@ fn streams_are_compared_searched_and_looked_into() {
     assert_eq!(found(&["--mirrored"]), "C");
     assert_eq!(found(&["--mirrored", "--invert"]), "AB");
     assert_eq!(found(&["--subject", "a.x"]), "A");
+    assert_eq!(found(&["--subject", "a.x", "--invert"]), "BC");
+    // One list is enough, unless what doesn't hold the subject is looked for.
+    let asked =
+        || json(&server.midge(&["account", "info", "--json"]).run().ok())["api"]["total"].as_u64().unwrap();
+    for (flags, requests) in
+        [(&["--empty"][..], 1), (&["--subject", "a.x"], 1), (&["--subject", "a.x", "--invert"], 2)]
+    {
+        let before = asked();
+        found(flags);
+        assert_eq!(asked() - before - 1, requests, "{flags:?}");
+    }
     assert_eq!(found(&["--idle", "1h", "--consumers", "0"]), "B");
     assert_eq!(found(&["--created", "1h"]), "");
     assert_eq!(server.midge(&["stream", "find", "--sourced"]).run().ok(), "No streams\n");
