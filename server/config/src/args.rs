@@ -74,11 +74,15 @@ pub enum LogFormat {
 }
 
 impl Run {
-    /// Reads the configuration file, if there is one, lets the flags win over it and checks the whole. For a reload
-    /// it is called again.
+    /// Reads the configuration file, if there is one, lets the flags win over it and checks the whole; where streams are kept is
+    /// said in one of them only. For a reload it is called again.
     pub fn load(&self, world: World<'_>) -> Loaded {
         let (mut options, mut report) = match &self.config_file {
-            Some(path) => read_file(path, world)?,
+            Some(path) => {
+                let kept =
+                    self.flags.iter().any(|(flag, value)| *flag == Flag::StoreDir && !value.is_empty());
+                read_file(path, world, if kept { &["store_dir"] } else { &[] })?
+            }
             None => (Options::default(), Report::default()),
         };
         for (flag, value) in &self.flags {

@@ -88,7 +88,7 @@ fn invocations() {
 
 #[test]
 fn flags_win_over_the_file() {
-    let file = "port: 1\nhost: h\nserver_name: n\ndebug: true\nlogtime: false\nauthorization {user: a, password: b}\nhttp: 8222\nstore_dir: d";
+    let file = "port: 1\nhost: h\nserver_name: n\ndebug: true\nlogtime: false\nauthorization {user: a, password: b}\nhttp: 8222\njetstream: on";
     let options = options("-c f -p 2 -n m -D=false -T --user u -m 3 -sd e", file);
     assert_eq!((options.listen.port, options.listen.host.as_str()), (2, "h"));
     assert_eq!(options.server_name.as_deref(), Some("m"));
@@ -98,6 +98,14 @@ fn flags_win_over_the_file() {
     assert_eq!(options.monitor.http_port, Some(3));
     assert_eq!(options.jetstream.store_dir, Some("e".into()));
     assert_eq!(options.config_file, Some("f".into()));
+    // As nats-server: it doesn't guess which of two directories has the streams.
+    for (file, at) in [("store_dir: d", "f:1:1"), ("jetstream { store_dir: e }", "f:1:13")] {
+        let report = load("-c f -sd e", file).unwrap_err();
+        assert!(
+            report.to_string().contains(&format!("{at}: Duplicate 'store_dir' configuration")),
+            "{report}"
+        );
+    }
     assert!(load("-c f -n a", "max_payload: 2mb\nmax_pending: 1mb").is_err());
     assert!(load("-c missing", "").is_err());
 }
