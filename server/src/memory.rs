@@ -113,6 +113,11 @@ impl Budget {
     }
 }
 
+/// Bytes of memory that this machine has, or that its control group lets the daemon use; `None` if nothing tells.
+pub(crate) fn installed() -> Option<u64> {
+    group_limit().into_iter().chain(machine_memory()).min()
+}
+
 /// The smallest limit of the control groups that this process is in; `None`: no limit.
 fn group_limit() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;

@@ -7,7 +7,8 @@ use midge_broker::ServerInfo;
 use midge_config::Options;
 
 use super::http::Requests;
-use super::process::CpuMeter;
+use super::process::{self, CpuMeter};
+use crate::memory;
 use crate::net::Keeper;
 
 /// The options in force and the server's names.
@@ -24,7 +25,29 @@ pub(crate) struct About {
     pub(super) port: Option<(u16, bool)>,
     pub(super) requests: Requests,
     pub(super) cpu: CpuMeter,
+    /// What streams are shown to have where no ceiling is configured.
+    pub(super) room: Room,
     state: RwLock<State>,
+}
+
+/// Three quarters of the machine's memory, and of what was free on the disk when the daemon started: nothing is refused
+/// beyond. Source: nats-server's `dynJetStreamConfig`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Bytes.
+    pub(super) memory: u64,
+    /// Bytes.
+    pub(super) disk: u64,
+}
+
+impl Room {
+    fn find(options: &Options) -> Self {
+        let store = options.jetstream.store();
+        // The directory may not be there yet.
+        let disk = store.ancestors().find_map(process::space).map(|(free, _)| free);
+        let quarters = |bytes: Option<u64>| bytes.map_or(i64::MAX.unsigned_abs(), |bytes| bytes / 4 * 3);
+        Self { memory: quarters(memory::installed()), disk: quarters(disk) }
+    }
 }
 
 struct State {
@@ -43,9 +66,10 @@ impl About {
         port: Option<(u16, bool)>,
         now: Duration,
     ) -> Self {
+        let room = Room::find(&options);
         let state = RwLock::new(State { info, options: Arc::new(options), loaded: now });
         let (requests, cpu) = (Requests::default(), CpuMeter::default());
-        Self { start: now, threads, tls, websocket, port, requests, cpu, state }
+        Self { start: now, threads, tls, websocket, port, requests, cpu, room, state }
     }
 
     /// The options in force.

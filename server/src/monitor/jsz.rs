@@ -4,6 +4,7 @@ use midge_config::{Options, Sync};
 use midge_inquiry::{Sums, Wanted};
 use serde::Serialize;
 
+use super::about::Room;
 use super::query::{BadRequest, Query};
 use super::text::{Nanos, Time, is_false, is_zero};
 use super::{About, ROWS_MAX};
@@ -68,7 +69,7 @@ impl Stats {
     }
 }
 
-/// nats-server's `JetStreamConfig`. Without a ceiling its size is that of the largest number.
+/// nats-server's `JetStreamConfig`. Where no ceiling is configured, it has what there is room for.
 #[derive(Default, Serialize)]
 pub(super) struct Config {
     max_memory: u64,
@@ -88,12 +89,11 @@ pub(super) struct Config {
 }
 
 impl Config {
-    fn new(options: &Options) -> Self {
+    fn new(options: &Options, room: Room) -> Self {
         let jetstream = &options.jetstream;
-        let most = |bytes: Option<u64>| bytes.unwrap_or(i64::MAX.unsigned_abs());
         Self {
-            max_memory: most(jetstream.memory_bytes_max),
-            max_storage: most(jetstream.file_bytes_max),
+            max_memory: jetstream.memory_bytes_max.unwrap_or(room.memory),
+            max_storage: jetstream.file_bytes_max.unwrap_or(room.disk),
             store_dir: jetstream.store().display().to_string(),
             sync_interval: Some(Nanos(match jetstream.sync {
                 Some(Sync::Every(interval)) => interval,
@@ -169,7 +169,7 @@ impl JetStreamVarz {
             Err(Unresponsive) => None,
         };
         let options = about.options();
-        Self { config: Some(Config::new(&options)), stats, limits: Some(Limits::new(&options)) }
+        Self { config: Some(Config::new(&options, about.room)), stats, limits: Some(Limits::new(&options)) }
     }
 
     /// As the figures have it that a server publishes: without its directory. `None` if there are no streams.
@@ -219,7 +219,7 @@ pub(super) async fn collect(hub: &Hub, about: &About, mut wanted: Wanted) -> Res
     let (server_id, now) = (about.info().id, Time(hub.clock.now().wall));
     let (head, rest) = match hub.ask_streams(Question::Report(wanted)).await? {
         Some(Answer::Report(sums, report)) => {
-            let (config, limits) = (Config::new(&options), Some(Limits::new(&options)));
+            let (config, limits) = (Config::new(&options, about.room), Some(Limits::new(&options)));
             (Head { stats: Stats::new(sums), server_id, now, disabled: false, config, limits }, report)
         }
         _ => {

@@ -669,6 +669,27 @@ fn metrics_have_the_names_that_dashboards_and_alerts_look_for() {
     assert_eq!(scene.get("/metrics?prefix=a%7B").status, 400);
 }
 
+#[test]
+fn without_ceilings_it_shows_what_there_is_room_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shown = |program: &Program| {
+        let store = dir.path().join(program.name());
+        let scene = Scene::start(program, &format!("jetstream {{ store_dir: {store:?} }}"));
+        let varz = scene.json("/varz")["jetstream"]["config"].take();
+        assert_eq!(varz, scene.json("/jsz?config=1")["config"]);
+        ["max_memory", "max_storage"].map(|name| varz[name].as_u64().expect("a size"))
+    };
+    let [memory, storage] = shown(&Program::ours().unwrap_or_else(|why| panic!("{why}")));
+    assert!(memory > 0 && storage > 0);
+    let Some(reference) = reference() else { return };
+    // It doesn't look at control groups, and the disk has other users.
+    let [memory_max, disk] = shown(&reference);
+    assert!(
+        memory <= memory_max && storage < disk.saturating_mul(2),
+        "{memory} {storage}, {memory_max} {disk}"
+    );
+}
+
 /// The storage thread of a daemon, held as a disk that hangs would hold it.
 struct Held(Pid);
 
