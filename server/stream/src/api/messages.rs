@@ -78,7 +78,7 @@ impl Engine {
                 Storage::File if ask.seq > stream.log.state().last_seq => {
                     error::STREAM_MSG_DELETE_FAILED.with(&[&"stream store EOF"]).into()
                 }
-                Storage::File if ask.seq >= stream.log.state().first_seq => {
+                Storage::File if ask.seq >= stream.log.state().first_seq.max(1) => {
                     error::SEQUENCE_NOT_FOUND.with(&[&ask.seq]).into()
                 }
                 Storage::File => error::STREAM_MSG_DELETE_FAILED.with(&[&"no message found"]).into(),

@@ -273,6 +273,11 @@ impl Consumer {
         if ahead && self.filters.matches(subject) {
             self.unseen = self.unseen.saturating_sub(1);
         }
+        self.let_go(seq, cx);
+    }
+
+    /// Waits no more for an ack of a message that isn't there any more.
+    pub(crate) fn let_go(&mut self, seq: u64, cx: &mut Cx<'_>) {
         if let Some(pending) = self.pending.remove(&seq) {
             let deliveries = self.again.remove(&seq).unwrap_or(0) + 1;
             self.move_floor(pending.delivery, seq);

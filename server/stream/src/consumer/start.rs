@@ -93,6 +93,7 @@ impl Consumer {
         for seq in gone {
             if let Some(pending) = self.pending.remove(&seq) {
                 rises_to = pending.delivery.max(rises_to);
+                self.move_floor(pending.delivery, seq);
                 self.acked_at = now;
             }
             self.again.remove(&seq);

@@ -43,7 +43,7 @@ impl Consumer {
         }
         let moved = old.deliver_subject != new.deliver_subject;
         let refiltered = old.filters() != new.filters();
-        let paused = old.pause_until != new.pause_until;
+        let paused = old.pause_until.unwrap_or(0) != new.pause_until.unwrap_or(0);
         if moved {
             self.unwatch_push(cx);
             (self.push.active, self.push.known) = (false, false);
@@ -59,6 +59,9 @@ impl Consumer {
         }
         if paused {
             self.arm_pause(cx);
+        }
+        // As nats-server, which tells at each update of one that is paused that it is.
+        if paused || self.paused_until(cx.now.wall).is_some() {
             self.event_paused(cx);
         }
         self.touched = true;
@@ -68,10 +71,14 @@ impl Consumer {
 
     /// Holds it until then; 0 lets it go on.
     pub(crate) fn pause(&mut self, until: Nanos, cx: &mut Cx<'_>) {
-        self.config.pause_until = (until != 0).then_some(until);
-        self.arm_pause(cx);
+        let until = (until != 0).then_some(until);
+        let differs = until.unwrap_or(0) != self.config.pause_until.unwrap_or(0);
+        self.config.pause_until = until;
         self.touched = true;
         self.changed();
-        self.event_paused(cx);
+        if differs {
+            self.arm_pause(cx);
+            self.event_paused(cx);
+        }
     }
 }

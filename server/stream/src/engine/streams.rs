@@ -66,6 +66,9 @@ impl Engine {
             space.streams.remove(stream.name());
         }
         let mut cx = cx!(self, account, now);
+        for consumer in stream.consumers.values() {
+            consumer.event_action("delete", &mut cx);
+        }
         stream.event_action("delete", &mut cx);
         stream.leave_origins(&mut cx);
         stream.close(&mut cx);

@@ -75,10 +75,10 @@ impl Filters {
         self.is_all() || self.filters().any(|ours| ours.overlaps(filter))
     }
 
-    /// True if one of them wants nothing that `others` don't.
+    /// True if they want nothing that `others` don't.
     pub(crate) fn is_within(&self, others: &Self) -> bool {
         let within = |filter: Filter<'_>| others.filters().any(|other| filter.is_subset_of(other));
-        others.is_all() || self.filters().any(within)
+        others.is_all() || (!self.is_all() && self.filters().all(within))
     }
 
     /// True if there may be a message that they and `others` want.
@@ -112,6 +112,16 @@ mod tests {
         let literal = Filters::new(["a", "b"]);
         assert_eq!(literal.literals().unwrap().count(), 2);
         assert!(literal.matches(b"a") && !literal.matches(b"c"));
+    }
+
+    #[test]
+    fn within_others_are_those_that_all_are() {
+        let within = |ours: &[&str], others: &str| {
+            Filters::new(ours.iter().copied()).is_within(&Filters::new([others]))
+        };
+        assert!(within(&["a.x", "a.y"], "a.*") && within(&["a"], "a") && within(&["a", "b"], ">"));
+        // Else a purge of one of a consumer's subjects would cost it messages of the others.
+        assert!(!within(&["a", "b"], "a") && !within(&["a.>"], "a.*") && !within(&[], "a"));
     }
 
     #[test]

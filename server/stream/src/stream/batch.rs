@@ -298,7 +298,8 @@ impl Stream {
         }
         // Nothing goes for it before it is there.
         for (arriving, seq) in checked.iter().zip(before + 1..) {
-            self.make_way(arriving, seq, cx)?;
+            self.enforce_subject(&arriving.subject, cx)?;
+            self.roll_up(arriving, seq, cx)?;
         }
         self.enforce_limits(cx)?;
         Ok(last)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Stream;
 use crate::config::{
     AckPolicy, Action, ConsumerConfig, ConsumerContext, DeliverPolicy, Limits, NAME_BYTES_MAX, Retention,
-    Storage, check_consumer, consumer_defaults,
+    Storage, check_consumer, consumer_defaults, stamp_consumer,
 };
 use crate::consumer::{Consumer, ConsumerState, INACTIVE};
 use crate::cx::Cx;
@@ -135,6 +135,7 @@ impl Stream {
         }
         // Only a request of its own changes it.
         config.pause_until = consumer.config.pause_until;
+        stamp_consumer(&mut config);
         let same = {
             let (mut one, mut other) = (config.clone(), (*consumer.config).clone());
             one.metadata.retain(|key, _| !key.starts_with("_nats."));

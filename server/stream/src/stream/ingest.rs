@@ -101,6 +101,11 @@ impl<'a> Arriving<'a> {
         self.subject.len() + self.header.len() + self.payload.len()
     }
 
+    /// It takes the place of others, if that is allowed.
+    pub(super) fn has_rollup(&self) -> bool {
+        self.rollup.is_some()
+    }
+
     /// A stream made it, so that what clients may not say is not asked.
     pub(super) fn is_own(&self) -> bool {
         self.origin != Origin::Client
@@ -368,8 +373,10 @@ impl Stream {
     /// Stores a message that passed.
     pub(super) fn admit(&mut self, arriving: &mut Arriving<'_>, cx: &mut Cx<'_>) -> Result<u64, LogError> {
         let seq = self.put(arriving, cx)?;
-        self.make_way(arriving, seq, cx)?;
+        self.enforce_subject(&arriving.subject, cx)?;
+        // Limits come first: what they take out isn't rolled up.
         self.enforce_limits(cx)?;
+        self.roll_up(arriving, seq, cx)?;
         Ok(seq)
     }
 
@@ -400,13 +407,12 @@ impl Stream {
     }
 
     /// Takes out what a message takes the place of, which was stored as `seq`.
-    pub(super) fn make_way(
+    pub(super) fn roll_up(
         &mut self,
         arriving: &Arriving<'_>,
         seq: u64,
         cx: &mut Cx<'_>,
     ) -> Result<(), LogError> {
-        self.enforce_subject(&arriving.subject, cx)?;
         if let Some(rollup) = arriving.rollup {
             let filter = match rollup {
                 Rollup::Subject => String::from_utf8_lossy(&arriving.subject).into_owned(),
@@ -414,7 +420,7 @@ impl Stream {
             };
             let end = seq + u64::from(arriving.skipped);
             if end > 1 {
-                self.purge(&PurgeRequest { seq: end, filter, keep: 0 }, cx)?;
+                self.purge(&PurgeRequest { seq: end, filter, keep: 0 }, true, cx)?;
             }
         }
         if self.config.allow_msg_schedules {

@@ -39,7 +39,8 @@ impl Stream {
         let state = self.log.state();
         let at_subject_limit =
             some(config.max_msgs_per_subject).is_some_and(|max| self.log.count_of(&arriving.subject) >= max);
-        if at_subject_limit && config.discard_new_per_subject {
+        // One that rolls up makes room for itself.
+        if at_subject_limit && config.discard_new_per_subject && !arriving.has_rollup() {
             return full("maximum messages per subject exceeded");
         }
         // At the subject's limit, the new one replaces one.

@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use ttl::Ttl;
 pub(crate) use ttl::message_expires;
 
-use crate::config::{Retention, StreamConfig};
+use crate::config::{Discard, Retention, StreamConfig};
 use crate::consumer::Consumer;
 use crate::cx::Cx;
 use crate::hash;
@@ -239,7 +239,7 @@ impl Stream {
         for subject in now_direct.into_iter().filter(|it| !direct.contains(it)) {
             cx.subscribe(subject, self.tag(What::Direct));
         }
-        self.enforce_limits(cx)?;
+        self.enforce_changed(cx)?;
         if old.max_msgs_per_subject != self.config.max_msgs_per_subject {
             self.enforce_all_subjects(cx)?;
         }
@@ -250,9 +250,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Limits became lower: one that refuses what is new keeps what it has.
+    fn enforce_changed(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
+        if self.config.discard == Discard::Old { self.enforce_limits(cx) } else { Ok(()) }
+    }
+
     /// Takes out what is over its limits, whatever it was before.
     pub(crate) fn enforce_all(&mut self, cx: &mut Cx<'_>) -> Result<(), LogError> {
-        self.enforce_limits(cx)?;
+        self.enforce_changed(cx)?;
         self.enforce_all_subjects(cx)?;
         self.expire(cx)
     }

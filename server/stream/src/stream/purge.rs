@@ -21,19 +21,29 @@ pub(crate) struct PurgeRequest {
 }
 
 impl Stream {
-    /// Takes out what is asked for. Gives how many there were.
-    pub(crate) fn purge(&mut self, request: &PurgeRequest, cx: &mut Cx<'_>) -> Result<u64, LogError> {
+    /// Takes out what is asked for. Gives how many there were. With `tells`, consumers that wait for an ack of it are told of a
+    /// message that is the only one to go, as in nats-server.
+    pub(crate) fn purge(
+        &mut self,
+        request: &PurgeRequest,
+        tells: bool,
+        cx: &mut Cx<'_>,
+    ) -> Result<u64, LogError> {
         let PurgeRequest { seq, filter, keep } = request;
         let state = self.log.state();
+        let mut gone = state.first_seq;
         let purged = match filter.as_str() {
             "" | ">" => {
                 let end = match (*seq, *keep) {
-                    (0 | 1, 0) => state.last_seq + 1,
-                    (0 | 1, keep) if keep >= state.messages => return Ok(0),
-                    (0 | 1, keep) => (state.last_seq + 1).saturating_sub(keep),
-                    (seq, _) => seq,
+                    (0 | 1, 0) => Some(state.last_seq + 1),
+                    (0 | 1, keep) if keep >= state.messages => None,
+                    (0 | 1, keep) => Some((state.last_seq + 1).saturating_sub(keep)),
+                    (seq, _) => Some(seq),
                 };
-                self.log.truncate_front(end, cx.now.wall)?
+                match end {
+                    Some(end) => self.log.truncate_front(end, cx.now.wall)?,
+                    None => 0,
+                }
             }
             filter => {
                 let filters = Filters::new([filter]);
@@ -45,22 +55,25 @@ impl Stream {
                     && let Some(seq) = self.log.next(from, &filters).filter(|seq| *seq < end)
                 {
                     self.log.remove(seq, false)?;
+                    gone = seq;
                     (from, purged, most) = (seq + 1, purged + 1, most - 1);
                 }
                 purged
             }
         };
-        if purged > 0 || self.log.state() != state {
-            let (first, last) = (self.log.state().first_seq, self.log.state().last_seq);
-            let purged = Filters::new(Some(filter).filter(|filter| !filter.is_empty()));
-            // The first that is left of what was asked for; with none, what comes.
-            let left = if purged.is_all() { first } else { self.log.next(0, &purged).unwrap_or(last + 1) };
-            for consumer in self.consumers.values_mut() {
-                if consumer.filters().is_within(&purged) {
-                    consumer.on_purged(left, false, &*self.log, cx.now.wall);
-                } else if consumer.filters().overlap(&purged) {
-                    consumer.on_purged(first, true, &*self.log, cx.now.wall);
-                }
+        // Consumers hear of it even if nothing went.
+        let (first, last) = (self.log.state().first_seq, self.log.state().last_seq);
+        let asked = Filters::new(Some(filter).filter(|filter| !filter.is_empty()));
+        // The first that is left of what was asked for; with none, what comes.
+        let left = if asked.is_all() { first } else { self.log.next(0, &asked).unwrap_or(last + 1) };
+        for consumer in self.consumers.values_mut() {
+            if tells && purged == 1 {
+                consumer.let_go(gone, cx);
+            }
+            if consumer.filters().is_within(&asked) {
+                consumer.on_purged(left, false, &*self.log, cx.now.wall);
+            } else if consumer.filters().overlap(&asked) {
+                consumer.on_purged(first, true, &*self.log, cx.now.wall);
             }
         }
         Ok(purged)

@@ -330,7 +330,7 @@ impl Stream {
     pub(super) fn end_schedule(&mut self, header: &[u8], cx: &mut Cx<'_>) -> Result<(), LogError> {
         if let Some(scheduler) = ended_by(header) {
             self.schedules.forget(scheduler.as_bytes());
-            self.purge(&PurgeRequest { seq: 0, filter: scheduler.to_owned(), keep: 0 }, cx)?;
+            self.purge(&PurgeRequest { seq: 0, filter: scheduler.to_owned(), keep: 0 }, true, cx)?;
         }
         Ok(())
     }

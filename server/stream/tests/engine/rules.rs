@@ -194,13 +194,13 @@ impl Model {
         }
     }
 
-    fn has_room(&self, subject: &str) -> bool {
+    fn has_room(&self, subject: &str, rolls_up: bool) -> bool {
         let rules = &self.rules;
         if !rules.discard_new {
             return true;
         }
         let at_limit = rules.max_per_subject > 0 && self.count(subject) >= rules.max_per_subject;
-        if at_limit && rules.new_per_subject {
+        if at_limit && rules.new_per_subject && !rolls_up {
             return false;
         }
         rules.max_msgs == 0 || self.messages.len() < rules.max_msgs || at_limit
@@ -258,17 +258,17 @@ impl Model {
             return Told::Duplicate(*seq);
         }
         let subject = kept.subject.clone();
-        if self.is_wanted(&subject) && !self.has_room(&subject) {
+        if self.is_wanted(&subject) && !self.has_room(&subject, rollup.is_some()) {
             return Told::Refused(10077);
         }
         let seq = self.add(kept);
+        self.enforce();
         if let Some(rollup) = rollup {
             let of = |it: &Kept| rollup == "all" || it.subject == subject;
             let gone: Vec<u64> =
                 self.messages.iter().filter(|(at, it)| **at != seq && of(it)).map(|(at, _)| *at).collect();
             gone.into_iter().for_each(|seq| self.remove(seq));
         }
-        self.enforce();
         Told::Stored(seq)
     }
 
