@@ -89,14 +89,18 @@ impl Consumer {
         self.floor.stream = self.floor.stream.max(first.saturating_sub(1));
         let goes = |seq: u64| seq < first || (is_wider && !matches!(log.get(seq), Ok(Some(_))));
         let gone: Vec<u64> = self.pending.keys().copied().filter(|seq| goes(*seq)).collect();
-        let mut rises_to = 0;
+        let (mut rises_to, lowest) = (0, self.floor.consumer + 1);
+        let mut rises = false;
         for seq in gone {
             if let Some(pending) = self.pending.remove(&seq) {
                 rises_to = pending.delivery.max(rises_to);
-                self.move_floor(pending.delivery, seq);
+                rises |= pending.delivery == lowest;
                 self.acked_at = now;
             }
             self.again.remove(&seq);
+        }
+        if rises && let Some(open) = self.pending.keys().next() {
+            self.floor.stream = self.floor.stream.max(open.saturating_sub(1));
         }
         // Not above what is open: what is said to messages below the floor isn't heard.
         let open = self.pending.values().map(|pending| pending.delivery.saturating_sub(1)).min();
