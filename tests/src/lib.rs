@@ -12,12 +12,14 @@
 //! * [`sim`]: a server inside the test, on a clock of its own.
 //! * [`process`]: any other program that a test runs.
 //! * [`peer`]: a connection by hand, for tests that are about something else.
+//! * [`foreign`]: what tests need of async-nats.
 //! * [`shape`]: JSON without its values.
 //! * [`corpus`]: the scripts on disk, played on every target, and the table of differences made from them.
 
 pub mod cast;
 pub mod corpus;
 pub mod daemon;
+pub mod foreign;
 mod frame;
 mod mask;
 pub mod peer;

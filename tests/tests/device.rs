@@ -21,6 +21,7 @@ use midge_client::{
     Subject,
 };
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
+use midge_tests::foreign::round_trip;
 
 #[path = "../../client-nostd/examples/embassy.rs"]
 mod over_embassy;
@@ -364,7 +365,7 @@ async fn as_async_nats() {
         let options = async_nats::ConnectOptions::with_user_and_password("sensor".into(), "secret".into());
         let foreign = options.connect(daemon.address().to_string()).await.expect("async-nats connects");
         let mut foreign_sees = foreign.subscribe("x.>").await.expect("async-nats subscribes");
-        foreign.flush().await.expect("it flushes");
+        round_trip(&foreign).await.expect("the server knows of it");
 
         let mut device = Device::new(700);
         let clock = device.clock;

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
+use async_nats::{ConnectOptions, Event, HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use midge_tests::daemon::{Daemon, PATIENCE, Program};
+use midge_tests::foreign::round_trip;
 use midge_tests::process::Process;
 use midge_tests::script::Signal;
 use serde_json::{Value, json};
@@ -415,15 +416,6 @@ fn pending(sub: &mut Subscriber) -> usize {
 /// yields (tokio's cooperative budget), and this doesn't yield.
 fn pending_message(sub: &mut Subscriber) -> Option<Message> {
     tokio::task::unconstrained(sub.next()).now_or_never().flatten()
-}
-
-/// Returns when what was published before has come back: this client's flush does not wait for the server.
-async fn round_trip(nc: &Client) -> Result<(), Failure> {
-    let inbox = nc.new_inbox();
-    let mut sub = nc.subscribe(inbox.clone()).await?;
-    nc.publish(inbox, Bytes::new()).await?;
-    next(&mut sub).await?;
-    Ok(())
 }
 
 async fn event(

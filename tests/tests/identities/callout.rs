@@ -1,12 +1,14 @@
 //! Services that are asked about users: what they say counts on midge as on nats-server.
 
-use async_nats::{Client, ConnectOptions, HeaderMap, Message};
+use async_nats::{Client, ConnectOptions, HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
 use midge_jwt::{
     Account, AuthorizationRequest, AuthorizationResponse, Claims, CurveKey, Grant, KeyPair, Kind, Limits,
     Operator, Permission, Permissions, PublicKey, Token, User,
 };
 use midge_tests::daemon::{Daemon, PATIENCE};
+use midge_tests::foreign::round_trip;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::{creds, key, now, programs};
@@ -88,9 +90,14 @@ impl Service {
         })
     }
 
-    async fn run(self, client: Client) -> Result<(), Failure> {
-        let mut questions = client.subscribe("$SYS.REQ.USER.AUTH").await?;
-        client.flush().await?;
+    /// Answers what it is asked. Whoever comes once this has returned is asked about.
+    async fn start(self, client: Client) -> Result<JoinHandle<Result<(), Failure>>, Failure> {
+        let questions = client.subscribe("$SYS.REQ.USER.AUTH").await?;
+        round_trip(&client).await?;
+        Ok(tokio::spawn(self.run(client, questions)))
+    }
+
+    async fn run(self, client: Client, mut questions: Subscriber) -> Result<(), Failure> {
         while let Some(question) = questions.next().await {
             let reply = question.reply.clone().ok_or("a question wants an answer")?;
             if let Some(answer) = self.answer(&question) {
@@ -154,11 +161,11 @@ fn wanted(in_account: bool) -> Vec<bool> {
 async fn in_the_configuration(url: &str, curve: Option<CurveKey>) -> Result<Vec<bool>, Failure> {
     let service = ConnectOptions::with_user_and_password("service".into(), "s".into()).connect(url).await?;
     let serving = Service { issuer: key(Kind::Account, 2), target: None, curve };
-    let task = tokio::spawn(serving.run(service.clone()));
+    let task = serving.start(service.clone()).await?;
     // The service's own account keeps its secrets: nobody asks there in the server's name.
     let mut questions = service.subscribe("$SYS.REQ.USER.AUTH").await?;
     service.publish("$SYS.REQ.USER.AUTH", "forged".into()).await?;
-    service.flush().await?;
+    round_trip(&service).await?;
     let met = meet(url, |name, pass| ConnectOptions::with_user_and_password(name.into(), pass.into())).await;
     let first = timeout(PATIENCE, questions.next()).await?.ok_or("no question")?;
     assert_ne!(first.payload, "forged");
@@ -240,7 +247,7 @@ fn an_account_names_a_service() {
             let options = ConnectOptions::with_credentials(&user(&service, false))?;
             let client = options.connect(&url).await?;
             let serving = Service { issuer: auth.clone(), target: Some(app.clone()), curve: None };
-            let task = tokio::spawn(serving.run(client));
+            let task = serving.start(client).await?;
             let login = |name: &str, pass: &str| {
                 let options = ConnectOptions::with_credentials(&user(&guest, true)).expect("credentials");
                 options.user_and_password(name.into(), pass.into())

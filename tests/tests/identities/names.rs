@@ -6,6 +6,7 @@ use midge_jwt::{
     Account, Body, Claims, Grant, KeyPair, Kind, Limits, Operator, Scope, SigningKeys, Template, Token, User,
 };
 use midge_tests::daemon::{Daemon, PATIENCE};
+use midge_tests::foreign::round_trip;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -98,7 +99,7 @@ async fn play(
     let house = house.public().to_string();
     let mut came = system.subscribe(format!("$SYS.ACCOUNT.{house}.CONNECT")).await?;
     let mut went = system.subscribe(format!("$SYS.ACCOUNT.{house}.DISCONNECT")).await?;
-    system.flush().await?;
+    round_trip(&system).await?;
     let mut saw = Vec::new();
     let mut clients = Vec::new();
     for (name, token) in users {

@@ -12,6 +12,7 @@ use midge_jwt::{
     Account, Claims, Crossing, Export, Grant, Import, KeyPair, Kind, Limits, Operator, Token, User,
 };
 use midge_tests::daemon::{Daemon, PATIENCE};
+use midge_tests::foreign::round_trip;
 use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 
@@ -108,7 +109,7 @@ fn accounts_are_fetched_when_somebody_comes() {
         let play = async {
             let sheds = enter(&daemon, &shed).await?;
             let mut heard = sheds.subscribe("out.*").await?;
-            sheds.flush().await?;
+            round_trip(&sheds).await?;
             let houses = enter(&daemon, &house).await?;
             houses.publish("out.x", "news".into()).await?;
             let message = timeout(PATIENCE, heard.next()).await?.ok_or("the subscription ended")?;
