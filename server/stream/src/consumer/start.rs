@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Consumer, Place};
 use crate::config::DeliverPolicy;
-use crate::log::Log;
+use crate::log::{Filters, Log};
 use crate::time::Nanos;
 
 impl Consumer {
@@ -18,7 +18,13 @@ impl Consumer {
             DeliverPolicy::Last if self.filters.is_all() => state.last_seq,
             DeliverPolicy::Last => last(&self.filters),
             DeliverPolicy::ByStartSequence => self.config.opt_start_seq,
-            DeliverPolicy::ByStartTime => log.at_time(self.config.opt_start_time.unwrap_or(0)),
+            DeliverPolicy::ByStartTime => {
+                let seq = log.at_time(self.config.opt_start_time.unwrap_or(0));
+                // Or with the first of its own, if there is none before: there is nothing to look for until then.
+                let first = |filter| log.next(state.first_seq, &Filters::new([filter]));
+                let firsts = self.config.filters().iter().filter_map(first);
+                firsts.filter(|first| (seq..state.last_seq).contains(first)).min().unwrap_or(seq)
+            }
             // With one message per subject, the last are all.
             DeliverPolicy::LastPerSubject if max_msgs_per_subject == 1 => state.first_seq,
             DeliverPolicy::LastPerSubject => {

@@ -59,14 +59,18 @@ impl Consumer {
         }
         if paused {
             self.arm_pause(cx);
-        }
-        // As nats-server, which tells at each update of one that is paused that it is.
-        if paused || self.paused_until(cx.now.wall).is_some() {
             self.event_paused(cx);
         }
         self.touched = true;
         self.changed();
         Ok(())
+    }
+
+    /// It was asked for again: one that is paused says so. Source: nats-server, seen.
+    pub(crate) fn tell_pause(&self, cx: &mut Cx<'_>) {
+        if self.paused_until(cx.now.wall).is_some() {
+            self.event_paused(cx);
+        }
     }
 
     /// Holds it until then; 0 lets it go on.

@@ -142,17 +142,19 @@ impl Stream {
             other.metadata.retain(|key, _| !key.starts_with("_nats."));
             one == other
         };
+        let refiltered = consumer.config.filters() != config.filters();
         if !same {
             if action == Action::Create {
                 return Err(error::CONSUMER_ALREADY_EXISTS.error());
             }
             consumer.update(config, &*self.log, cx)?;
         }
+        consumer.tell_pause(cx);
         if consumer.config.sourcing {
             // What was on its way to who copies may not have come.
             let _ = consumer.reset(0, &*self.log);
         }
-        if same {
+        if same || !refiltered {
             return Ok(id);
         }
         // A storage that fails here fails for everything that follows.

@@ -37,7 +37,7 @@ impl Stream {
                 let end = match (*seq, *keep) {
                     (0 | 1, 0) => Some(state.last_seq + 1),
                     (0 | 1, keep) if keep >= state.messages => None,
-                    (0 | 1, keep) => Some((state.last_seq + 1).saturating_sub(keep)),
+                    (0 | 1, keep) => Some(self.number_of_last(keep)),
                     (seq, _) => Some(seq),
                 };
                 match end {
@@ -77,5 +77,17 @@ impl Stream {
             }
         }
         Ok(purged)
+    }
+
+    /// The number of the first of the last `count` messages, of which there are more.
+    fn number_of_last(&self, count: u64) -> u64 {
+        let state = self.log.state();
+        let whole = state.last_seq + 1 - state.first_seq == state.messages;
+        let mut seq = if whole { state.last_seq + 1 - count } else { state.first_seq };
+        let goes = if whole { 0 } else { state.messages - count };
+        for _ in 0..goes {
+            seq = self.log.next(seq, &Filters::all()).map_or(seq, |seq| seq + 1);
+        }
+        seq
     }
 }
