@@ -1,4 +1,5 @@
-//! Sorting what is seldom sorted. The library's sort is made for speed and takes 3 kB of program for each kind of list.
+//! Sorting what is seldom sorted. The library's sort is made for speed and takes some 3 kB of program for each kind of list: with
+//! `sort_unstable_by` in here the released daemon has 18,064 bytes more, with `sort_by` 23,120.
 
 use std::cmp::Ordering;
 

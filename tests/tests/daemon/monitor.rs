@@ -607,7 +607,9 @@ fn what_a_single_node_has_none_of_is_empty() {
             "{}",
             scene.name
         );
-        assert_eq!(scene.json("/ipqueuesz"), json!({}), "{}", scene.name);
+        // What nats-server began with is on its way through them for a moment.
+        let empty = eventually(|| (scene.json("/ipqueuesz") == json!({})).then_some(()));
+        assert!(empty.is_some(), "{}: {}", scene.name, scene.json("/ipqueuesz"));
     }
 }
 
