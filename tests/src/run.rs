@@ -127,7 +127,7 @@ pub fn record(name: &str, source: &str, target: &Target) -> Result<String, Strin
 }
 
 /// How long an expected frame may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to listen where no fence can be put, in the middle of a line.
 const QUIET: Duration = Duration::from_millis(40);
 /// How long to listen while recording: what a disk has to do with takes a while.
