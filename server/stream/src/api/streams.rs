@@ -370,7 +370,7 @@ impl Engine {
         if stream.config.deny_purge {
             return Err(error::STREAM_PURGE_FAILED.with(&[&"stream purge not permitted"]).into());
         }
-        let tells = ask.keep > 0 || !ask.filter.is_empty();
+        let tells = ask.keep > 0 || !matches!(ask.filter.as_str(), "" | ">");
         let purged = stream.purge(&ask, tells, &mut cx)?;
         self.touch(id);
         answer("stream_purge", Purged { success: true, purged })

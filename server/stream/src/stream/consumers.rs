@@ -5,7 +5,7 @@
 use midge_protocol::subject::Filter;
 use serde::{Deserialize, Serialize};
 
-use super::Stream;
+use super::{PurgeRequest, Stream};
 use crate::config::{
     AckPolicy, Action, ConsumerConfig, ConsumerContext, DeliverPolicy, Limits, NAME_BYTES_MAX, Retention,
     Storage, check_consumer, consumer_defaults, stamp_consumer,
@@ -288,7 +288,12 @@ impl Stream {
         self.log.drop_note(&format!("{NOTE}{}", consumer.name))?;
         consumer.event_action("delete", cx);
         consumer.close(cx);
-        self.drop_unneeded(cx)?;
+        if self.consumers.is_empty() && self.config.retention == Retention::Interest {
+            // There is nobody to keep anything for.
+            self.purge(&PurgeRequest::default(), false, cx)?;
+        } else {
+            self.drop_unneeded(cx)?;
+        }
         Ok(true)
     }
 }
