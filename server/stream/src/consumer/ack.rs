@@ -103,8 +103,9 @@ impl Consumer {
                         self.event_acked(stream, consumer, count, pending.sent, cx);
                     }
                     self.move_floor(pending.delivery, stream);
-                    self.settled.push(stream);
                 }
+                // One that is not delivered again may be done with later, too.
+                self.settled.push(stream);
                 self.again.remove(&stream);
                 self.journal.step(Step::Done { seq: stream });
             }
