@@ -438,7 +438,8 @@ impl<P: Port> Broker<P> {
     }
 
     /// Moves what was staged into the outboxes and names the connections whose outboxes need a writer, each with the
-    /// bytes that were added, in the order in which they should be written: whose turn it was comes last. Returns whom the publisher should wait for, if somebody lags behind.
+    /// bytes that were added, in the order in which they should be written: whose turn it was comes last. Returns whom the
+    /// publisher should wait for, if somebody lags behind.
     pub fn flush(&mut self, now: Now, mut ready: impl FnMut(&P, usize)) -> Option<Stall<P>> {
         self.publish_announced(now);
         let mut stall = None;
