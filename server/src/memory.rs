@@ -85,9 +85,7 @@ impl Budget {
         if let Some(bytes) = configured {
             return Self { bytes, reason: "configured".to_owned() };
         }
-        let group = group_limit().map(|bytes| (bytes, "its control group may use"));
-        let machine = machine_memory().map(|bytes| (bytes, "this machine has"));
-        match group.into_iter().chain(machine).min() {
+        match most() {
             Some((whole, whose)) => {
                 Self { bytes: whole / 2, reason: format!("half of the {} that {whose}", Size(whole)) }
             }
@@ -113,9 +111,16 @@ impl Budget {
     }
 }
 
-/// Bytes of memory that this machine has, or that its control group lets the daemon use; `None` if nothing tells.
+/// Bytes of memory that there is for the daemon; `None` if nothing tells.
 pub(crate) fn installed() -> Option<u64> {
-    group_limit().into_iter().chain(machine_memory()).min()
+    most().map(|(bytes, _)| bytes)
+}
+
+/// The same, and who says so: this machine or the daemon's control group, whichever has less.
+fn most() -> Option<(u64, &'static str)> {
+    let group = group_limit().map(|bytes| (bytes, "its control group may use"));
+    let machine = machine_memory().map(|bytes| (bytes, "this machine has"));
+    group.into_iter().chain(machine).min()
 }
 
 /// The smallest limit of the control groups that this process is in; `None`: no limit.
