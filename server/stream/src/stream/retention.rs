@@ -15,25 +15,29 @@ impl Stream {
             && !self.copied.iter().any(|(filters, _)| filters.matches(subject))
     }
 
-    /// A consumer is done with these messages.
+    /// A consumer is done with these messages, or says so: a client may name any. None goes that a consumer still needs.
     pub(crate) fn settle(&mut self, acked: &[u64], cx: &mut Cx<'_>) -> Result<(), LogError> {
         for seq in acked {
-            let goes = match self.config.retention {
+            let needed = match self.config.retention {
                 Retention::Limits => return Ok(()),
-                Retention::WorkQueue => true,
-                Retention::Interest => {
-                    self.log.subject_of(*seq).is_some_and(|subject| !self.is_needed(*seq, &subject))
-                }
+                Retention::WorkQueue => Self::is_awaited,
+                Retention::Interest => Self::is_needed,
             };
-            if goes {
+            if self.log.subject_of(*seq).is_some_and(|subject| !needed(self, *seq, &subject)) {
                 self.remove(*seq, false, cx)?;
             }
         }
         Ok(())
     }
 
-    fn is_needed(&self, seq: u64, subject: &[u8]) -> bool {
+    /// By a consumer.
+    fn is_awaited(&self, seq: u64, subject: &[u8]) -> bool {
         self.consumers.values().any(|consumer| consumer.needs(seq, subject))
+    }
+
+    /// By a consumer, or by a stream that copies it.
+    fn is_needed(&self, seq: u64, subject: &[u8]) -> bool {
+        self.is_awaited(seq, subject)
             || self.copied.iter().any(|(filters, next)| seq >= *next && filters.matches(subject))
     }
 
